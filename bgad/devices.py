@@ -1,0 +1,53 @@
+"""The one owner of devices: which one computes, with how many threads, and what is known about it."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from bgad.errors import BgadError
+
+
+def choose(name: str = "auto", threads: int | None = None) -> torch.device:
+    """The device of that name (auto: the first GPU, else the CPU), with the number of CPU threads set."""
+    if threads:
+        torch.set_num_threads(threads)
+    # Flows end in tiny gradients whose denormal numbers would slow a CPU many times over.
+    torch.set_flush_denormal(True)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BgadError(f"device {name}: unknown; use auto, cpu, cuda or cuda:<n>.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BgadError(f"device {name}: this machine has {torch.cuda.device_count()} GPUs; use auto or cpu.")
+    return device
+
+
+def describe(device: torch.device) -> dict[str, str | int]:
+    """The device, the processor and the thread count, for a result's record."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "cpu": _processor(), "threads": torch.get_num_threads()}
+
+
+def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
+    """The most memory that this process has had: resident, and on the GPU (None without one), in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resident = peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, kilobytes elsewhere
+    on_gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    return round(resident, 1), None if on_gpu is None else round(on_gpu, 1)
+
+
+def available_cores() -> int:
+    """The cores that this process may use, which in a container or a job is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()

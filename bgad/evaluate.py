@@ -1,0 +1,89 @@
+"""Evaluating flows on a test set: likelihood maps, anomaly maps, and the figures of the paper, in percent."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bgad.features import FeatureCache
+from bgad.flow import ConditionalFlow
+from bgad.metrics import aupro, auroc
+from bgad.scoring import ScoreScale, image_scores, scored
+
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
+IMAGES_AT_ONCE = 8  # bounds memory; changes nothing else
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Test images of a cache, in order: ``paths``, their defect ``types`` ("good" where normal) and ``masks`` or None."""
+
+    paths: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: Tensor
+    masks: np.ndarray | None
+
+    @classmethod
+    def of(cls, cache: FeatureCache, paths: tuple[str, ...], types: dict[str, str]) -> "TestSet":
+        rows = cache.rows_of(paths)
+        masks = None if cache.masks is None else cache.masks[rows].numpy()
+        return cls(paths, tuple(types[path] for path in paths), rows, masks)
+
+    @property
+    def is_anomalous(self) -> np.ndarray:
+        return np.array([kind != "good" for kind in self.types], dtype=bool)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``maps`` (N, S, S) and image ``scores`` (N,) of a test set, and its figures in percent, None where undefined."""
+
+    maps: np.ndarray
+    scores: np.ndarray
+    scale: ScoreScale
+    figures: dict[str, float | None]
+
+
+@torch.inference_mode()
+def likelihood_maps(flows: list[ConditionalFlow], cache: FeatureCache, rows: Tensor, device: torch.device) -> list[Tensor]:
+    """l of the images in ``rows``, one (N, h, w) a level."""
+    levels = []
+    for flow, features in zip(flows, cache.levels, strict=True):
+        parts = [flow.log_likelihood_maps(features[part].to(device)) for part in rows.split(IMAGES_AT_ONCE)]
+        levels.append(torch.cat(parts))
+    return levels
+
+
+def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
+    """Scores ``test`` from its likelihood maps. The figures are fractions times 100."""
+    maps, scale = scored(likelihoods, size)
+    scores = image_scores(maps).cpu().numpy()
+    maps = maps.cpu().numpy()
+    figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None, "aupro": None}
+    if test.masks is not None:
+        figures["pixel_auroc"] = percent(auroc(test.masks, maps))
+        figures["aupro"] = percent(aupro(test.masks, maps))
+    return Evaluation(maps, scores, scale, figures)
+
+
+def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str, dict]:
+    """Each defect type against all normal test images: image and pixel AUROC, count, and whether training knew the type."""
+    types = np.array(test.types)
+    result = {}
+    for kind in sorted(set(test.types) - {"good"}):
+        chosen = (types == kind) | (types == "good")
+        masks = None if test.masks is None else test.masks[chosen]
+        result[kind] = {
+            "image_auroc": percent(auroc(types[chosen] == kind, evaluation.scores[chosen])),
+            "pixel_auroc": None if masks is None else percent(auroc(masks, evaluation.maps[chosen])),
+            "n": int((types == kind).sum()),
+            "known": kind in known,
+        }
+    return result
+
+
+def percent(fraction: float) -> float | None:
+    """A fraction in percent; None where it is undefined (nan)."""
+    return None if math.isnan(fraction) else round(100 * fraction, 4)

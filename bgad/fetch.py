@@ -1,0 +1,214 @@
+"""Fetch a large file over a bad connection: resume, try again, try elsewhere, and believe only the hash."""
+
+import hashlib
+import re
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import requests
+import urllib3
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+
+from bgad.errors import BgadError
+
+TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
+CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
+PROGRESS = 1 << 20  # bytes; a try that brought as many before it was cut goes on at once, and does not count as failed
+LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is passed over
+
+
+class DownloadError(BgadError):
+    """No address gave the file. ``tried`` names each address with what went wrong there."""
+
+    def __init__(self, message: str, tried: str):
+        super().__init__(message)
+        self.tried = tried
+
+
+def fetch(
+    urls: list[str],
+    target: Path,
+    sha256: str | None,
+    size: int | None = None,
+    retries: int = 5,
+    wait: float = 1.0,
+    reserve: int = 0,
+) -> str:
+    """Download ``target`` from the first of ``urls`` that gives it, and return its SHA-256 (hex).
+
+    What has come stays in ``<target>.part`` and is resumed, also by a later run. Each address gets ``retries`` tries,
+    with pauses that start at about ``wait`` seconds and double (up to a minute, or to what the server asks for). Bytes
+    with another hash than ``sha256`` are thrown away and fetched again. ``size`` is the expected number of bytes, and
+    ``reserve`` the number that must stay free on the disk afterwards. A ``target`` that is there is only checked.
+    Raises DownloadError where no address gives the file; BgadError where the disk is too small, or where the ``target``
+    that is there has another hash (it is kept: it may have cost its owner a night).
+    """
+    if target.exists():
+        digest = sha256_of(target)
+        if sha256 not in (None, digest):
+            raise BgadError(f"{target} has the SHA-256 {digest} instead of {sha256}: delete it to download it anew")
+        return digest
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    backoff = wait_exponential(multiplier=wait, max=60) + wait_random(0, wait)
+    failures = []
+    for url in urls:
+        if failures and sha256 is None:
+            part.unlink(missing_ok=True)  # without a hash, nothing would tell a mix of two files from the right one
+        tries = Retrying(
+            stop=stop_after_attempt(retries),
+            wait=lambda state: max(state.outcome.exception().pause, backoff(state)),
+            retry=retry_if_exception_type(_Passing),
+            before_sleep=lambda state: _say(
+                f"{target.name}: {state.outcome.exception()}; next try in {state.next_action.sleep:.0f} s"
+            ),
+            reraise=True,
+        )
+        try:
+            digest = tries(_try, url, part, sha256, size, reserve)
+        except (_Passing, _Lasting) as error:
+            failures.append(f"{url}: {error}")
+        else:
+            part.replace(target)
+            return digest
+    tried = "; ".join(failures)
+    raise DownloadError(f"{target} could not be downloaded ({tried}): run again, or put the file there by hand", tried)
+
+
+def check_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raise BgadError unless ``needed`` bytes are free on the disk of ``folder``, which must exist."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        room = f"{readable_size(needed)} in {folder}, but {readable_size(free)} are free"
+        raise BgadError(f"{purpose} needs {room}: make room there, or link that folder to a larger disk")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def readable_size(number: float) -> str:
+    """A number of bytes for people, in decimal units: 5264982680 is "5.3 GB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+class _Passing(Exception):
+    """A failure worth another try at the same address, after ``pause`` seconds at least."""
+
+    def __init__(self, reason: str, pause: float = 0.0):
+        super().__init__(reason)
+        self.pause = pause
+
+
+class _Lasting(Exception):
+    """A failure that another try will not mend."""
+
+
+def _try(url: str, part: Path, sha256: str | None, size: int | None, reserve: int) -> str:
+    """Bring ``part`` to its full length and return its hash."""
+    while True:
+        before = _length(part)
+        try:
+            _request(url, part, size, reserve)
+            break
+        except _Passing as failure:
+            if _length(part) - before < PROGRESS:
+                raise
+            _say(f"{part.stem}: {failure}; resuming")
+    digest = sha256_of(part)
+    if sha256 not in (None, digest):
+        part.unlink()
+        raise _Passing(f"what came has the SHA-256 {digest} instead of {sha256}")
+    return digest
+
+
+def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
+    """One request: add to ``part`` what is missing, or start over where the server cannot resume."""
+    offset = _length(part)
+    if size is not None and offset == size:
+        return
+    # identity: the archive must come byte for byte as it is stored, or neither hash nor offset would mean anything
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            start, total = _range_of(response, offset)
+            if start is None:
+                part.unlink()
+                raise _Passing(f"cannot go on from byte {offset}")
+            if size is not None and total not in (None, size):
+                raise _Passing(f"offers {total} bytes instead of {size}")
+            if start == total:
+                return
+            missing = max(0, (total or size or 0) - offset)
+            check_space(part.parent, missing + reserve, f"Downloading {part.stem} (and unpacking it)")
+            _write(response, part, start, total or size)
+    except ValueError as error:  # a malformed address, which requests raises as a RequestException as well
+        raise _Lasting(str(error)) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _Passing(f"the connection failed at byte {_length(part)} ({type(error).__name__})") from error
+    except OSError as error:
+        raise BgadError(f"{part} cannot be written ({error.strerror}): make room, or make it writable") from error
+    if size is not None and _length(part) != size:
+        raise _Passing(f"ended after {_length(part)} bytes instead of {size}")
+
+
+def _write(response: requests.Response, part: Path, start: int, total: int | None) -> None:
+    done, told = start, time.monotonic()
+    with part.open("ab" if start else "wb") as file:
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
+            file.write(chunk)
+            done += len(chunk)
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                _say(f"{part.stem}: {readable_size(done)}" + (f" of {readable_size(total)}" if total else ""))
+
+
+def _range_of(response: requests.Response, offset: int) -> tuple[int | None, int | None]:
+    """Where the answer's bytes start, and the whole file's length if told. A start of None: ``offset`` is of no use."""
+    status = response.status_code
+    problem = f"{status} {response.reason}"
+    if status in (408, 425, 429) or status >= 500:
+        pause = _retry_after(response)
+        if pause > LONGEST_PAUSE:
+            raise _Lasting(f"{problem}, with a wish to wait {pause:.0f} s")
+        raise _Passing(problem, pause)
+    content_range = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
+    total = int(content_range[2]) if content_range and content_range[2] != "*" else None
+    if status == 416 and offset:  # nothing from there on: either all is there, or it is of another file
+        return (offset, total) if total == offset else (None, None)
+    if status == 206 and offset:
+        return (offset, total) if content_range and content_range[1] == str(offset) else (None, None)
+    if status != 200:
+        raise _Lasting(problem)
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise _Lasting("a web page came instead of the file")
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Seconds that the server asks to wait, given as a number or as a date; 0 where it does not ask."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,148 @@
+"""The conditional normalizing flow of one feature level: eight coupling blocks conditioned on the position code.
+
+A block is FrEIA 0.2's AllInOneBlock as BGAD uses it, with the same parameters under the same names, so that checkpoints
+load both ways (tests/test_flow.py compares the two). What differs is how it is computed: the position code p enters a
+subnet's first layer as W_p p, and since half of p depends on the column and half on the row, W_p p = A[column] + B[row]
+with two small tables made once a step. That is exact and spares the layer most of its input columns.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, softplus
+
+from bgad.position import sincos_1d
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class ConditionalFlow(nn.Module):
+    """p(x | position) for feature vectors x of one level, as a chain of coupling blocks.
+
+    ``channels`` C of a vector, ``height`` and ``width`` of the feature map. Weights are drawn from ``torch_rng`` and the
+    soft permutations from ``frozen_rng``: one seed gives one network, under any scipy.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        blocks: int,
+        position_channels: int,
+        clamp: float,
+        torch_rng: torch.Generator,
+        frozen_rng: np.random.RandomState,
+    ):
+        super().__init__()
+        self.channels, self.height, self.width = channels, height, width
+        self.module_list = nn.ModuleList(
+            CouplingBlock(channels, position_channels, clamp, torch_rng, frozen_rng) for _ in range(blocks)
+        )
+        self.register_buffer("columns", sincos_1d(position_channels // 2, width), persistent=False)
+        self.register_buffer("rows", sincos_1d(position_channels // 2, height), persistent=False)
+
+    def log_likelihood(self, features: Tensor, position: Tensor) -> Tensor:
+        """l = logp / C of single vectors: ``features`` (N, C) at ``position`` (N,), row * width + column. Returns (N,)."""
+        row, column = position // self.width, position % self.width
+        return self._log_likelihood(features, lambda a, b: a[column] + b[row])
+
+    def log_likelihood_maps(self, features: Tensor) -> Tensor:
+        """l of whole maps: ``features`` (N, height * width, C), row by row. Returns (N, height, width)."""
+        flat = self._log_likelihood(features, lambda a, b: (b[:, None] + a[None]).flatten(0, 1))
+        return flat.view(-1, self.height, self.width)
+
+    def _log_likelihood(self, x: Tensor, at_positions) -> Tensor:
+        # logp = -C/2 log(2 pi) - |z|^2 / 2 + log |det J|
+        log_det = x.new_zeros(())
+        for block in self.module_list:
+            x, block_log_det = block(x, at_positions(*block.position_tables(self.columns, self.rows)))
+            log_det = log_det + block_log_det
+        return (log_det - 0.5 * x.square().sum(-1)) / self.channels - HALF_LOG_TWO_PI
+
+
+class CouplingBlock(nn.Module):
+    """Affine coupling with soft clamping, then a global affine map and a fixed rotation (FrEIA 0.2, AllInOneBlock).
+
+    u = [x1, x2 exp(s) + t] with s = clamp tanh(0.1 a_s), t = 0.1 a_t and (a_s, a_t) = subnet(x1, position);
+    y = R (softplus-scale * u + offset). The log-determinant is sum(s) + sum(log scale).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        position_channels: int,
+        clamp: float,
+        torch_rng: torch.Generator,
+        frozen_rng: np.random.RandomState,
+    ):
+        super().__init__()
+        self.clamp = clamp
+        self.passive, self.active = channels - channels // 2, channels // 2  # x1 and x2
+        inputs = self.passive + position_channels
+        self.subnet = nn.Sequential(
+            _linear(inputs, 2 * inputs, torch_rng), nn.ReLU(), _linear(2 * inputs, 2 * self.active, torch_rng)
+        )
+        # The value whose scale is 1, given scale = 0.1 softplus(global_scale) with softplus's beta 0.5.
+        self.global_scale = nn.Parameter(torch.full((1, channels), 2 * math.log(math.exp(0.5 * 10) - 1)))
+        self.global_offset = nn.Parameter(torch.zeros(1, channels))
+        rotation = torch.from_numpy(random_rotation(channels, frozen_rng)).float()
+        self.w_perm = nn.Parameter(rotation, requires_grad=False)
+        self.w_perm_inv = nn.Parameter(rotation.T.contiguous(), requires_grad=False)
+
+    def forward(self, x: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` (..., C) and W_p p of each vector, broadcastable to (..., hidden). Returns y (..., C), log-det (...)."""
+        x1, x2 = x.split([self.passive, self.active], dim=-1)
+        s, t = self._coefficients(x1, position_term)
+        u = torch.cat([x1, torch.addcmul(t, x2, s.exp())], dim=-1)
+        scale = self._scale()
+        # R (scale * u + offset) in one product: R's columns carry the scale.
+        y = linear(u, self.w_perm * scale, (self.w_perm @ self.global_offset.T).squeeze(1))
+        return y, s.sum(-1) + scale.log().sum()
+
+    def inverse(self, y: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
+        """The way back: x of y, and the log-determinant of the inverse."""
+        scale = self._scale()
+        u1, u2 = ((linear(y, self.w_perm_inv) - self.global_offset) / scale).split([self.passive, self.active], dim=-1)
+        s, t = self._coefficients(u1, position_term)
+        return torch.cat([u1, (u2 - t) * (-s).exp()], dim=-1), -s.sum(-1) - scale.log().sum()
+
+    def position_tables(self, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """A (width, hidden) and B (height, hidden) with W_p p = A[column] + B[row]."""
+        w_columns, w_rows = self.subnet[0].weight[:, self.passive :].chunk(2, dim=1)
+        return linear(columns, w_columns), linear(rows, w_rows)
+
+    def _coefficients(self, x1: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
+        first, last = self.subnet[0], self.subnet[2]
+        hidden = linear(x1, first.weight[:, : self.passive], first.bias) + position_term
+        a_s, a_t = (0.1 * linear(hidden.relu_(), last.weight, last.bias)).chunk(2, dim=-1)
+        return self.clamp * torch.tanh(a_s), a_t
+
+    def _scale(self) -> Tensor:
+        return 0.1 * softplus(self.global_scale, beta=0.5)
+
+
+def random_rotation(size: int, rng: np.random.RandomState) -> np.ndarray:
+    """A rotation drawn uniformly (Haar) from SO(size), ``(size, size)`` float64 with determinant +1.
+
+    The QR factors of a Gaussian matrix, made unique by a positive diagonal of R, are Haar on O(size) (Mezzadri 2007,
+    section 5); flipping one column where the determinant is -1 gives SO(size). Our own draw, because scipy's changed
+    between versions.
+    """
+    q, r = np.linalg.qr(rng.standard_normal((size, size)))
+    q *= np.sign(np.diag(r))
+    if np.linalg.slogdet(q)[0] < 0:
+        q[:, 0] = -q[:, 0]
+    return q
+
+
+def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
+    """A Linear with torch's default initialization, drawn from ``rng`` and not from the global generator."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    bound = 1 / math.sqrt(inputs)  # what kaiming_uniform with a = sqrt(5) comes to, for weight and bias
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=rng)
+        layer.bias.uniform_(-bound, bound, generator=rng)
+    return layer

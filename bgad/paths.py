@@ -1,0 +1,27 @@
+"""The one owner of paths: where every artefact lies, relative to the project's root.
+
+The patterns hold Snakemake's wildcards, so the rules and the Python code name one and the same file.
+"""
+
+from pathlib import Path
+
+CELL = "results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}"
+METRICS = CELL + "/metrics.json"
+
+DATASET = "resources/datasets/{dataset}"
+ARCHIVES = "resources/archives/{dataset}"
+INDEX = "resources/index/{dataset}/{category}.json"
+SPLIT = "resources/splits/{dataset}/{category}/{split}/seed{seed}.json"
+FEATURES = "resources/features/{backbone}/{image_size}/{dataset}/{category}"
+
+RECIPE = "config/recipes/{recipe}.yaml"
+SUITE = "config/suites/{suite}.yaml"
+REPORT = "reports/{suite}"
+
+
+def recipe_file(recipe: str) -> Path:
+    return Path(RECIPE.format(recipe=recipe))
+
+
+def suite_file(suite: str) -> Path:
+    return Path(SUITE.format(suite=suite))

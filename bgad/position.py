@@ -1,0 +1,30 @@
+"""The position code that conditions each flow on where a feature vector sits in the map (BGAD's condition, as CFLOW's)."""
+
+import math
+
+import torch
+
+
+def sincos_2d(dim: int, height: int, width: int) -> torch.Tensor:
+    """The 2-D sine/cosine code of every position, ``(dim, height, width)`` float32 in -1..1.
+
+    The first ``dim / 2`` channels depend on the column alone and the others on the row alone; in each half, even channels
+    are sines and odd ones cosines, at frequencies ``exp(-log(1e4) i / (dim / 2))`` for i = 0, 2, ... (protocol: "position
+    code"). ``dim`` must be a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"the position code needs a multiple of 4 channels, not {dim}")
+    columns, rows = sincos_1d(dim // 2, width), sincos_1d(dim // 2, height)
+    return torch.cat(
+        [
+            columns.T[:, None, :].expand(-1, height, -1),
+            rows.T[:, :, None].expand(-1, -1, width),
+        ]
+    )
+
+
+def sincos_1d(dim: int, length: int) -> torch.Tensor:
+    """The code along one axis, ``(length, dim)``."""
+    frequencies = torch.exp(torch.arange(0, dim, 2) * (-math.log(1e4) / dim))
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=2).reshape(length, dim)

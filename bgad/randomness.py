@@ -1,0 +1,42 @@
+"""The one owner of randomness: every draw comes from a generator made here, from the names of what is drawn.
+
+Nothing here touches a global generator, so a cell's numbers depend on its own names and seed alone, never on what ran
+before it in the same process.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+
+def seed_of(*names: object) -> int:
+    """A seed in 0 .. 2**63 - 1 from any names: the first 63 bits of the SHA-256 of the names joined by "/"."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def torch_generator(*names: object, device: str | torch.device = "cpu") -> torch.Generator:
+    """A torch generator on ``device``, seeded from ``names``."""
+    return torch.Generator(device=device).manual_seed(seed_of(*names))
+
+
+def numpy_generator(*names: object) -> np.random.Generator:
+    """A numpy generator seeded from ``names``, for draws within one run (augmentation, CutPaste)."""
+    return np.random.default_rng(seed_of(*names))
+
+
+def frozen_generator(*names: object) -> np.random.RandomState:
+    """A numpy generator whose stream never changes between numpy versions (NEP 19), for what must stay the same for ever."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed_of(*names))))
+
+
+def shuffled(items: Iterable[str], *names: object) -> list[str]:
+    """``items`` in a random order that depends on ``names`` and on each item's own text alone.
+
+    Each item is ranked by the SHA-256 of the names and the item, so the order in which items arrive, the platform and
+    the library versions change nothing, and a new item leaves the order of the others as it was.
+    """
+    prefix = "/".join(map(str, names))
+    return sorted(items, key=lambda item: hashlib.sha256(f"{prefix}/{item}".encode()).hexdigest())

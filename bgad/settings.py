@@ -1,0 +1,204 @@
+"""Everything that can be set, as typed objects, validated once at the door: recipes, suites and the configuration.
+
+The files are config/config.yaml, config/recipes/<recipe>.yaml and config/suites/<suite>.yaml; config/README.md lists
+every key. A wrong key or value ends in one sentence that names the file and the key.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from bgad.errors import BgadError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Method = Literal["bgad", "bgad-wo", "nf"]
+T = TypeVar("T", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Flow(Settings):
+    """The conditional flow of each level."""
+
+    blocks: int = Field(ge=1, description="coupling blocks in a chain")
+    position_channels: int = Field(ge=4, multiple_of=4, description="channels of the position code")
+    clamp: float = Field(gt=0, description="bound of the log-scale of a coupling, before exponentiation")
+
+
+class Loss(Settings):
+    """The losses: boundary, semi-push-pull and focal weights."""
+
+    normalizer: float = Field(gt=0, description="L = l / normalizer, the scale of the boundary and the weights")
+    beta: float = Field(ge=0, lt=1, description="share of the normal vectors that lies below the normal boundary b_n")
+    tau: float = Field(ge=0, description="margin between the boundaries: b_a = b_n - tau")
+    push_pull_weight: float = Field(ge=0, description="lambda: weight of pull + push beside the maximum likelihood")
+    focal: bool = Field(description="weight each vector by how badly it fits")
+
+
+class Schedule(Settings):
+    """How long, and at which learning rate."""
+
+    meta_epochs: int = Field(ge=1, description="evaluations are between meta epochs; the first one is maximum likelihood")
+    sub_epochs: int = Field(ge=1, description="passes over the data in a meta epoch")
+    learning_rate: float = Field(gt=0, description="Adam's rate, before cosine and warm-up")
+    final_rate: float = Field(ge=0, le=1, description="the cosine's lower end, as a share of learning_rate")
+    warm_up_epochs: int = Field(ge=0, description="meta epochs of linear warm-up to the cosine's value at their end")
+    warm_up_from: float = Field(gt=0, le=1, description="where the warm-up starts, as a share of learning_rate")
+    cosine: Literal["per_epoch", "per_step"] = Field(description="whether the cosine falls per meta epoch or per step")
+    evaluate_every: int = Field(ge=1, description="meta epochs between evaluations; the last one always is")
+
+
+class ImageBatches(Settings):
+    """Steps as in the released code: batches of images, whose vectors are shuffled and cut into mini-batches."""
+
+    kind: Literal["image_batches"]
+    images: int = Field(ge=1, description="images in a batch; the last incomplete batch is dropped")
+    vectors: int = Field(ge=2, description="vectors in a step; the remainder of a batch is dropped")
+
+
+class VectorDraws(Settings):
+    """Steps drawn straight from the cached vectors of all images: fewer, better mixed vectors a step."""
+
+    kind: Literal["vector_draws"]
+    vectors: int = Field(ge=2, description="vectors in a step")
+    level_shares: tuple[float, float, float] = Field(description="share of each level's vectors that a pass draws")
+    anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that comes from the known anomalies")
+    defect_share: float = Field(ge=0, le=1, description="share of those that lies on the defects themselves")
+
+
+class Anomalies(Settings):
+    """What is made of the k known anomalies."""
+
+    repeat: int = Field(ge=1, description="entries a pass for each known anomaly; half real, half CutPaste")
+    cutpaste: Literal["every_pass", "pool", "none"] = Field(description="fresh CutPaste images every pass, or a pool")
+    pool: int = Field(default=0, ge=0, description="CutPaste images in the pool, drawn once a cell (cutpaste: pool)")
+
+    @model_validator(mode="after")
+    def _pool_has_a_size(self):
+        if (self.cutpaste == "pool") != (self.pool > 0):
+            raise ValueError("pool goes with cutpaste: pool, and is at least 1 there")
+        return self
+
+
+class Quirks(Settings):
+    """What the released code does differently from what it seems to mean; true is the released behaviour."""
+
+    warm_up_counts_loaders: bool = Field(description="the warm-up divides by the number of loaders (2), not of batches")
+    idle_levels_keep_momentum: bool = Field(description="Adam also moves the levels that a step has no gradient for")
+
+
+class Recipe(Settings):
+    """How a cell is trained."""
+
+    backbone: Name = Field(description="timm model with its weights' tag")
+    image_size: int = Field(ge=32, multiple_of=32, description="images and masks are resized to this square, in pixels")
+    flow: Flow
+    loss: Loss
+    schedule: Schedule
+    sampling: ImageBatches | VectorDraws = Field(discriminator="kind")
+    anomalies: Anomalies
+    quirks: Quirks
+
+    @model_validator(mode="after")
+    def _every_level_gets_steps(self):
+        if isinstance(self.sampling, ImageBatches):
+            coarsest = self.sampling.images * (self.image_size // 16) ** 2
+            if coarsest < self.sampling.vectors:
+                raise ValueError(
+                    f"sampling.vectors: a batch has {coarsest} vectors at the coarsest level, fewer than the "
+                    f"{self.sampling.vectors} of a step, so that level would never be trained"
+                )
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the values: comments and order in the file change nothing."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class Block(Settings):
+    """One block of a suite's grid: the cells of every combination."""
+
+    recipe: Name
+    dataset: Name
+    categories: Literal["all"] | list[str] = Field(default="all", description="categories, or all of them")
+    splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for every type in its turn")
+    k: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="counts of known anomalies")
+    methods: list[Method] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _method_fits_k(self):
+        for method in self.methods:
+            if method == "bgad" and 0 in self.k:
+                raise ValueError("method bgad learns from known anomalies and has no k 0: that row is bgad-wo")
+            if method != "bgad" and self.k != [0]:
+                raise ValueError(f"method {method} knows no anomalies: its k is [0]")
+        return self
+
+
+class Suite(Settings):
+    """A set of cells and the question asked of them: one report."""
+
+    title: str
+    question: str
+    grid: list[Block] = Field(min_length=1)
+
+
+class Dataset(Settings):
+    """Where a data set is and how its folders are laid out."""
+
+    layout: Literal["mvtec", "btad"] = Field(default="mvtec", description="folder layout: MVTec AD's or BTAD's")
+    path: Path | None = Field(default=None, description="a copy that is already there; without it, it is downloaded")
+    textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
+    pool: int = Field(default=10, ge=1, description="known anomalies that leave the test set, whatever k is")
+
+
+class Config(Settings):
+    """config/config.yaml."""
+
+    datasets: dict[Name, Dataset] = Field(min_length=1)
+    suites: list[Name] = Field(min_length=1, description="suites that exist, each a file in config/suites")
+    weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:<n>")
+    threads: int = Field(default=1, ge=1, description="CPU threads of a training")
+
+
+def load_recipe(path: Path) -> Recipe:
+    return validated(Recipe, read_yaml(path), path)
+
+
+def load_suite(path: Path) -> Suite:
+    return validated(Suite, read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file; BgadError if it is missing or no YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise BgadError(f"{path}: cannot be read ({error.strerror}); check the name and the path.") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise BgadError(f"{path}: not valid YAML{line}; put the file right.") from error
+
+
+def validated(model: type[T], values: Any, source: Path | str) -> T:
+    """``values`` as a ``model``; BgadError with the first wrong key of ``source`` and what is wrong with it."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        if first["type"] == "extra_forbidden":
+            raise BgadError(f"{source}: unknown key {key}; config/README.md lists the keys.") from error
+        if first["type"] == "missing":
+            raise BgadError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
+        raise BgadError(f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}.") from error

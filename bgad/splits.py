@@ -1,0 +1,162 @@
+"""Splits: which anomalies can be known in training, and what the test set then is.
+
+For (data set, category, split, seed) a pool of known anomalies is drawn once. A cell with k knows the first k of it, and
+the whole pool leaves the test set whatever k is, so k0, k1 and k10 are tested on the same images. ``seen`` draws the pool
+over all defect types; ``hard-<type>`` draws it from one type and takes all of that type out of the test set (DRA, CVPR
+2022). Draws depend on these names and the files' names alone.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bgad.datasets import ImageRecord, Index
+from bgad.errors import BgadError
+from bgad.files import read_json, write_json
+from bgad.randomness import shuffled
+
+
+@dataclass(frozen=True)
+class Split:
+    """A drawn split; every list holds paths relative to the category's folder.
+
+    ``pool``: the known anomalies in their order; ``further``: the order in which k > len(pool) draws on; ``held_out``:
+    images of a hard split's type that leave the test set without being known; ``test_normal`` and ``test_anomalous``: the
+    test set of every k up to the pool's size; ``excluded``: images left out everywhere, each with the reason.
+    """
+
+    dataset: str
+    category: str
+    split: str
+    seed: int
+    train_normal: tuple[str, ...]
+    pool: tuple[str, ...]
+    further: tuple[str, ...]
+    held_out: tuple[str, ...]
+    test_normal: tuple[str, ...]
+    test_anomalous: tuple[str, ...]
+    excluded: tuple[tuple[str, str], ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def known(self, k: int) -> tuple[str, ...]:
+        """The k anomalies that a cell knows; BgadError if there are fewer."""
+        order = self.pool + self.further
+        if k > len(order):
+            which = "anomalous images" if self.split == "seen" else f"images of type {self.split.removeprefix('hard-')}"
+            raise BgadError(
+                f"{self.dataset}/{self.category}: k {k} is more than its {len(order)} {which}; ask for a smaller k."
+            )
+        return order[:k]
+
+    def test(self, k: int) -> tuple[str, ...]:
+        """The test set of a cell with k: normal images, then anomalous ones, none of them known."""
+        known = set(self.known(k))
+        return self.test_normal + tuple(path for path in self.test_anomalous if path not in known)
+
+    def full_test(self) -> tuple[str, ...]:
+        """The whole test set, nothing taken out, which is what unsupervised methods publish."""
+        return self.test_normal + tuple(sorted(self.test_anomalous + self.pool + self.held_out))
+
+    def save(self, path: Path) -> None:
+        write_json(path, {**asdict(self), "sha256": self.sha256})
+
+    @classmethod
+    def load(cls, path: Path) -> "Split":
+        values = read_json(path)
+        recorded = values.pop("sha256", None)
+        values = {key: tuple(map(_frozen, value)) if isinstance(value, list) else value for key, value in values.items()}
+        split = cls(**values)
+        if split.sha256 != recorded:
+            raise BgadError(f"{path}: its content does not fit its hash, so it was changed; delete it and run again.")
+        return split
+
+
+def draw(index: Index, split: str, seed: int, pool_size: int = 10) -> Split:
+    """The split of that name and seed. BgadError if the category cannot have it."""
+    images, excluded = _one_of_each(index.images)
+    normal = [image.path for image in images if not image.anomalous and image.part == "train"]
+    test_normal = [image.path for image in images if not image.anomalous and image.part == "test"]
+    by_type = defaultdict(list)
+    for image in images:
+        if image.anomalous:
+            by_type[image.type].append(image.path)
+
+    names = (index.dataset, index.category, split, seed)
+    if split == "seen":
+        order, candidates = _spread(by_type, pool_size, names), by_type
+    else:
+        kind = split.removeprefix("hard-")
+        if kind not in by_type:
+            raise BgadError(f"{index.dataset}/{index.category}: no images of type {kind}; it has {', '.join(sorted(by_type))}.")
+        order, candidates = shuffled(by_type[kind], "pool", *names), {kind: by_type[kind]}
+
+    pool, further = order[:pool_size], order[pool_size:]
+    leaves = set(pool) if split == "seen" else {path for paths in candidates.values() for path in paths}
+    anomalous = sorted(path for paths in by_type.values() for path in paths)
+    test_anomalous = [path for path in anomalous if path not in leaves]
+    if anomalous and not test_anomalous:
+        raise BgadError(
+            f"{index.dataset}/{index.category}: split {split} leaves no anomalous image to test on, since {len(leaves)} of "
+            f"{len(anomalous)} can be known; set datasets.{index.dataset}.pool to a smaller number or add images."
+        )
+    return Split(
+        index.dataset,
+        index.category,
+        split,
+        seed,
+        train_normal=tuple(normal),
+        pool=tuple(pool),
+        further=tuple(further),
+        held_out=tuple(sorted(leaves - set(pool))),
+        test_normal=tuple(test_normal),
+        test_anomalous=tuple(test_anomalous),
+        excluded=tuple(excluded),
+    )
+
+
+def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list[str]:
+    """All anomalies in the order in which they become known: pool_size // types of each type first, the rest at random.
+
+    The first part goes round the types, each round in an order of its own, so that every prefix is spread over the types as
+    evenly as can be (protocol: "k // types from each defect type, the rest at random from what is left").
+    """
+    each = pool_size // len(by_type) if by_type else 0
+    queues = {kind: shuffled(paths, "pool", *names, kind) for kind, paths in by_type.items()}
+    rounds = [
+        queues[kind][turn]
+        for turn in range(each)
+        for kind in shuffled(queues, "round", *names, turn)
+        if turn < len(queues[kind])
+    ]
+    rest = [path for queue in queues.values() for path in queue[each:]]
+    return rounds + shuffled(rest, "rest", *names)
+
+
+def _one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
+    """Byte-identical images count as one: the training image stays, else the first; the others are left out, with the reason.
+
+    Where the copies are labelled both normal and anomalous, the test copies cannot be trusted and all leave.
+    """
+    groups = defaultdict(list)
+    for image in images:
+        groups[image.sha256].append(image)
+    kept, excluded = [], []
+    for group in groups.values():
+        group.sort(key=lambda image: (image.part != "train", image.path))
+        first, others = group[0], group[1:]
+        if first.part == "test" and any(image.anomalous != first.anomalous for image in others):
+            excluded += [(image.path, f"byte-identical to {first.path}, labelled differently") for image in others]
+            excluded.append((first.path, f"byte-identical to {others[-1].path}, labelled differently"))
+            continue
+        kept.append(first)
+        excluded += [(image.path, f"byte-identical to {first.path}") for image in others]
+    return sorted(kept, key=lambda image: image.path), sorted(excluded)
+
+
+def _frozen(value):
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,135 @@
+"""Training a cell: BGAD's two phases over cached features, top to bottom.
+
+Meta epoch 0 fits the flows to normal vectors by maximum likelihood. From meta epoch 1 on, each step finds the explicit
+boundary of its normal vectors and adds the boundary guided semi-push-pull loss, with the known anomalies in the data
+(method ``bgad``), or the pull alone on normal vectors (``bgad-wo``, the paper's "without anomalies" row). ``nf`` goes on
+with maximum likelihood: the plain conditional flow.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bgad.anomalies import AnomalousImages
+from bgad.errors import BgadError
+from bgad.flow import ConditionalFlow
+from bgad.losses import bgad_loss, bgad_without_anomalies_loss, maximum_likelihood
+from bgad.sampling import MiniBatch, NormalImages, mini_batches
+from bgad.settings import Method, Recipe
+
+Entries = Callable[[], list[AnomalousImages]]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a meta epoch did: the mean loss of each level, and the last learning rate."""
+
+    epoch: int
+    losses: tuple[float, ...]
+    learning_rate: float
+
+
+def train(
+    recipe: Recipe,
+    method: Method,
+    flows: list[ConditionalFlow],
+    normal: NormalImages,
+    entries: Entries,
+    rng: torch.Generator,
+) -> Iterator[EpochReport]:
+    """Trains ``flows`` in place and yields after each meta epoch.
+
+    ``entries()`` gives the anomaly entries of the next pass (fresh CutPaste images, where the recipe says so).
+    """
+    schedule, quirks = recipe.schedule, recipe.quirks
+    parameters = [p for flow in flows for p in flow.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
+
+    for epoch in range(schedule.meta_epochs):
+        with_anomalies = method == "bgad" and epoch > 0
+        losses = [_Mean() for _ in flows]
+        for sub_epoch in range(schedule.sub_epochs):
+            parts = entries() if with_anomalies else []
+            for batch in mini_batches(recipe, normal, parts, sub_epoch, rng):
+                rate = learning_rate(recipe, epoch, batch.step, batch.steps_per_epoch)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss = step_loss(recipe, method, epoch, flows[batch.level], batch)
+                optimizer.zero_grad(set_to_none=not quirks.idle_levels_keep_momentum)
+                loss.backward()
+                optimizer.step()
+                losses[batch.level].add(loss.detach())
+        means = tuple(mean.value() for mean in losses)
+        for level, mean in enumerate(means):
+            if not math.isfinite(mean):
+                raise BgadError(
+                    f"training diverged: the loss of level {level + 1} is {mean} in meta epoch {epoch}; "
+                    "lower schedule.learning_rate in the recipe."
+                )
+        yield EpochReport(epoch, means, rate)
+
+
+def step_loss(recipe: Recipe, method: Method, epoch: int, flow: ConditionalFlow, batch: MiniBatch) -> Tensor:
+    """The loss of one step (BGAD, equation of the total loss; protocol: "Loss")."""
+    log_likelihood = flow.log_likelihood(batch.features, batch.position)
+    if epoch == 0 or method == "nf":
+        return maximum_likelihood(log_likelihood)
+    loss = recipe.loss
+    constants = (loss.beta, loss.tau, loss.normalizer, loss.push_pull_weight, loss.focal)
+    if method == "bgad-wo":
+        return bgad_without_anomalies_loss(log_likelihood, *constants)
+    return bgad_loss(log_likelihood, batch.is_anomaly, *constants)
+
+
+def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -> float:
+    """The rate of a step: a cosine over the meta epochs, after a linear warm-up to the cosine's value at the warm-up's end.
+
+    ``step`` of ``steps_per_epoch`` counts through all the passes of meta epoch ``epoch``.
+    """
+    schedule = recipe.schedule
+    if epoch >= schedule.warm_up_epochs:
+        return _cosine(recipe, epoch + (step / steps_per_epoch if schedule.cosine == "per_step" else 0))
+
+    if recipe.quirks.warm_up_counts_loaders:
+        # The released loop takes the length of its pair of loaders, 2, for the number of batches in a pass.
+        sub_epoch, batch = divmod(step, steps_per_epoch // schedule.sub_epochs)
+        step, steps_per_epoch = batch + 2 * sub_epoch, 2 * schedule.sub_epochs
+    start, end = schedule.learning_rate * schedule.warm_up_from, _cosine(recipe, schedule.warm_up_epochs)
+    done = (epoch + step / steps_per_epoch) / schedule.warm_up_epochs
+    return start + done * (end - start)
+
+
+def build_flows(
+    recipe: Recipe, channels: list[int], sides: list[int], torch_rng: torch.Generator, frozen_rng: np.random.RandomState
+) -> list[ConditionalFlow]:
+    """One flow a level, for square maps of ``sides`` with ``channels``."""
+    settings = recipe.flow
+    return [
+        ConditionalFlow(
+            count, side, side, settings.blocks, settings.position_channels, settings.clamp, torch_rng, frozen_rng
+        )
+        for count, side in zip(channels, sides, strict=True)
+    ]
+
+
+def _cosine(recipe: Recipe, epoch: float) -> float:
+    schedule = recipe.schedule
+    lowest = schedule.learning_rate * schedule.final_rate
+    return lowest + (schedule.learning_rate - lowest) * (1 + math.cos(math.pi * epoch / schedule.meta_epochs)) / 2
+
+
+class _Mean:
+    """A running mean that stays on its device, so that no step waits for it."""
+
+    def __init__(self):
+        self.total, self.count = 0.0, 0
+
+    def add(self, value: Tensor) -> None:
+        self.total, self.count = self.total + value, self.count + 1
+
+    def value(self) -> float:
+        return float(self.total / self.count) if self.count else math.nan
