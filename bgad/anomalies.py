@@ -29,6 +29,14 @@ class AnomalousImages:
     def __len__(self) -> int:
         return len(self.levels[0])
 
+    def to(self, device: torch.device) -> "AnomalousImages":
+        return AnomalousImages([level.to(device) for level in self.levels], [flags.to(device) for flags in self.defects])
+
+    def repeated(self, count: int) -> "AnomalousImages":
+        """The images over and over in their order, ``count`` in all."""
+        turn = torch.arange(count) % len(self)
+        return AnomalousImages([level[turn] for level in self.levels], [flags[turn] for flags in self.defects])
+
 
 def defects_at_levels(masks: Tensor, sides: list[int]) -> list[Tensor]:
     """Masks (N, S, S) bool brought to each level's size with nearest: a list of (N, h * w) bool."""

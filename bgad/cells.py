@@ -1,5 +1,6 @@
 """Cells, and the suites that expand to them. A cell is one training: the unit of work, caching, re-running and failure."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -28,6 +29,15 @@ class Cell:
     @property
     def folder(self) -> Path:
         return Path(paths.CELL.format(**asdict(self)))
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Cell":
+        """The cell whose folder that is; BgadError if the path is not one of a cell."""
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(paths.CELL))
+        match = re.search(f"{pattern}$", Path(folder).as_posix())
+        if not match or not match["k"].isdecimal() or not match["seed"].isdecimal():
+            raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
+        return cls(**{**match.groupdict(), "k": int(match["k"]), "seed": int(match["seed"])})
 
     @property
     def without_seed(self) -> "Cell":

@@ -74,7 +74,7 @@ def _image_batches(
             maps, defects = _images(chosen, normal, entries, level)
             count, channels = maps.shape[1], maps.shape[2]
             vectors, flags = maps.reshape(-1, channels), defects.flatten()
-            shuffled = torch.randperm(len(vectors), generator=rng)
+            shuffled = torch.randperm(len(vectors), generator=rng).to(vectors.device)
             for chunk in shuffled[: len(vectors) // sampling.vectors * sampling.vectors].split(sampling.vectors):
                 yield MiniBatch(
                     level,
@@ -91,7 +91,7 @@ def _images(
 ) -> tuple[Tensor, Tensor]:
     """The chosen images' vectors (n, h * w, C) and defects (n, h * w): numbers below len(normal) are normal images."""
     maps = [normal.levels[level][normal.rows[chosen[chosen < len(normal)]]]]
-    defects = [torch.zeros(maps[0].shape[:2], dtype=torch.bool)]
+    defects = [torch.zeros(maps[0].shape[:2], dtype=torch.bool, device=maps[0].device)]
     start = len(normal)
     for part in entries:
         inside = chosen[(chosen >= start) & (chosen < start + len(part))] - start
@@ -116,14 +116,15 @@ def _vector_draws(
         count, channels = normal.levels[level].shape[1:]
         everything = len(normal) * count
         steps = max(1, int(everything * share) // from_normal)
-        order = torch.randperm(everything, generator=rng)[: steps * from_normal]
         flat = normal.levels[level].view(-1, channels)
+        rows = normal.rows.to(flat.device)
+        order = torch.randperm(everything, generator=rng)[: steps * from_normal].to(flat.device)
         pools = _defect_pools(sampling, entries, level, from_entries)
         for step, chunk in enumerate(order.split(from_normal)):
-            vectors = [flat[normal.rows[chunk // count] * count + chunk % count]]
-            positions, flags = [chunk % count], [torch.zeros(len(chunk), dtype=torch.bool)]
+            vectors = [flat[rows[chunk // count] * count + chunk % count]]
+            positions, flags = [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]
             for part, pool, size in pools:
-                drawn = pool[torch.randint(len(pool), (size,), generator=rng)]
+                drawn = pool[torch.randint(len(pool), (size,), generator=rng).to(pool.device)]
                 vectors.append(part.levels[level].view(-1, channels)[drawn])
                 positions.append(drawn % count)
                 flags.append(part.defects[level].flatten()[drawn])

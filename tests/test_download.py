@@ -32,9 +32,9 @@ Request = namedtuple("Request", "path range")
 class Server(ThreadingHTTPServer):
     """Serves ``files`` by path. ``faults[path]`` lists what goes wrong with each request in turn, the last for ever:
 
-    "ok"; ("cut", n): the connection breaks after n bytes; ("truncate", n): n bytes are passed off as all; "corrupt": a
-    byte is wrong; "no ranges": Range is ignored; ("shift", n): the range starts n bytes late; "page": a web page;
-    a status, or (status, Retry-After).
+    "ok"; ("cut", n): the connection breaks after n bytes; ("truncate", n): n bytes are passed off as all; ("no length",
+    n): the same without a Content-Length; "corrupt": a byte is wrong; "no ranges": Range is ignored; ("shift", n): the
+    range starts n bytes late; "page": a web page; a status, or (status, Retry-After).
     """
 
     daemon_threads = True
@@ -72,14 +72,17 @@ class Handler(BaseHTTPRequestHandler):
         rest = body[start:]
         if kind == "corrupt":
             rest = rest[:1000] + bytes([rest[1000] ^ 1]) + rest[1001:]
-        if kind == "truncate":
+        if kind in ("truncate", "no length"):
             rest = rest[: values[0]]
+        if kind == "no length":
+            headers["Content-Length"] = None
         self.answer(status, rest, headers, stop_after=values[0] if kind == "cut" else None)
 
     def answer(self, status: int, body: bytes, headers: dict, stop_after: int | None = None):
         self.send_response(status)
         for name, value in {"Content-Length": len(body), **headers}.items():
-            self.send_header(name, str(value))
+            if value is not None:
+                self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body[:stop_after])
 
@@ -160,19 +163,25 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(server, target):
 
 def test_a_range_that_starts_elsewhere_is_not_appended(server, target):
     server.faults["/a"] = [("cut", 300_000), ("shift", 7), "ok"]
-    assert fetch([server.url("/a")], target, HASH, wait=0.01) == HASH
+    assert fetch([server.url("/a")], target, None, wait=0.01) == HASH
     assert [request.range is None for request in server.seen] == [True, False, True]
     assert target.read_bytes() == BODY
 
 
-@pytest.mark.parametrize("size", [None, len(BODY)])
-def test_a_server_that_always_truncates_is_given_up(server, target, size):
+@pytest.mark.parametrize(("sha256", "size"), [(HASH, None), (None, len(BODY)), (HASH, len(BODY))])
+def test_a_server_that_always_truncates_is_given_up(server, target, sha256, size):
     server.faults["/a"] = [("truncate", 100_000)]
     with pytest.raises(DownloadError) as error:
-        fetch([server.url("/a")], target, HASH, size, retries=3, wait=0.01)
+        fetch([server.url("/a")], target, sha256, size, retries=3, wait=0.01)
     assert server.url("/a") in str(error.value) and str(target) in str(error.value)
     assert len(server.seen) == 3
-    assert not target.exists()
+    assert left(target) == []  # too short by its own account: not even begun, or thrown away
+
+
+def test_the_size_tells_a_short_file_where_the_server_does_not(server, target):
+    server.faults["/a"] = [("no length", 100_000), "ok"]
+    assert fetch([server.url("/a")], target, None, len(BODY), wait=0.01) == HASH
+    assert server.seen == [("/a", None), ("/a", "bytes=100000-")]
 
 
 def test_a_truncated_file_is_completed_by_the_next_mirror(server, target):
@@ -555,6 +564,7 @@ def known(server, tmp_path, monkeypatch) -> Preset:
 
 def test_download_dataset(server, known, tmp_path, capsys):
     root, archives = tmp_path / "data" / "mvtec", tmp_path / "archives"
+    write(root.parent, {"mvtec.staging/wood/train/good/000.png": b"left by a run that was killed"})
     download_dataset("mvtec", root, archives)
     assert tree(root) == image_files(COUNTS)
     assert [path.name for path in archives.iterdir()] == ["mvtec.tar.xz"]

@@ -1,0 +1,231 @@
+"""The command ``bgad``: one subcommand a step of the workflow, each called by one rule.
+
+Imports of the heavy modules wait until a command needs them, so that ``bgad --help`` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from bgad import __version__
+from bgad.errors import BgadError
+
+app = typer.Typer(
+    help="BGAD (CVPR 2023) as a reproducible benchmark. `snakemake --cores all reports/demo/table.md` calls these steps "
+    "in their order; each can also be called on its own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DataName = Annotated[str, Option("--dataset", help="Name of the data set, as in config/config.yaml.")]
+Category = Annotated[str, Option(help="Category: a folder of the data set.")]
+Root = Annotated[Path, Option(help="Folder of the data set, above its categories.")]
+Output = Annotated[Path, Option(help="File to write.")]
+IndexFile = Annotated[Path, Option("--index", help="Index of the category, from `bgad index`.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
+Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of timm's hub.")]
+Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's ends in one sentence and exit status 1."""
+    try:
+        app()
+    except BgadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def download(
+    name: Annotated[str, Argument(help="mvtec or btad.")],
+    root: Root,
+    archives: Annotated[Path, Option(help="Folder that keeps the archives.")],
+) -> None:
+    """Downloads a data set, checks its hash and counts, and unpacks it.
+
+    Example: bgad download mvtec --root resources/datasets/mvtec --archives resources/archives/mvtec
+    """
+    from bgad.download import download_dataset
+
+    download_dataset(name, root, archives)
+
+
+@app.command()
+def mini(category: Annotated[str, Argument(help="brick, grass, gravel or coins.")], root: Root) -> None:
+    """Makes a category of the embedded data set from photographs that scikit-image ships.
+
+    Example: bgad mini brick --root resources/datasets/mini
+    """
+    from bgad.mini import generate
+
+    generate(root, category)
+
+
+@app.command()
+def index(
+    dataset: DataName,
+    category: Category,
+    root: Root,
+    output: Output,
+    datasets: Datasets = None,
+) -> None:
+    """Checks every image and mask of a category and writes what it holds.
+
+    Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
+    """
+    from bgad.datasets import build_index
+
+    build_index(dataset, category, root, _datasets(datasets, dataset)).save(output)
+
+
+@app.command()
+def split(
+    index: IndexFile,
+    name: Annotated[str, Option("--split", help="seen, or hard-<type>.")],
+    seed: Annotated[int, Option(min=0)],
+    output: Output,
+    pool: Annotated[int, Option(min=1, help="Known anomalies that leave the test set.")] = 10,
+) -> None:
+    """Draws a split: which anomalies can be known, and the test set.
+
+    Example: bgad split --index resources/index/mvtec/bottle.json --split seen --seed 0 --output split.json
+    """
+    from bgad.datasets import Index
+    from bgad.splits import draw
+
+    drawn = draw(Index.load(index), name, seed, pool)
+    for path, reason in drawn.excluded:
+        print(f"left out: {path} ({reason})")
+    drawn.save(output)
+
+
+@app.command()
+def features(
+    index: IndexFile,
+    root: Root,
+    backbone: Annotated[str, Option(help="timm name, with the tag of its weights.")],
+    image_size: Annotated[int, Option(min=32)],
+    output: Annotated[Path, Option(help="Folder of the cache.")],
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Takes a category's images through the frozen backbone, once for all its cells.
+
+    Example: bgad features --index resources/index/mini/brick.json --root resources/datasets/mini
+    --backbone tf_efficientnet_lite0 --image-size 128 --output resources/features/tf_efficientnet_lite0/128/mini/brick
+    """
+    from bgad import devices
+    from bgad.backbones import load_backbone
+    from bgad.datasets import Index
+    from bgad.features import compute
+
+    network = load_backbone(backbone, devices.choose(device, threads), weights)
+    compute(Index.load(index), root, network, backbone, image_size, output)
+
+
+@app.command()
+def train(
+    cell: Annotated[Path, Argument(help="Folder of the cell, results/<recipe>/.../seed<seed>.")],
+    recipe: Annotated[Path, Option(help="Recipe file.")],
+    index: IndexFile,
+    split: Annotated[Path, Option(help="Split file.")],
+    features: Annotated[Path, Option(help="Folder of the feature cache.")],
+    root: Root,
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv and model.pt into its folder.
+
+    Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
+    """
+    from bgad import devices, results
+    from bgad.cells import Cell
+    from bgad.settings import load_recipe
+
+    inputs = results.load_inputs(index, split, features)
+    chosen = devices.choose(device, threads)
+    results.run_cell(Cell.of_folder(cell), load_recipe(recipe), *inputs, root, chosen, cell, weights)
+
+
+@app.command()
+def cells(
+    suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
+    datasets: Datasets = None,
+) -> None:
+    """Lists the cells of a suite by their paths.
+
+    Example: bgad cells demo
+    """
+    for cell in _suite_cells(suite, datasets)[1]:
+        print(cell.folder.as_posix())
+
+
+@app.command()
+def table(
+    suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
+    output: Annotated[Path, Option(help="Markdown file; the CSV of the same content goes beside it.")],
+    plots: Annotated[Path, Option(help="Folder of the plots that the table links to.")],
+    datasets: Datasets = None,
+) -> None:
+    """Writes a suite's table from the cells that are there, naming those that are not.
+
+    Example: bgad table demo --output reports/demo/table.md --plots reports/demo
+    """
+    from bgad.table import write_table
+
+    definition, wanted = _suite_cells(suite, datasets)
+    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path())
+
+
+@app.command()
+def plots(
+    suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
+    output: Annotated[Path, Option(help="Folder to write to.")],
+    datasets: Datasets = None,
+) -> None:
+    """Draws a suite's plots, as SVG and PNG.
+
+    Example: bgad plots demo --output reports/demo
+    """
+    from bgad.plots import write_plots
+
+    write_plots(*_suite_cells(suite, datasets), output, Path())
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, Option("--version", help="Print the version and end.")] = False) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+def _suite_cells(name: str, datasets: str | None):
+    from bgad import paths
+    from bgad.cells import expand
+    from bgad.datasets import catalogue
+    from bgad.settings import load_suite
+
+    suite = load_suite(paths.suite_file(name))
+    return suite, expand(suite, lambda dataset: catalogue(dataset, _datasets(datasets, dataset)))
+
+
+def _datasets(given: str | None, name: str):
+    """The settings of data set ``name``: from JSON where the workflow passes it, else from config/config.yaml."""
+    from bgad.settings import Config, Dataset, read_yaml, validated
+
+    if given is None:
+        known = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml").datasets
+    else:
+        known = {key: validated(Dataset, value, f"datasets.{key}") for key, value in json.loads(given).items()}
+    if name not in known:
+        raise BgadError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
+    return known[name]

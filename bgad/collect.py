@@ -1,0 +1,165 @@
+"""What the cells of a suite have left behind, as tidy tables: the one reader of metrics.json, history.csv and train.log.
+
+Nothing here averages: a cell without figures keeps its row, empty, with the reason in ``status``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from bgad.cells import Cell
+from bgad.errors import BgadError
+from bgad.files import read_json
+
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
+DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
+
+CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
+FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
+BY_TYPE = [*CELL, "type", "known", "n", "image_auroc", "pixel_auroc"]
+HISTORY = [*CELL, "epoch", *METRICS]
+ORIGINS = [*CELL, "device", "torch", "git_commit", "recipe_sha256", "source_sha256"]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The tables of a suite. Each starts with the fields of the cell, its ``kind`` of split (seen or hard) and the
+    ``known_type`` of a hard split; rows keep the order of ``status``, which is the suite's.
+
+    status:     of each cell: done, interrupted, not run, or "failed: <sentence>"
+    figures:    a row for each cell and metric: last, best (percent), best_epoch, status
+    full_test:  the same on the whole test set, for the k0 cells
+    by_type:    a row for each measured cell and defect type: image and pixel AUROC of the last epoch, known or not, n
+    history:    a row for each measured cell and evaluation: epoch and the metrics, in percent
+    origins:    a row for each measured cell: device, torch version, commit and hashes
+    """
+
+    status: dict[Cell, str]
+    figures: pd.DataFrame
+    full_test: pd.DataFrame
+    by_type: pd.DataFrame
+    history: pd.DataFrame
+    origins: pd.DataFrame
+
+
+def collect(cells: Iterable[Cell], root: Path = Path(".")) -> Collected:
+    """Reads the folders of ``cells`` under ``root``.
+
+    BgadError if a metrics.json belongs to another cell than the folder it lies in; any other damage is the status of
+    that cell.
+    """
+    status, figures, full_test, by_type, history, origins = {}, [], [], [], [], []
+    for cell in cells:
+        metrics, status[cell] = _read(cell, root)
+        fields = _fields(cell)
+        figures += _figure_rows(fields, metrics, status[cell])
+        if cell.k == 0:
+            full_test += _figure_rows(fields, metrics and metrics.full_test, status[cell])
+        if metrics:
+            by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
+            history += _history_rows(fields, root / cell.folder / "history.csv")
+            origins.append({**fields, **metrics.environment, **metrics.model_dump(include={*ORIGINS})})
+    return Collected(
+        status,
+        _numeric(pd.DataFrame(figures, columns=FIGURES), ["last", "best", "best_epoch"]),
+        _numeric(pd.DataFrame(full_test, columns=FIGURES), ["last", "best", "best_epoch"]),
+        _numeric(pd.DataFrame(by_type, columns=BY_TYPE), ["image_auroc", "pixel_auroc"]),
+        _numeric(pd.DataFrame(history, columns=HISTORY), [*METRICS]),
+        pd.DataFrame(origins, columns=ORIGINS),
+    )
+
+
+Percent = Annotated[float, Field(ge=0, le=100)] | None
+
+
+class _Figure(BaseModel):
+    last: Percent
+    best: Percent
+    best_epoch: int | None
+
+    @model_validator(mode="after")
+    def _best_is_a_maximum(self):
+        if (self.last is None) != (self.best is None) or (self.best is not None and self.best < self.last):
+            raise ValueError(f"best is {self.best} and last is {self.last}, but best is a maximum over last")
+        return self
+
+
+class _OneSet(BaseModel):
+    image_auroc: _Figure
+    pixel_auroc: _Figure
+    aupro: _Figure
+
+
+class _Type(BaseModel):
+    image_auroc: Percent
+    pixel_auroc: Percent
+    n: int
+    known: bool
+
+
+class _Metrics(_OneSet):
+    full_test: _OneSet | None = None
+    by_type: dict[str, _Type]
+    recipe_sha256: str
+    source_sha256: str
+    environment: dict
+
+
+def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
+    path = cell.folder / "metrics.json"
+    if not (root / path).exists():
+        return None, _status_without_metrics(root / cell.folder / "train.log")
+    try:
+        values = read_json(root / path)
+    except BgadError as error:
+        return None, FAILED + str(error).replace(str(root / path), str(path))
+    if not isinstance(values, dict) or "cell" not in values:
+        return None, f"{FAILED}{path}: has no key cell; delete it and run again."
+    if values["cell"] != asdict(cell):
+        raise BgadError(f"{path}: belongs to the cell {values['cell']}, not to its folder's; delete it and run again.")
+    try:
+        metrics = _Metrics.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"].removeprefix("Value error, ")
+        return None, f"{FAILED}{path}: {key}: {problem}; delete it and run again."
+    if cell.k == 0 and metrics.full_test is None:
+        return None, f"{FAILED}{path}: has no full_test, which a k0 cell reports; delete it and run again."
+    return metrics, DONE
+
+
+def _status_without_metrics(log: Path) -> str:
+    if not log.exists():
+        return NOT_RUN
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    if lines and lines[-1].startswith("error:"):
+        return FAILED + lines[-1].removeprefix("error:").strip()
+    return INTERRUPTED
+
+
+def _fields(cell: Cell) -> dict:
+    kind, _, known_type = cell.split.partition("-")
+    return {**asdict(cell), "kind": kind, "known_type": known_type}
+
+
+def _figure_rows(fields: dict, of: _OneSet | None, status: str) -> list[dict]:
+    values = of.model_dump() if of else dict.fromkeys(METRICS, {})
+    return [{**fields, "metric": metric, **values[metric], "status": status} for metric in METRICS]
+
+
+def _history_rows(fields: dict, path: Path) -> list[dict]:
+    """The evaluations of a cell; none where the file is missing or damaged, since no figure hangs on it."""
+    try:
+        table = pd.read_csv(path)[["epoch", *METRICS]]
+    except (OSError, ValueError, KeyError):
+        return []
+    return [{**fields, **row} for row in table.dropna(subset=[*METRICS], how="all").to_dict("records")]
+
+
+def _numeric(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    return table.astype(dict.fromkeys(columns, "float64"))

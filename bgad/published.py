@@ -1,0 +1,84 @@
+"""The published numbers of published.csv, typed, and which of them belong beside a cell's figures."""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bgad import presets
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number, in percent.
+
+    ``category`` is "mean" for a mean over all categories of the data set. ``setting`` is seen, hard (``known_type`` is
+    the one defect type that training knows, or "mean" over all of them in their turn) or unsupervised (the whole test
+    set). ``std`` is None where none was given. ``paper`` and ``source`` say who published it and where it was read.
+    """
+
+    dataset: str
+    category: str
+    method: str
+    setting: str
+    known_type: str
+    k: int
+    metric: str
+    value: float
+    std: float | None
+    paper: str
+    source: str
+    note: str
+
+
+def lookup(
+    dataset: str, category: str, method: str, setting: str, known_type: str, k: int, metric: str
+) -> list[Published]:
+    """Every published number of this key, the paper's own before later ones; empty where there is none.
+
+    ``known_type`` is "" unless ``setting`` is "hard".
+    """
+    key = (dataset, category, method, setting, known_type, k, metric)
+    return [p for p in table() if (p.dataset, p.category, p.method, p.setting, p.known_type, p.k, p.metric) == key]
+
+
+def of_setting(dataset: str, setting: str, k: int, metric: str) -> list[Published]:
+    """Every number published for this setting, of all methods, categories and known types, in the file's order."""
+    return [p for p in table() if (p.dataset, p.setting, p.k, p.metric) == (dataset, setting, k, metric)]
+
+
+def categories_of_mean(dataset: str) -> tuple[str, ...]:
+    """The categories that a published mean of ``dataset`` is over; none for a data set that nobody publishes on."""
+    preset = presets.dataset(dataset)
+    return tuple(preset.counts) if preset else ()
+
+
+def types_of_mean(dataset: str, category: str) -> tuple[str, ...]:
+    """The defect types that a published hard mean of a category is over, each known in its turn."""
+    preset = presets.dataset(dataset)
+    counts = preset.counts.get(category, {}) if preset else {}
+    return tuple(name for name in counts if name not in ("train", "good"))
+
+
+@cache
+def table() -> tuple[Published, ...]:
+    """All of published.csv, in its order."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(_published(line) for line in csv.DictReader(file))
+
+
+def _published(line: dict[str, str]) -> Published:
+    return Published(
+        dataset=line["dataset"],
+        category=line["category"],
+        method=line["method"],
+        setting=line["setting"],
+        known_type=line["known_type"],
+        k=int(line["n_anomalies"]),
+        metric=line["metric"],
+        value=float(line["value"]),
+        std=float(line["std"]) if line["std"] else None,
+        paper=line["paper"],
+        source=line["source"],
+        note=line["note"],
+    )

@@ -1,0 +1,245 @@
+"""One cell, from its split and cached features to metrics.json and what lies beside it.
+
+    metrics.json    the figures and where they came from      history.csv   a row per meta epoch
+    scores.csv      a row per test image, last epoch          model.pt      flows, and the scale and threshold of scores
+
+metrics.json is written last: where it is, the cell is whole.
+"""
+
+import csv
+import importlib.metadata
+import io
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bgad import features
+from bgad.anomalies import AnomalousImages, CutPasteMaker, defects_at_levels
+from bgad.backbones import load_backbone
+from bgad.cells import Cell
+from bgad.datasets import Index
+from bgad.devices import describe, peak_memory_mb
+from bgad.errors import BgadError
+from bgad.evaluate import METRICS, Evaluation, TestSet, by_type, evaluate, likelihood_maps
+from bgad.features import FeatureCache
+from bgad.files import whole, write_json, write_text
+from bgad.flow import ConditionalFlow
+from bgad.metrics import best_f1_threshold
+from bgad.randomness import frozen_generator, numpy_generator, torch_generator
+from bgad.sampling import NormalImages
+from bgad.settings import Recipe
+from bgad.sources import source_sha256
+from bgad.splits import Split
+from bgad.train import Entries, EpochReport, build_flows, train
+
+
+def run_cell(
+    cell: Cell,
+    recipe: Recipe,
+    index: Index,
+    split: Split,
+    cache: FeatureCache,
+    root: Path,
+    device: torch.device,
+    output: Path,
+    weights: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> dict:
+    """Trains and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
+
+    ``root`` is the data set's folder, read for CutPaste images alone. Every draw depends on the cell's own names.
+    """
+    started = time.perf_counter()
+    known = split.known(cell.k)
+    if known and not index.has_masks:
+        raise BgadError(
+            f"{cell.dataset}/{cell.category} has no masks, so its anomalies cannot be known: "
+            f"k {cell.k} needs ground_truth; only k 0 (methods bgad-wo and nf) is possible."
+        )
+    names = (cell.dataset, cell.category, cell.split, cell.k, cell.method, cell.seed)
+    sides = [cache.side(level) for level in range(len(cache.levels))]
+    channels = [level.shape[2] for level in cache.levels]
+    # The initial network depends on the seed alone, so that methods and k are compared from the same start.
+    flows = build_flows(
+        recipe,
+        channels,
+        sides,
+        torch_generator("flow", cell.dataset, cell.category, cell.seed),
+        frozen_generator("rotation", cell.dataset, cell.category, cell.seed),
+    )
+    flows = [flow.to(device) for flow in flows]
+    types = {image.path: image.type for image in index.images}
+    tests = {"test": TestSet.of(cache, split.test(cell.k), types)}
+    if cell.k == 0:
+        tests["full_test"] = TestSet.of(cache, split.full_test(), types)
+    entries = _entries(cell, recipe, index, split, cache, root, device, weights, names) if known else list
+    normal = NormalImages([level.to(device) for level in cache.levels], cache.rows_of(split.train_normal))
+
+    history, train_seconds, evaluate_seconds, mark = [], 0.0, 0.0, time.perf_counter()
+    for report in train(recipe, cell.method, flows, normal, entries, torch_generator("train", *names)):
+        train_seconds += time.perf_counter() - mark
+        mark = time.perf_counter()
+        last = report.epoch == recipe.schedule.meta_epochs - 1
+        due = last or (report.epoch + 1) % recipe.schedule.evaluate_every == 0
+        evaluations = _evaluate_all(flows, cache, tests, device) if due else {}
+        evaluate_seconds += time.perf_counter() - mark
+        history.append(_history_row(report, evaluations, train_seconds))
+        say(_progress(recipe, history[-1]))
+        mark = time.perf_counter()
+
+    evaluation = evaluations["test"]
+    _save_scores(output / "scores.csv", tests["test"], evaluation)
+    _save_history(output / "history.csv", history)
+    _save_model(output / "model.pt", cell, recipe, index, flows, evaluation, tests["test"])
+    resident, on_gpu = peak_memory_mb(device)
+    metrics = {
+        "cell": asdict(cell),
+        **_figures(history, ""),
+        **({"full_test": _figures(history, "full_")} if cell.k == 0 else {}),
+        "by_type": by_type(tests["test"], evaluation, {types[path] for path in known}),
+        "counts": {
+            "train_normal": len(split.train_normal),
+            "train_anomalous": len(known),
+            "test_normal": int((~tests["test"].is_anomalous).sum()),
+            "test_anomalous": int(tests["test"].is_anomalous.sum()),
+        },
+        "split_sha256": split.sha256,
+        "source_sha256": source_sha256("training"),
+        "recipe_sha256": recipe.sha256,
+        "timing": {
+            "features_s": cache.seconds,
+            "train_s": round(train_seconds, 3),
+            "evaluate_s": round(evaluate_seconds, 3),
+            "total_s": round(time.perf_counter() - started, 3),
+            "peak_rss_mb": resident,
+            "peak_gpu_mb": on_gpu,
+        },
+        "environment": _environment(device),
+    }
+    write_json(output / "metrics.json", metrics)
+    return metrics
+
+
+def _entries(cell, recipe, index, split, cache, root, device, weights, names) -> Entries:
+    """The anomaly entries of each pass: repeat * k of them, the first half real, the other half CutPaste."""
+    paths = split.known(cell.k)
+    rows = cache.rows_of(paths)
+    sides = [cache.side(level) for level in range(len(cache.levels))]
+    defects = defects_at_levels(cache.masks[rows], sides)
+    known = AnomalousImages([level[rows] for level in cache.levels], defects).to(device)
+    count = recipe.anomalies.repeat * len(paths)
+    if recipe.anomalies.cutpaste == "none":
+        everything = known.repeated(count)
+        return lambda: [everything]
+
+    real = known.repeated(count // 2)
+    masks = {image.path: image.mask for image in index.images}
+    maker = CutPasteMaker(
+        index,
+        root / cell.category,
+        cache.image_size,
+        [(path, masks[path]) for path in paths],
+        list(split.train_normal),
+        lambda: load_backbone(recipe.backbone, device, weights),
+        numpy_generator("cutpaste", *names),
+    )
+    if recipe.anomalies.cutpaste == "pool":
+        pool = maker.make(recipe.anomalies.pool).to(device)
+        return lambda: [real, pool]
+    return lambda: [real, maker.make(count - count // 2).to(device)]
+
+
+def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, Evaluation]:
+    """Each test set's evaluation; the images of all are taken through the flows once."""
+    rows = torch.unique(torch.cat([test.rows for test in tests.values()]))
+    likelihoods = likelihood_maps(flows, cache, rows, device)
+    where = {row: place for place, row in enumerate(rows.tolist())}
+    places = {name: [where[row] for row in test.rows.tolist()] for name, test in tests.items()}
+    return {
+        name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size)
+        for name, test in tests.items()
+    }
+
+
+def _history_row(report: EpochReport, evaluations: dict[str, Evaluation], seconds: float) -> dict:
+    row = {"epoch": report.epoch, "learning_rate": report.learning_rate}
+    row |= {f"loss_{level}": loss for level, loss in enumerate(report.losses, start=1)}
+    for name, prefix in (("test", ""), ("full_test", "full_")):
+        if name in evaluations:
+            row |= {prefix + metric: evaluations[name].figures[metric] for metric in METRICS}
+    return row | {"seconds": round(seconds, 3)}
+
+
+def _figures(history: list[dict], prefix: str) -> dict[str, dict]:
+    """``last`` is the last epoch's value; ``best`` the maximum over the evaluations, first epoch of equals."""
+    figures = {}
+    for metric in METRICS:
+        values = [(row[prefix + metric], row["epoch"]) for row in history if row.get(prefix + metric) is not None]
+        best, epoch = max(values, key=lambda value: (value[0], -value[1]), default=(None, None))
+        figures[metric] = {"last": values[-1][0] if values else None, "best": best, "best_epoch": epoch}
+    return figures
+
+
+def _progress(recipe: Recipe, row: dict) -> str:
+    losses = " ".join(f"{row[f'loss_{level}']:.3f}" for level in (1, 2, 3))
+    named = [f"{metric} {row[metric]:.2f}" for metric in METRICS if row.get(metric) is not None]
+    line = f"epoch {row['epoch'] + 1}/{recipe.schedule.meta_epochs}  loss {losses}  {row['seconds']:.1f} s"
+    return "  ".join([line, *named])
+
+
+def _save_history(path: Path, history: list[dict]) -> None:
+    columns = list(dict.fromkeys(key for row in history[-1:] + history for key in row))
+    _save_csv(path, columns, ([row.get(column) for column in columns] for row in history))
+
+
+def _save_scores(path: Path, test: TestSet, evaluation: Evaluation) -> None:
+    rows = zip(test.paths, test.types, test.is_anomalous.astype(int), evaluation.scores, strict=True)
+    _save_csv(path, ["path", "type", "anomalous", "score"], ((p, t, a, f"{s:.7g}") for p, t, a, s in rows))
+
+
+def _save_csv(path: Path, columns: list[str], rows) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _save_model(path, cell, recipe, index, flows: list[ConditionalFlow], evaluation: Evaluation, test: TestSet) -> None:
+    """Tensors and plain values alone, so that it loads with weights_only."""
+    content = {
+        "cell": asdict(cell),
+        "recipe": recipe.model_dump(),
+        "flows": [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows],
+        "scale": asdict(evaluation.scale),
+        "threshold": best_f1_threshold(test.is_anomalous, evaluation.scores),
+    }
+    with whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _environment(device: torch.device) -> dict:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "FrEIA")}
+    return {"python": platform.python_version(), **versions, **describe(device), "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """The commit that this source tree is at, marked when it has changes; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        found = [
+            subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found[0] + ("+changes" if found[1] else "")
+
+
+def load_inputs(index: Path, split: Path, folder: Path) -> tuple[Index, Split, FeatureCache]:
+    return Index.load(index), Split.load(split), features.load(folder)

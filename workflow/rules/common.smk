@@ -1,0 +1,116 @@
+# What all rules share: the configuration, checked once, and the look-ups that turn wildcards into files and settings.
+import json
+import os
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# The interpreter that runs Snakemake also runs the steps, here and in jobs sent elsewhere, with or without an activated
+# environment; with conda deployment the rule's own environment comes first.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+# Beside Snakemake's own parallelism, a numerical library's idle threads only take cores from other jobs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from bgad import cells, datasets, paths, presets, settings
+from bgad.errors import BgadError
+from bgad.sources import source_sha256
+
+def at_the_door(function):
+    """BgadErrors of `function` as errors of the workflow: one sentence, no traceback."""
+
+    def checked(*arguments):
+        try:
+            return function(*arguments)
+        except BgadError as error:
+            raise WorkflowError(str(error)) from None
+
+    return checked
+
+
+CONFIG = at_the_door(settings.validated)(settings.Config, config, "config")
+RECIPES = sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))
+DATASETS_JSON = json.dumps({name: d.model_dump(mode="json") for name, d in CONFIG.datasets.items()})
+HAS_GPU = Path("/dev/nvidia0").exists() if CONFIG.device == "auto" else CONFIG.device != "cpu"
+GPUS = int(HAS_GPU)  # of each step that computes; `--resources gpu=N` or the profile says how many there are
+
+# The suites whose tables this run asked for, with the file of each table.
+REQUESTED = {}
+
+
+wildcard_constraints:
+    recipe="|".join(RECIPES),
+    dataset="|".join(CONFIG.datasets),
+    suite="|".join(CONFIG.suites),
+    category="[^/]+",
+    split="seen|hard-[^/]+",
+    k=r"\d+",
+    method="bgad|bgad-wo|nf",
+    seed=r"\d+",
+    image_size=r"\d+",
+    backbone="[^/]+",
+
+
+@cache
+@at_the_door
+def recipe_of(name):
+    return settings.load_recipe(paths.recipe_file(name))
+
+
+@cache
+@at_the_door
+def suite_of(name):
+    return settings.load_suite(paths.suite_file(name))
+
+
+@cache
+@at_the_door
+def catalogue_of(dataset):
+    """Categories and types of a data set."""
+    if dataset not in CONFIG.datasets:
+        raise BgadError(
+            f"config: there is no data set {dataset}; add it to datasets, or use one of {', '.join(CONFIG.datasets)}."
+        )
+    return datasets.catalogue(dataset, CONFIG.datasets[dataset])
+
+
+@cache
+def cells_of(suite):
+    return at_the_door(cells.expand)(suite_of(suite), catalogue_of)
+
+
+def root_of(wildcards):
+    """The folder of a data set: a copy that is already there, or where it is downloaded or made."""
+    given = CONFIG.datasets[wildcards.dataset].path
+    return str(given) if given else paths.DATASET.format(dataset=wildcards.dataset)
+
+
+@at_the_door
+def images_of(wildcards):
+    """What the index of a category depends on: its files, where a copy is there; else the step that brings them."""
+    name, category = wildcards.dataset, wildcards.category
+    if category not in catalogue_of(name):
+        raise BgadError(f"data set {name} has no category {category}; it has {', '.join(catalogue_of(name))}.")
+    if CONFIG.datasets[name].path is None:
+        folder = paths.DATASET.format(dataset=name)
+        return f"{folder}/{category}" if name == "mini" else f"{folder}.complete"
+    folder = Path(root_of(wildcards)) / category
+    parts = ("train", "test", "ground_truth")
+    return [str(path) for part in parts for path in datasets.image_files(folder, part)]
+
+
+def features_of(wildcards, name="features.json"):
+    """A file of the feature cache that a cell's recipe needs."""
+    recipe = recipe_of(wildcards.recipe)
+    folder = paths.FEATURES.format(
+        backbone=recipe.backbone, image_size=recipe.image_size, dataset=wildcards.dataset, category=wildcards.category
+    )
+    return f"{folder}/{name}"
+
+
+def weights_option(backbone):
+    """`--weights FILE` where the configuration names a local file for that backbone."""
+    given = CONFIG.weights.get(backbone)
+    return f"--weights {shlex.quote(str(given))}" if given else ""

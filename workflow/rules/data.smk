@@ -1,0 +1,95 @@
+# From nothing to images on disk, to the index that later steps read instead of folders, to splits.
+
+
+rule download:
+    output:
+        touch(paths.DATASET + ".complete"),
+    log:
+        "resources/logs/download/{dataset}.log",
+    benchmark:
+        "resources/benchmarks/download/{dataset}.tsv"
+    params:
+        root=paths.DATASET,
+        archives=paths.ARCHIVES,
+    wildcard_constraints:
+        dataset="|".join(presets.presets()),
+    retries: 2
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=600,
+        gpu=0,
+    message:
+        "Downloading {wildcards.dataset}"
+    shell:
+        "bgad download {wildcards.dataset} --root {params.root:q} --archives {params.archives:q} > {log:q} 2>&1"
+
+
+rule mini:
+    output:
+        directory("resources/datasets/mini/{category}"),
+    log:
+        "resources/logs/mini/{category}.log",
+    benchmark:
+        "resources/benchmarks/mini/{category}.tsv"
+    params:
+        root="resources/datasets/mini",
+        source=source_sha256("mini"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    message:
+        "Making the embedded category {wildcards.category}"
+    shell:
+        "bgad mini {wildcards.category:q} --root {params.root:q} > {log:q} 2>&1"
+
+
+rule index:
+    input:
+        images_of,
+    output:
+        paths.INDEX,
+    log:
+        "resources/logs/index/{dataset}/{category}.log",
+    benchmark:
+        "resources/benchmarks/index/{dataset}/{category}.tsv"
+    params:
+        root=root_of,
+        datasets=DATASETS_JSON,
+        source=source_sha256("index"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=0,
+    message:
+        "Checking the images of {wildcards.dataset}/{wildcards.category}"
+    shell:
+        "bgad index --dataset {wildcards.dataset} --category {wildcards.category:q} --root {params.root:q}"
+        " --datasets {params.datasets:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule split:
+    input:
+        paths.INDEX,
+    output:
+        paths.SPLIT,
+    log:
+        "resources/logs/split/{dataset}/{category}/{split}/seed{seed}.log",
+    benchmark:
+        "resources/benchmarks/split/{dataset}/{category}/{split}/seed{seed}.tsv"
+    params:
+        pool=lambda wildcards: CONFIG.datasets[wildcards.dataset].pool,
+        source=source_sha256("split"),
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+        gpu=0,
+    message:
+        "Drawing split {wildcards.split} of {wildcards.dataset}/{wildcards.category}, seed {wildcards.seed}"
+    shell:
+        "bgad split --index {input:q} --split {wildcards.split:q} --seed {wildcards.seed} --pool {params.pool}"
+        " --output {output:q} > {log:q} 2>&1"

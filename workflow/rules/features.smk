@@ -1,0 +1,30 @@
+# The frozen backbone over a category's images, once for all the cells of that backbone and size.
+
+
+rule features:
+    input:
+        paths.INDEX,
+    output:
+        # features.json is written last: where it is, the cache is whole.
+        multiext(paths.FEATURES + "/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "features.json"),
+    log:
+        "resources/logs/features/{backbone}/{image_size}/{dataset}/{category}.log",
+    benchmark:
+        "resources/benchmarks/features/{backbone}/{image_size}/{dataset}/{category}.tsv"
+    params:
+        root=root_of,
+        folder=paths.FEATURES,
+        weights=lambda wildcards: weights_option(wildcards.backbone),
+        device=CONFIG.device,
+        source=source_sha256("features"),
+    threads: CONFIG.threads
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPUS,
+    message:
+        "Features of {wildcards.dataset}/{wildcards.category} by {wildcards.backbone} at {wildcards.image_size} pixels"
+    shell:
+        "bgad features --index {input:q} --root {params.root:q} --backbone {wildcards.backbone:q} {params.weights}"
+        " --image-size {wildcards.image_size} --device {params.device} --threads {threads}"
+        " --output {params.folder:q} > {log:q} 2>&1"

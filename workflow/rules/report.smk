@@ -1,0 +1,100 @@
+# A suite's cells as a table and plots. reports/table.md is the paper suite's.
+
+
+def metrics_of(wildcards):
+    """The metrics of every cell of a suite; a paper table is asked for without a wildcard."""
+    return [(cell.folder / "metrics.json").as_posix() for cell in cells_of(getattr(wildcards, "suite", "paper"))]
+
+
+def metrics_for_table(wildcards, output):
+    REQUESTED[getattr(wildcards, "suite", "paper")] = output
+    return metrics_of(wildcards)
+
+
+PLOTS = [
+    f"{name}.{ending}"
+    for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves")
+    for ending in ("svg", "png")
+]
+
+
+rule plots:
+    input:
+        metrics_of,
+    output:
+        report(
+            multiext(paths.REPORT + "/", *PLOTS),
+            caption="../report/plots.rst",
+            category="{suite}",
+            labels={"figure": "plots"},
+        ),
+    log:
+        "resources/logs/plots/{suite}.log",
+    benchmark:
+        "resources/benchmarks/plots/{suite}.tsv"
+    params:
+        folder=paths.REPORT,
+        datasets=DATASETS_JSON,
+        source=source_sha256("report"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+        gpu=0,
+    message:
+        "Plots of suite {wildcards.suite}"
+    shell:
+        "bgad plots {wildcards.suite} --output {params.folder:q} --datasets {params.datasets:q} > {log:q} 2>&1"
+
+
+rule table:
+    input:
+        lambda wildcards: metrics_for_table(wildcards, f"reports/{wildcards.suite}/table.md"),
+        plots=multiext(paths.REPORT + "/", *PLOTS),
+    output:
+        report(
+            paths.REPORT + "/table.md",
+            caption="../report/table.rst",
+            category="{suite}",
+            labels={"figure": "table"},
+        ),
+        paths.REPORT + "/table.csv",
+    log:
+        "resources/logs/table/{suite}.log",
+    benchmark:
+        "resources/benchmarks/table/{suite}.tsv"
+    params:
+        folder=paths.REPORT,
+        datasets=DATASETS_JSON,
+        source=source_sha256("report"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+        gpu=0,
+    message:
+        "Table of suite {wildcards.suite}"
+    shell:
+        "bgad table {wildcards.suite} --output {output[0]:q} --plots {params.folder:q}"
+        " --datasets {params.datasets:q} > {log:q} 2>&1"
+
+
+use rule table as paper_table with:
+    input:
+        lambda wildcards: metrics_for_table(wildcards, "reports/table.md"),
+        plots=multiext("reports/paper/", *PLOTS),
+    output:
+        report("reports/table.md", caption="../report/table.rst", category="paper", labels={"figure": "table"}),
+        "reports/table.csv",
+    log:
+        "resources/logs/table/paper-at-top.log",
+    benchmark:
+        "resources/benchmarks/table/paper-at-top.tsv"
+    params:
+        folder="reports/paper",
+        datasets=DATASETS_JSON,
+        source=source_sha256("report"),
+    message:
+        "Table of the paper suite"
+    shell:
+        "bgad table paper --output {output[0]:q} --plots {params.folder:q} --datasets {params.datasets:q} > {log:q} 2>&1"

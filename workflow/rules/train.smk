@@ -1,0 +1,38 @@
+# One cell: the unit of work, of caching, of re-running and of failure.
+
+
+rule train:
+    input:
+        index=paths.INDEX,
+        split=paths.SPLIT,
+        features=features_of,
+        vectors=lambda wildcards: [features_of(wildcards, f"level{level}.npy") for level in (1, 2, 3)],
+    output:
+        # metrics.json is written last: where it is, the cell is whole.
+        multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt"),
+    log:
+        paths.CELL + "/train.log",
+    benchmark:
+        paths.CELL + "/benchmark.tsv"
+    params:
+        cell=paths.CELL,
+        recipe=lambda wildcards: paths.recipe_file(wildcards.recipe),
+        # What a cell depends on beside its inputs: the recipe's values and the training code, not their comments.
+        recipe_sha256=lambda wildcards: recipe_of(wildcards.recipe).sha256,
+        source=source_sha256("training"),
+        folder=lambda wildcards, input: Path(input.features).parent,
+        root=root_of,
+        weights=lambda wildcards: weights_option(recipe_of(wildcards.recipe).backbone),
+        device=CONFIG.device,
+    threads: CONFIG.threads
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=GPUS,
+    message:
+        "Training {wildcards.recipe}: {wildcards.dataset}/{wildcards.category} {wildcards.split} k{wildcards.k}"
+        " {wildcards.method} seed {wildcards.seed}"
+    shell:
+        "bgad train {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
+        " --features {params.folder:q} --root {params.root:q} {params.weights}"
+        " --device {params.device} --threads {threads} > {log:q} 2>&1"
