@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from bgad.backbones import Backbone
 from bgad.cutpaste import cut_paste, foreground
 from bgad.datasets import Index, read_image, read_mask
+from bgad.splits import Split
 
 
 @dataclass(frozen=True)
@@ -29,58 +30,59 @@ class AnomalousImages:
     def __len__(self) -> int:
         return len(self.levels[0])
 
+    def __getitem__(self, chosen: Tensor) -> "AnomalousImages":
+        return AnomalousImages([level[chosen] for level in self.levels], [flags[chosen] for flags in self.defects])
+
     def to(self, device: torch.device) -> "AnomalousImages":
         return AnomalousImages([level.to(device) for level in self.levels], [flags.to(device) for flags in self.defects])
 
     def repeated(self, count: int) -> "AnomalousImages":
         """The images over and over in their order, ``count`` in all."""
-        turn = torch.arange(count) % len(self)
-        return AnomalousImages([level[turn] for level in self.levels], [flags[turn] for flags in self.defects])
+        return self[torch.arange(count) % len(self)]
 
 
-def defects_at_levels(masks: Tensor, sides: list[int]) -> list[Tensor]:
-    """Masks (N, S, S) bool brought to each level's size with nearest: a list of (N, h * w) bool."""
+def with_defects(levels: list[Tensor], masks: Tensor) -> AnomalousImages:
+    """Images' ``levels`` with their masks (N, S, S) bool brought to each level's size with nearest."""
+    sides = [round(level.shape[1] ** 0.5) for level in levels]
     small = [interpolate(masks[:, None].float(), size=(side, side), mode="nearest") for side in sides]
-    return [level.flatten(1) > 0 for level in small]
+    return AnomalousImages(levels, [level.flatten(1) > 0 for level in small])
 
 
 @dataclass
 class CutPasteMaker:
-    """Makes CutPaste images of the known anomalies, and their features.
-
-    ``known`` are (image, mask) paths, ``normal`` the paths of normal training images. Every image is made at the full
-    resolution of its normal image and resized afterwards.
-    """
+    """Makes CutPaste images of the known anomalies of a split, each at the full resolution of its normal image."""
 
     index: Index
-    category: Path
+    split: Split
+    category: Path  # folder
     image_size: int
-    known: list[tuple[str, str]]
-    normal: list[str]
-    backbone: Callable[[], Backbone]  # called on first use: a recipe without CutPaste never loads it
-    rng: np.random.Generator
-    _loaded: dict = field(default_factory=dict)
+    _read: dict = field(default_factory=dict)
 
-    def make(self, count: int) -> AnomalousImages:
-        """``count`` new images, going round the known anomalies in turn."""
-        pictures, masks = zip(*(self._one(number % len(self.known)) for number in range(count)), strict=True)
-        backbone = self._once("backbone", self.backbone)
-        levels = [level.cpu().clone() for level in backbone.features(np.stack(pictures))]
-        sides = [int(level.shape[1] ** 0.5) for level in levels]
-        return AnomalousImages(levels, defects_at_levels(torch.from_numpy(np.stack(masks)), sides))
-
-    def _one(self, which: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = self.known[which]
-        image = self._once(image, lambda: read_image(self.category / image))
-        mask = self._once(mask, lambda: read_mask(self.category / mask))
-        normal = read_image(self.category / self.normal[self.rng.integers(len(self.normal))])
-        pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), image, mask, self.rng)
+    def make(self, anomaly: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One CutPaste image of ``anomaly``: (S, S, 3) uint8 and its mask (S, S) bool, S being the image size."""
+        image, mask = self._known(anomaly)
+        normal = read_image(self.category / self.split.train_normal[rng.integers(len(self.split.train_normal))])
+        pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), image, mask, rng)
         size = (self.image_size, self.image_size)
         small = Image.fromarray(pasted).resize(size, Image.Resampling.LANCZOS)
         small_mask = Image.fromarray(pasted_mask).resize(size, Image.Resampling.NEAREST)
         return np.asarray(small), np.asarray(small_mask)
 
-    def _once(self, key: str, make: Callable):
-        if key not in self._loaded:
-            self._loaded[key] = make()
-        return self._loaded[key]
+    def _known(self, anomaly: str) -> tuple[np.ndarray, np.ndarray]:
+        if anomaly not in self._read:
+            masks = {image.path: image.mask for image in self.index.images}
+            self._read[anomaly] = (read_image(self.category / anomaly), read_mask(self.category / masks[anomaly]))
+        return self._read[anomaly]
+
+
+def fresh_cutpaste(
+    maker: CutPasteMaker, known: tuple[str, ...], count: int, backbone: Backbone, rng: np.random.Generator
+) -> AnomalousImages:
+    """``count`` new CutPaste images, going round the known anomalies in turn, through the backbone."""
+    pictures, masks = zip(*(maker.make(known[number % len(known)], rng) for number in range(count)), strict=True)
+    # Made in inference mode, whose tensors autograd refuses; a copy is an ordinary one.
+    levels = [level.clone() for level in backbone.features(np.stack(pictures))]
+    return with_defects(levels, torch.from_numpy(np.stack(masks)).to(backbone.device))
+
+
+Entries = Callable[[], list[AnomalousImages]]

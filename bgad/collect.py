@@ -1,4 +1,4 @@
-"""What the cells of a suite have left behind, as tidy tables: the one reader of metrics.json, history.csv and train.log.
+"""What the cells of a suite left behind, as tidy tables: the one reader of metrics.json, history.csv and train.log.
 
 Nothing here averages: a cell without figures keeps its row, empty, with the reason in ``status``.
 """
@@ -46,7 +46,7 @@ class Collected:
     origins: pd.DataFrame
 
 
-def collect(cells: Iterable[Cell], root: Path = Path(".")) -> Collected:
+def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
     """Reads the folders of ``cells`` under ``root``.
 
     BgadError if a metrics.json belongs to another cell than the folder it lies in; any other damage is the status of
@@ -148,7 +148,7 @@ def _fields(cell: Cell) -> dict:
 
 
 def _figure_rows(fields: dict, of: _OneSet | None, status: str) -> list[dict]:
-    values = of.model_dump() if of else dict.fromkeys(METRICS, {})
+    values = of.model_dump() if of else {metric: {} for metric in METRICS}
     return [{**fields, "metric": metric, **values[metric], "status": status} for metric in METRICS]
 
 

@@ -72,9 +72,7 @@ def _augmented(
     return _at_shape(anomalous, shape, Image.Resampling.LANCZOS), unmoved
 
 
-def _at_shape(
-    pixels: np.ndarray, shape: tuple[int, int], how: Image.Resampling = Image.Resampling.NEAREST
-) -> np.ndarray:
+def _at_shape(pixels: np.ndarray, shape: tuple[int, int], how: Image.Resampling = Image.Resampling.NEAREST) -> np.ndarray:
     """An image or a mask resized to ``shape`` (H, W), or itself if that is its size."""
     if pixels.shape[:2] == shape:
         return pixels
@@ -105,9 +103,7 @@ def _scattered(
     return pasted, where
 
 
-def _foreground_point(
-    foreground: np.ndarray, height: int, width: int, rng: np.random.Generator
-) -> tuple[int, int] | None:
+def _foreground_point(foreground: np.ndarray, height: int, width: int, rng: np.random.Generator) -> tuple[int, int] | None:
     """A random foreground point (row, column) for the centre of a region's bounding box; None without a foreground.
 
     Half a region away from the border, so that all of the region stays in the image; if the foreground has no such

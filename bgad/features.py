@@ -1,33 +1,41 @@
 """The feature cache: what the frozen backbone makes of a category's images, computed once and shared by all its cells.
 
-A folder for each (backbone, size, data set, category): level1.npy .. level3.npy hold the vectors of every image, (N, h * w,
-C) float32, memory-mapped by those who read them; masks.npy the masks of the test images; features.json the order.
+A folder holds level1.npy .. level3.npy, the vectors of every image, (N, h * w, C) float32, memory-mapped by those who read
+them; masks.npy, (N, S, S) bool; and the record in features.json, written last. There is one for the images of each
+(backbone, size, data set, category), and one for the pool of CutPaste images of each split's known anomalies.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bgad.anomalies import CutPasteMaker
 from bgad.backbones import LEVELS, STRIDES, Backbone
 from bgad.datasets import Index, resized_image, resized_mask
 from bgad.errors import BgadError
 from bgad.files import read_json, whole, write_json
+from bgad.randomness import numpy_generator
+from bgad.splits import Split
+
+# An image (S, S, 3) uint8, and its mask (S, S) bool or None
+Pictures = Iterator[tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The cache of one category, as it lies on disk.
+    """A cache as it lies on disk.
 
-    ``levels``: (N, h * w, C) float32 each, finest first; ``rows``: image path to N's index; ``masks``: (N, S, S) bool, all
-    false for normal images, or None in a category without masks.
+    ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a CutPaste image:
+    the known anomaly in it); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it took.
     """
 
     image_size: int
-    rows: dict[str, int]
+    paths: list[str]
     levels: list[Tensor]
     masks: Tensor | None
     seconds: float
@@ -37,18 +45,72 @@ class FeatureCache:
         return self.image_size // STRIDES[level]
 
     def rows_of(self, paths: tuple[str, ...]) -> Tensor:
-        return torch.tensor([self.rows[path] for path in paths], dtype=torch.long)
+        """The first row of each path, (len(paths),)."""
+        row = {path: number for number, path in reversed(list(enumerate(self.paths)))}
+        return torch.tensor([row[path] for path in paths], dtype=torch.long)
 
 
-def compute(index: Index, root: Path, backbone: Backbone, name: str, image_size: int, folder: Path) -> None:
-    """Writes the cache of ``index`` to ``folder``; images are streamed, so memory does not grow with the category."""
-    start = time.perf_counter()
+def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folder: Path) -> None:
+    """Writes the cache of all images of ``index``; images are streamed, so memory does not grow with the category."""
     category = root / index.category
-    images = (resized_image(category / image.path, image_size) for image in index.images)
+    pictures = (
+        (
+            resized_image(category / image.path, image_size),
+            resized_mask(category / image.mask, image_size) if image.mask else None,
+        )
+        for image in index.images
+    )
+    _write(folder, [image.path for image in index.images], pictures, index.has_masks, backbone, image_size)
+
+
+def compute_cutpaste(
+    index: Index, split: Split, root: Path, backbone: Backbone, image_size: int, known: int, each: int, folder: Path
+) -> None:
+    """Writes the cache of a pool: ``each`` CutPaste images of each of the split's first ``known`` anomalies.
+
+    Every image depends on the names of the split, its anomaly and its number alone, so a cell with fewer known anomalies
+    uses the start of the same pool.
+    """
+    if not index.has_masks:
+        raise BgadError(
+            f"{index.dataset}/{index.category} has no masks, so its anomalies cannot be known: k must be 0 "
+            "(methods bgad-wo and nf); add ground_truth to use its anomalies."
+        )
+    anomalies = (split.pool + split.further)[:known]
+    paths = [anomaly for anomaly in anomalies for _ in range(each)]
+    maker = CutPasteMaker(index, split, root / index.category, image_size)
+    names = ("cutpaste", split.dataset, split.category, split.split, split.seed)
+    pictures = (
+        maker.make(anomaly, numpy_generator(*names, anomaly, number)) for anomaly in anomalies for number in range(each)
+    )
+    _write(folder, paths, pictures, True, backbone, image_size)
+
+
+def load(folder: Path) -> FeatureCache:
+    """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
+    record = read_json(folder / "features.json")
+    levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
+    masks = _mapped(folder / "masks.npy")
+    count = len(record["paths"])
+    if any(len(level) != count for level in levels) or len(masks) not in (0, count):
+        raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
+    return FeatureCache(record["image_size"], record["paths"], levels, masks if len(masks) else None, record["seconds"])
+
+
+def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:
+    start = time.perf_counter()
+    masks = np.zeros((len(paths) if has_masks else 0, image_size, image_size), dtype=bool)
+
+    def images() -> Iterator[np.ndarray]:
+        for row, (image, mask) in enumerate(pictures):
+            if mask is not None:
+                masks[row] = mask
+            yield image
+
     folder.mkdir(parents=True, exist_ok=True)
-    outputs = [_Growing(folder / f"level{level}.npy", len(index.images)) for level in LEVELS]
+    outputs = [_Growing(folder / f"level{level}.npy", len(paths)) for level in LEVELS]
     try:
-        for levels in backbone.in_batches(images):
+        for levels in backbone.in_batches(images()):
             for output, level in zip(outputs, levels, strict=True):
                 output.append(level.cpu().numpy())
         for output in outputs:
@@ -56,37 +118,17 @@ def compute(index: Index, root: Path, backbone: Backbone, name: str, image_size:
     finally:
         for output in outputs:
             output.discard()
-
-    masks = np.zeros((len(index.images) if index.has_masks else 0, image_size, image_size), dtype=bool)
-    for row, image in enumerate(index.images):
-        if image.mask:
-            masks[row] = resized_mask(category / image.mask, image_size)
     with whole(folder / "masks.npy") as temporary:
         np.save(temporary, masks)
-
-    write_json(
-        folder / "features.json",
-        {
-            "backbone": name,
-            "weights_sha256": backbone.weights_sha256,
-            "image_size": image_size,
-            "channels": backbone.channels,
-            "images": [asdict(image) for image in index.images],
-            "seconds": round(time.perf_counter() - start, 3),
-        },
-    )
-
-
-def load(folder: Path) -> FeatureCache:
-    """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
-    record = read_json(folder / "features.json")
-    paths = [image["path"] for image in record["images"]]
-    levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
-    masks = _mapped(folder / "masks.npy")
-    if any(len(level) != len(paths) for level in levels) or len(masks) not in (0, len(paths)):
-        raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
-    rows = {path: row for row, path in enumerate(paths)}
-    return FeatureCache(record["image_size"], rows, levels, masks if len(masks) else None, record["seconds"])
+    record = {
+        "backbone": backbone.name,
+        "weights_sha256": backbone.weights_sha256,
+        "image_size": image_size,
+        "channels": backbone.channels,
+        "seconds": round(time.perf_counter() - start, 3),
+        "paths": paths,
+    }
+    write_json(folder / "features.json", record)
 
 
 class _Growing:

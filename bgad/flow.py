@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import embedding, linear, softplus
 
 from bgad.position import sincos_1d
 
@@ -47,7 +47,7 @@ class ConditionalFlow(nn.Module):
     def log_likelihood(self, features: Tensor, position: Tensor) -> Tensor:
         """l = logp / C of single vectors: ``features`` (N, C) at ``position`` (N,), row * width + column. Returns (N,)."""
         row, column = position // self.width, position % self.width
-        return self._log_likelihood(features, lambda a, b: a[column] + b[row])
+        return self._log_likelihood(features, lambda a, b: embedding(column, a) + embedding(row, b))
 
     def log_likelihood_maps(self, features: Tensor) -> Tensor:
         """l of whole maps: ``features`` (N, height * width, C), row by row. Returns (N, height, width)."""
@@ -93,7 +93,7 @@ class CouplingBlock(nn.Module):
         self.w_perm_inv = nn.Parameter(rotation.T.contiguous(), requires_grad=False)
 
     def forward(self, x: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` (..., C) and W_p p of each vector, broadcastable to (..., hidden). Returns y (..., C), log-det (...)."""
+        """``x`` (..., C) and W_p p + bias of each vector, broadcastable to (..., hidden). Returns y (..., C), log-det (...)."""
         x1, x2 = x.split([self.passive, self.active], dim=-1)
         s, t = self._coefficients(x1, position_term)
         u = torch.cat([x1, torch.addcmul(t, x2, s.exp())], dim=-1)
@@ -110,13 +110,13 @@ class CouplingBlock(nn.Module):
         return torch.cat([u1, (u2 - t) * (-s).exp()], dim=-1), -s.sum(-1) - scale.log().sum()
 
     def position_tables(self, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """A (width, hidden) and B (height, hidden) with W_p p = A[column] + B[row]."""
+        """A (width, hidden) and B (height, hidden) with W_p p + bias = A[column] + B[row]."""
         w_columns, w_rows = self.subnet[0].weight[:, self.passive :].chunk(2, dim=1)
-        return linear(columns, w_columns), linear(rows, w_rows)
+        return linear(columns, w_columns, self.subnet[0].bias), linear(rows, w_rows)
 
     def _coefficients(self, x1: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
         first, last = self.subnet[0], self.subnet[2]
-        hidden = linear(x1, first.weight[:, : self.passive], first.bias) + position_term
+        hidden = linear(x1, first.weight[:, : self.passive]) + position_term
         a_s, a_t = (0.1 * linear(hidden.relu_(), last.weight, last.bias)).chunk(2, dim=-1)
         return self.clamp * torch.tanh(a_s), a_t
 

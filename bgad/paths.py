@@ -13,6 +13,7 @@ ARCHIVES = "resources/archives/{dataset}"
 INDEX = "resources/index/{dataset}/{category}.json"
 SPLIT = "resources/splits/{dataset}/{category}/{split}/seed{seed}.json"
 FEATURES = "resources/features/{backbone}/{image_size}/{dataset}/{category}"
+CUTPASTE = "resources/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}"
 
 RECIPE = "config/recipes/{recipe}.yaml"
 SUITE = "config/suites/{suite}.yaml"

@@ -31,9 +31,7 @@ class Published:
     note: str
 
 
-def lookup(
-    dataset: str, category: str, method: str, setting: str, known_type: str, k: int, metric: str
-) -> list[Published]:
+def lookup(dataset: str, category: str, method: str, setting: str, known_type: str, k: int, metric: str) -> list[Published]:
     """Every published number of this key, the paper's own before later ones; empty where there is none.
 
     ``known_type`` is "" unless ``setting`` is "hard".

@@ -13,13 +13,12 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import torch
 
-from bgad import features
-from bgad.anomalies import AnomalousImages, CutPasteMaker, defects_at_levels
+from bgad.anomalies import CutPasteMaker, Entries, fresh_cutpaste, with_defects
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
 from bgad.datasets import Index
@@ -32,10 +31,10 @@ from bgad.flow import ConditionalFlow
 from bgad.metrics import best_f1_threshold
 from bgad.randomness import frozen_generator, numpy_generator, torch_generator
 from bgad.sampling import NormalImages
-from bgad.settings import Recipe
+from bgad.settings import Recipe, VectorDraws
 from bgad.sources import source_sha256
 from bgad.splits import Split
-from bgad.train import Entries, EpochReport, build_flows, train
+from bgad.train import EpochReport, build_flows, train
 
 
 def run_cell(
@@ -44,6 +43,7 @@ def run_cell(
     index: Index,
     split: Split,
     cache: FeatureCache,
+    pool: FeatureCache | None,
     root: Path,
     device: torch.device,
     output: Path,
@@ -52,7 +52,8 @@ def run_cell(
 ) -> dict:
     """Trains and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
-    ``root`` is the data set's folder, read for CutPaste images alone. Every draw depends on the cell's own names.
+    ``pool`` is the cache of the split's CutPaste images, for a recipe that has one. ``root``, the data set's folder, is
+    read where CutPaste images are made anew each pass. Every draw depends on the cell's own names.
     """
     started = time.perf_counter()
     known = split.known(cell.k)
@@ -61,7 +62,6 @@ def run_cell(
             f"{cell.dataset}/{cell.category} has no masks, so its anomalies cannot be known: "
             f"k {cell.k} needs ground_truth; only k 0 (methods bgad-wo and nf) is possible."
         )
-    names = (cell.dataset, cell.category, cell.split, cell.k, cell.method, cell.seed)
     sides = [cache.side(level) for level in range(len(cache.levels))]
     channels = [level.shape[2] for level in cache.levels]
     # The initial network depends on the seed alone, so that methods and k are compared from the same start.
@@ -77,11 +77,12 @@ def run_cell(
     tests = {"test": TestSet.of(cache, split.test(cell.k), types)}
     if cell.k == 0:
         tests["full_test"] = TestSet.of(cache, split.full_test(), types)
-    entries = _entries(cell, recipe, index, split, cache, root, device, weights, names) if known else list
+    maker = CutPasteMaker(index, split, root / cell.category, cache.image_size)
+    entries = _entries(cell, recipe, known, cache, pool, maker, device, weights) if known else list
     normal = NormalImages([level.to(device) for level in cache.levels], cache.rows_of(split.train_normal))
 
     history, train_seconds, evaluate_seconds, mark = [], 0.0, 0.0, time.perf_counter()
-    for report in train(recipe, cell.method, flows, normal, entries, torch_generator("train", *names)):
+    for report in train(recipe, cell.method, flows, normal, entries, torch_generator("train", *astuple(cell))):
         train_seconds += time.perf_counter() - mark
         mark = time.perf_counter()
         last = report.epoch == recipe.schedule.meta_epochs - 1
@@ -112,7 +113,7 @@ def run_cell(
         "source_sha256": source_sha256("training"),
         "recipe_sha256": recipe.sha256,
         "timing": {
-            "features_s": cache.seconds,
+            "features_s": round(cache.seconds + (pool.seconds if pool else 0), 3),
             "train_s": round(train_seconds, 3),
             "evaluate_s": round(evaluate_seconds, 3),
             "total_s": round(time.perf_counter() - started, 3),
@@ -125,33 +126,37 @@ def run_cell(
     return metrics
 
 
-def _entries(cell, recipe, index, split, cache, root, device, weights, names) -> Entries:
+def _entries(
+    cell: Cell,
+    recipe: Recipe,
+    known: tuple[str, ...],
+    cache: FeatureCache,
+    pool: FeatureCache | None,
+    maker: CutPasteMaker,
+    device: torch.device,
+    weights: Path | None,
+) -> Entries:
     """The anomaly entries of each pass: repeat * k of them, the first half real, the other half CutPaste."""
-    paths = split.known(cell.k)
-    rows = cache.rows_of(paths)
-    sides = [cache.side(level) for level in range(len(cache.levels))]
-    defects = defects_at_levels(cache.masks[rows], sides)
-    known = AnomalousImages([level[rows] for level in cache.levels], defects).to(device)
-    count = recipe.anomalies.repeat * len(paths)
+    rows = cache.rows_of(known)
+    real = with_defects([level[rows] for level in cache.levels], cache.masks[rows]).to(device)
+    count = recipe.anomalies.repeat * len(known)
+    names = ("cutpaste", *astuple(cell))
     if recipe.anomalies.cutpaste == "none":
-        everything = known.repeated(count)
+        everything = real.repeated(count)
         return lambda: [everything]
 
-    real = known.repeated(count // 2)
-    masks = {image.path: image.mask for image in index.images}
-    maker = CutPasteMaker(
-        index,
-        root / cell.category,
-        cache.image_size,
-        [(path, masks[path]) for path in paths],
-        list(split.train_normal),
-        lambda: load_backbone(recipe.backbone, device, weights),
-        numpy_generator("cutpaste", *names),
-    )
-    if recipe.anomalies.cutpaste == "pool":
-        pool = maker.make(recipe.anomalies.pool).to(device)
-        return lambda: [real, pool]
-    return lambda: [real, maker.make(count - count // 2).to(device)]
+    real = real.repeated(count // 2)
+    count -= count // 2
+    if recipe.anomalies.cutpaste == "every_pass":
+        backbone, rng = load_backbone(recipe.backbone, device, weights), numpy_generator(*names)
+        return lambda: [real, fresh_cutpaste(maker, known, count, backbone, rng)]
+
+    of_known = torch.tensor([row for row, path in enumerate(pool.paths) if path in set(known)])
+    pasted = with_defects([level[of_known] for level in pool.levels], pool.masks[of_known]).to(device)
+    if isinstance(recipe.sampling, VectorDraws):
+        return lambda: [real, pasted]  # which draws its share of vectors from the whole pool
+    chooser = torch_generator(*names)
+    return lambda: [real, pasted[torch.randperm(len(pasted), generator=chooser)[:count]]]
 
 
 def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, Evaluation]:
@@ -161,8 +166,7 @@ def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, 
     where = {row: place for place, row in enumerate(rows.tolist())}
     places = {name: [where[row] for row in test.rows.tolist()] for name, test in tests.items()}
     return {
-        name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size)
-        for name, test in tests.items()
+        name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size) for name, test in tests.items()
     }
 
 
@@ -239,7 +243,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return found[0] + ("+changes" if found[1] else "")
-
-
-def load_inputs(index: Path, split: Path, folder: Path) -> tuple[Index, Split, FeatureCache]:
-    return Index.load(index), Split.load(split), features.load(folder)

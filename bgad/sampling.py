@@ -86,9 +86,7 @@ def _image_batches(
                 )
 
 
-def _images(
-    chosen: Tensor, normal: NormalImages, entries: list[AnomalousImages], level: int
-) -> tuple[Tensor, Tensor]:
+def _images(chosen: Tensor, normal: NormalImages, entries: list[AnomalousImages], level: int) -> tuple[Tensor, Tensor]:
     """The chosen images' vectors (n, h * w, C) and defects (n, h * w): numbers below len(normal) are normal images."""
     maps = [normal.levels[level][normal.rows[chosen[chosen < len(normal)]]]]
     defects = [torch.zeros(maps[0].shape[:2], dtype=torch.bool, device=maps[0].device)]

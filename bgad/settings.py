@@ -77,7 +77,7 @@ class Anomalies(Settings):
 
     repeat: int = Field(ge=1, description="entries a pass for each known anomaly; half real, half CutPaste")
     cutpaste: Literal["every_pass", "pool", "none"] = Field(description="fresh CutPaste images every pass, or a pool")
-    pool: int = Field(default=0, ge=0, description="CutPaste images in the pool, drawn once a cell (cutpaste: pool)")
+    pool: int = Field(default=0, ge=0, description="CutPaste images of each known anomaly (cutpaste: pool)")
 
     @model_validator(mode="after")
     def _pool_has_a_size(self):

@@ -13,6 +13,7 @@ MINI = ("mini", "randomness")
 INDEX = ("datasets",)
 SPLIT = ("splits", "randomness")
 FEATURES = ("features", "backbones")
+CUTPASTE = ("anomalies", "augment", "cutpaste", *FEATURES, "randomness")
 TRAINING = (
     "anomalies",
     "augment",
@@ -35,13 +36,14 @@ STEPS = {
     "index": INDEX,
     "split": SPLIT,
     "features": FEATURES,
+    "cutpaste": CUTPASTE,
     "training": TRAINING,
     "report": REPORT,
 }
 
 
 def source_sha256(step: str, package: Path | None = None) -> str:
-    """The hash of the modules of a step: mini, index, split, features, training or report."""
+    """The hash of the modules of a step: mini, index, split, features, cutpaste, training or report."""
     package = package or Path(__file__).parent
     digest = hashlib.sha256()
     for module in STEPS[step]:

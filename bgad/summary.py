@@ -1,7 +1,7 @@
 """From the figures of cells to those of a table: over hard types, seeds and categories, in this order.
 
-Nothing that is missing is averaged away: a seed of which a hard type is missing has no value, and a mean over categories
-is only over categories of which every cell is there.
+Nothing that is missing is averaged away: a seed of which a hard type is missing has no value, and a mean over
+categories is only over categories of which every cell is there.
 """
 
 import math
@@ -21,7 +21,7 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (n - 1) over ``n`` seeds; both nan without seeds, the latter also with a single one."""
+    """Mean and standard deviation (n - 1) over ``n`` seeds; nan without seeds, and the latter with one."""
 
     mean: float
     sd: float
@@ -45,19 +45,14 @@ class Setting:
     k: int
     method: str
 
-    @property
-    def published_as(self) -> str | None:
-        """The published setting that these cells can be held against; None for k0, which only has a full test set."""
-        return self.kind if self.k else None
-
 
 @dataclass(frozen=True)
 class Row:
     """A row of a table: a category, a hard type of one, or a mean over categories.
 
-    ``spread[metric, rule]`` is None where there is no figure. ``seeds`` of ``asked`` are there; ``missing`` says which
-    cells are not. ``measured`` says for each metric, in words, what a published mean needs and is not there, "" if
-    nothing is missing.
+    ``category`` and ``known_type`` are what published.lookup calls it. ``spread[metric, rule]`` is None where a mean is
+    not to be had. ``seeds`` of ``asked`` are whole; ``missing`` names the cells that are not there. ``lacks`` says for
+    each metric, in words, why this row cannot be held against a published mean; "" if it can.
     """
 
     label: str
@@ -161,6 +156,8 @@ def _mean_rows(setting: Setting, part: pd.DataFrame) -> list[Row]:
 
 def _lacks(there: list[str], needed: tuple[str, ...], what: str) -> str:
     found = sum(name in there for name in needed)
+    if needed and len(there) > found:
+        return f"not comparable ({len(there)} {what}, published over {len(needed)})"
     return "" if found == len(needed) else f"not measured ({found} of {len(needed)} {what})"
 
 

@@ -7,21 +7,19 @@ with maximum likelihood: the plain conditional flow.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bgad.anomalies import AnomalousImages
+from bgad.anomalies import Entries
 from bgad.errors import BgadError
 from bgad.flow import ConditionalFlow
 from bgad.losses import bgad_loss, bgad_without_anomalies_loss, maximum_likelihood
 from bgad.sampling import MiniBatch, NormalImages, mini_batches
 from bgad.settings import Method, Recipe
-
-Entries = Callable[[], list[AnomalousImages]]
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,7 @@ def build_flows(
     """One flow a level, for square maps of ``sides`` with ``channels``."""
     settings = recipe.flow
     return [
-        ConditionalFlow(
-            count, side, side, settings.blocks, settings.position_channels, settings.clamp, torch_rng, frozen_rng
-        )
+        ConditionalFlow(count, side, side, settings.blocks, settings.position_channels, settings.clamp, torch_rng, frozen_rng)
         for count, side in zip(channels, sides, strict=True)
     ]
 

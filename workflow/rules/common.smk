@@ -50,6 +50,8 @@ wildcard_constraints:
     method="bgad|bgad-wo|nf",
     seed=r"\d+",
     image_size=r"\d+",
+    known=r"\d+",
+    each=r"\d+",
     backbone="[^/]+",
 
 
@@ -101,13 +103,23 @@ def images_of(wildcards):
     return [str(path) for part in parts for path in datasets.image_files(folder, part)]
 
 
-def features_of(wildcards, name="features.json"):
-    """A file of the feature cache that a cell's recipe needs."""
+@at_the_door
+def features_of(wildcards):
+    """The feature cache that a cell's recipe needs, by its record, which is written last."""
     recipe = recipe_of(wildcards.recipe)
-    folder = paths.FEATURES.format(
-        backbone=recipe.backbone, image_size=recipe.image_size, dataset=wildcards.dataset, category=wildcards.category
-    )
-    return f"{folder}/{name}"
+    where = {**wildcards, "backbone": recipe.backbone, "image_size": recipe.image_size}
+    return paths.FEATURES.format(**where) + "/features.json"
+
+
+@at_the_door
+def pool_of(wildcards):
+    """The pool of CutPaste images that a cell draws from, if it knows anomalies and its recipe has a pool."""
+    recipe, k = recipe_of(wildcards.recipe), int(wildcards.k)
+    if k == 0 or recipe.anomalies.cutpaste != "pool":
+        return []
+    known = max(k, CONFIG.datasets[wildcards.dataset].pool)
+    where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
+    return paths.CUTPASTE.format(**wildcards, **where) + "/features.json"
 
 
 def weights_option(backbone):

@@ -28,3 +28,33 @@ rule features:
         "bgad features --index {input:q} --root {params.root:q} --backbone {wildcards.backbone:q} {params.weights}"
         " --image-size {wildcards.image_size} --device {params.device} --threads {threads}"
         " --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule cutpaste:
+    input:
+        index=paths.INDEX,
+        split=paths.SPLIT,
+    output:
+        multiext(paths.CUTPASTE + "/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "features.json"),
+    log:
+        "resources/logs/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.log",
+    benchmark:
+        "resources/benchmarks/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.tsv"
+    params:
+        root=root_of,
+        folder=paths.CUTPASTE,
+        weights=lambda wildcards: weights_option(wildcards.backbone),
+        device=CONFIG.device,
+        source=source_sha256("cutpaste"),
+    threads: CONFIG.threads
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=GPUS,
+    message:
+        "CutPaste images of {wildcards.dataset}/{wildcards.category} {wildcards.split}, seed {wildcards.seed}"
+    shell:
+        "bgad cutpaste --index {input.index:q} --split {input.split:q} --root {params.root:q}"
+        " --backbone {wildcards.backbone:q} {params.weights} --image-size {wildcards.image_size}"
+        " --known {wildcards.known} --each {wildcards.each} --device {params.device} --threads {threads}"
+        " --output {params.folder:q} > {log:q} 2>&1"

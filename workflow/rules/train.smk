@@ -6,7 +6,7 @@ rule train:
         index=paths.INDEX,
         split=paths.SPLIT,
         features=features_of,
-        vectors=lambda wildcards: [features_of(wildcards, f"level{level}.npy") for level in (1, 2, 3)],
+        pool=pool_of,
     output:
         # metrics.json is written last: where it is, the cell is whole.
         multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt"),
@@ -22,6 +22,7 @@ rule train:
         source=source_sha256("training"),
         folder=lambda wildcards, input: Path(input.features).parent,
         root=root_of,
+        pool=lambda wildcards, input: f"--pool {shlex.quote(str(Path(input.pool).parent))}" if input.pool else "",
         weights=lambda wildcards: weights_option(recipe_of(wildcards.recipe).backbone),
         device=CONFIG.device,
     threads: CONFIG.threads
@@ -34,5 +35,5 @@ rule train:
         " {wildcards.method} seed {wildcards.seed}"
     shell:
         "bgad train {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
-        " --features {params.folder:q} --root {params.root:q} {params.weights}"
+        " --features {params.folder:q} {params.pool} --root {params.root:q} {params.weights}"
         " --device {params.device} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,112 @@
+"""Plots of single cells: every category's seeds, and every cell's training curve."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bgad import published
+from bgad.collect import DONE, METRICS, Collected
+from bgad.plot_style import INK, PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
+from bgad.summary import Setting, by_seed, settings
+
+SERIES = ["recipe", "k", "method"]
+
+
+def by_category(collected: Collected, title: str) -> Figure:
+    """A panel for each metric and kind of split: seeds of each category (last), the mean of last, the mean of best."""
+    title = f"{title}: every category"
+    figures = collected.figures
+    if figures["last"].isna().all():
+        return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
+    names = series_names([setting for setting, _ in settings(figures)])
+    look = looks(names)
+    groups = list(figures.groupby(["dataset", "kind"], sort=False))
+    step = max(0.3, 0.13 * len(names))
+    heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
+    figure, axes = panels(len(groups), len(METRICS), 3.9, heights, sharex="col")
+    head_columns(axes)
+    lines = {}
+    for row, ((dataset, kind), of_group) in enumerate(groups):
+        categories = list(of_group["category"].unique())
+        incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
+        for column, metric in enumerate(METRICS):
+            axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
+            for i, key in enumerate(names):
+                part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
+                if not part.empty:
+                    offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
+                    _categories(axis, part, categories, offset, look[key])
+                for one in published.lookup(dataset, "mean", key[2], kind, "", key[1], metric)[:1]:
+                    axis.axvline(one.value, ls="--", lw=1, color=INK)
+                    lines[f"published mean over all categories: {one.paper}, k = {one.k} (best)"] = None
+            ticks = [category + (" †" if category in incomplete else "") for category in categories]
+            axis.set_yticks(range(len(categories)), ticks if column == 0 else [""] * len(ticks))
+            axis.set_ylim(len(categories) - 0.5, -0.5)
+            axis.set_yticks([y + 0.5 for y in range(len(categories) - 1)], minor=True)
+            axis.grid(axis="y", visible=False)
+            axis.grid(axis="y", which="minor", color="#cccccc")
+            axis.tick_params(axis="y", which="minor", length=0)
+        axes[row][0].set_ylabel(f"{dataset}, {kind} splits")
+    for axis in axes[-1]:
+        axis.set_xlabel("percent")
+    handles = [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]
+    handles.append(handle("mean of last", color=PALE, marker="|", ms=11, mew=2, ls=""))
+    handles.append(handle("mean of best", color=PALE, marker="D", ms=6, mfc="none", ls=""))
+    handles += [handle(text, color=INK, ls="--", lw=1) for text in lines]
+    caption = "A dot is the last epoch of one seed"
+    if (figures["kind"] == "hard").any():
+        caption += "; in hard splits, the mean over the types that are known in their turn"
+    if (figures["status"] != DONE).any():
+        caption += ". † some cells of the category are missing: its means are over the seeds that are there"
+    return finish(figure, title, f"{caption}.", handles)
+
+
+def training_curves(collected: Collected, title: str) -> Figure:
+    """A panel for each category and metric: every cell's evaluations, with its last and its best marked."""
+    title = f"{title}: training curves"
+    history = collected.history
+    if history.empty:
+        return nothing_to_show(
+            title, "No measured cell has a history of evaluations (history.csv), so there is nothing to show."
+        )
+    drawn = history[history["kind"] == "seen"] if (history["kind"] == "seen").any() else history
+    order = [Setting(*values) for values in drawn[["recipe", "dataset", "kind", "k", "method"]].drop_duplicates().to_numpy()]
+    names = series_names(order)
+    look = looks(names)
+    groups = list(drawn.groupby(["dataset", "category"], sort=False))
+    figure, axes = panels(len(groups), len(METRICS), 3.9, [1.55] * len(groups), sharex=True)
+    head_columns(axes)
+    for row, ((dataset, category), of_group) in enumerate(groups):
+        several = drawn["dataset"].nunique() > 1
+        axes[row][0].set_ylabel(f"{dataset}\n{category}" if several else category, fontweight="bold")
+        for column, metric in enumerate(METRICS):
+            _curves(axes[row][column], of_group.dropna(subset=metric), metric, look)
+    for axis in axes[-1]:
+        axis.set_xlabel("meta epoch")
+    handles = [handle(name, color=look[key]["color"]) for key, name in names.items()]
+    handles.append(handle("last", color=PALE, marker="o", ms=5, ls=""))
+    handles.append(handle("best", color=PALE, marker="^", ms=7, mfc="none", ls=""))
+    cells = [part for _, part in drawn.groupby([*SERIES, "dataset", "category", "split", "seed"])]
+    caption = f"Percent on the test set; a line is one cell, {len(cells)} in all. Each panel has its own scale"
+    if len(drawn) < len(history):
+        caption += "; hard splits are not drawn"
+    return finish(figure, title, f"{caption}.", handles)
+
+
+def _categories(axis, part: pd.DataFrame, categories: list[str], offset: float, look: dict) -> None:
+    last, best = by_seed(part, "last"), by_seed(part, "best")
+    for category in last.index:
+        y = categories.index(category) + offset
+        seeds = last.loc[category].dropna()
+        axis.plot(seeds, [y] * len(seeds), ls="", ms=3.5, alpha=0.6, mew=0, **look)
+        axis.plot([seeds.mean()], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
+        axis.plot([best.loc[category].mean()], [y], ls="", marker="D", ms=5, mfc="none", color=look["color"])
+
+
+def _curves(axis, of_group: pd.DataFrame, metric: str, look: dict) -> None:
+    for key, part in of_group.groupby([*SERIES, "split", "seed"], sort=False):
+        colour = look[key[:3]]["color"]
+        part = part.sort_values("epoch")
+        axis.plot(part["epoch"], part[metric], lw=1, alpha=0.7, color=colour)
+        axis.plot(part["epoch"].iloc[-1:], part[metric].iloc[-1:], marker="o", ms=4, color=colour)
+        best = part.loc[part[metric].idxmax()]
+        axis.plot([best["epoch"]], [best[metric]], marker="^", ms=6, mfc="none", color=colour)

@@ -1,0 +1,99 @@
+"""How every plot looks: colours that colour-blind readers can tell apart, one layout, and bytes that do not change."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bgad.collect import METRICS
+from bgad.files import whole
+from bgad.summary import Setting
+from bgad.table_format import NAMES
+
+COLOURS = seaborn.color_palette("colorblind").as_hex()
+MARKERS = "osD^vPX*<>"
+INK, PALE = "#222222", "#777777"
+DOTS_PER_INCH = 150
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of the plots, only inside the block."""
+    changes = {
+        **seaborn.axes_style("whitegrid"),
+        "font.family": ["DejaVu Sans", "sans-serif"],
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.labelsize": 9,
+        "axes.edgecolor": "#bbbbbb",
+        "grid.color": "#e6e6e6",
+        "legend.frameon": False,
+        "svg.fonttype": "none",  # text stays text: it can be read, searched and tested
+        "svg.hashsalt": "bgad",  # element names are drawn from it: without one they are new each time
+    }
+    with matplotlib.rc_context(changes):
+        yield
+
+
+def panels(rows: int, columns: int, width: float, heights: list[float], **options) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of ``rows`` x ``columns`` axes, ``width`` inches each, its rows ``heights`` inches."""
+    figure = Figure(figsize=(width * columns, sum(heights) + 1.7), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights, **options).tolist()
+
+
+def finish(figure: Figure, title: str, caption: str, handles: list, columns: int = 3) -> Figure:
+    """Title on top, legend under it, caption at the bottom."""
+    width = int(figure.get_figwidth() * 13)
+    figure.suptitle(textwrap.fill(title, int(width * 0.72)), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    figure.supxlabel(textwrap.fill(caption, width), x=0.01, ha="left", fontsize=8.5, color=PALE)
+    if handles:
+        figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=8.5)
+    return figure
+
+
+def nothing_to_show(title: str, reason: str) -> Figure:
+    """A figure that says in words why there is nothing to see."""
+    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    figure.suptitle(textwrap.fill(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    figure.text(0.5, 0.4, textwrap.fill(reason, 80), ha="center", va="center", fontsize=11, color=PALE)
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """``stem``.svg and ``stem``.png, whole or not at all."""
+    for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        with whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
+            figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=metadata)
+
+
+def head_columns(axes: list[list[Axes]], metrics: list[str] = METRICS) -> None:
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        axis.set_title(NAMES[metric], loc="left", fontweight="bold")
+
+
+def series_names(settings: list[Setting]) -> dict[tuple[str, int, str], str]:
+    """(recipe, k, method) in order, named by k and method, and by the recipe where there are several."""
+    several = len({setting.recipe for setting in settings}) > 1
+    return {
+        (s.recipe, s.k, s.method): f"k = {s.k}, {s.method}" + (f", {s.recipe}" if several else "")
+        for s in sorted(settings, key=lambda s: (s.k, s.method == "bgad"))
+    }
+
+
+def looks(names: dict) -> dict:
+    """A colour and a marker for each key."""
+    return {
+        key: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+        for i, key in enumerate(names)
+    }
+
+
+def handle(label: str, **look) -> Line2D:
+    return Line2D([], [], label=label, **look)

@@ -1,0 +1,29 @@
+"""The plots of a suite: four figures, each as SVG and PNG, from the cells' folders alone and the same bytes each time."""
+
+from pathlib import Path
+
+from bgad.cells import Cell
+from bgad.collect import collect
+from bgad.plot_cells import by_category, training_curves
+from bgad.plot_means import auroc_by_k, known_unseen
+from bgad.plot_style import save, style
+from bgad.settings import Suite
+
+# The names are those of bgad.table_format.PLOTS, which the table links to.
+DRAWINGS = {
+    "auroc-by-k": auroc_by_k,
+    "known-unseen": known_unseen,
+    "by-category": by_category,
+    "training-curves": training_curves,
+}
+
+
+def write_plots(suite: Suite, cells: list[Cell], folder: Path, root: Path = Path()) -> None:
+    """Draws the cells (their folders under ``root``) to ``folder``/<name>.svg and .png; a plot with nothing to show says so.
+
+    BgadError if a cell's metrics.json is another cell's.
+    """
+    collected = collect(cells, root)
+    with style():
+        for name, draw in DRAWINGS.items():
+            save(draw(collected, suite.title), Path(folder) / name)

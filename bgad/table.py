@@ -1,0 +1,133 @@
+"""The report of a suite as a table, in Markdown and CSV.
+
+It is made from the cells' folders alone and has no date, so that the same cells give the same bytes.
+"""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from bgad.cells import Cell
+from bgad.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
+from bgad.files import write_text
+from bgad.settings import Suite
+from bgad.table_format import PLOTS, markdown
+from bgad.table_published import published_section
+from bgad.table_sections import full_test_section, settings_section, types_section
+
+COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
+COLUMNS += ["last", "last_sd", "best", "best_sd", "published", "last_minus_published", "best_minus_published", "source"]
+COLUMNS += ["types", "last_at_k0", "last_minus_k0", "note"]
+
+
+def write_table(
+    suite_name: str,
+    suite: Suite,
+    cells: list[Cell],
+    output_md: Path,
+    output_csv: Path,
+    plots_folder: Path,
+    root: Path = Path(),
+) -> None:
+    """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same figures, as CSV.
+
+    ``plots_folder`` is where bgad.plots wrote the suite's plots. BgadError if a cell's metrics.json is another cell's.
+    """
+    collected = collect(cells, root)
+    lines, records = _head(suite_name, suite, collected), []
+    for section in (published_section, settings_section, types_section, full_test_section, _missing_section):
+        section_lines, section_records = section(collected)
+        lines += ["", *section_lines]
+        records += section_records
+    lines += ["", *_plots(Path(plots_folder), Path(output_md).parent)]
+    lines += ["", *_trace(collected, Path(output_csv), Path(output_md).parent)]
+    write_text(output_csv, _csv(records))
+    write_text(output_md, "\n".join(lines) + "\n")
+
+
+def _head(suite_name: str, suite: Suite, collected: Collected) -> list[str]:
+    status = list(collected.status.values())
+    counts = [f"{sum(s.startswith(FAILED) for s in status)} failed", f"{status.count(NOT_RUN)} not run"]
+    if INTERRUPTED in status:
+        counts.insert(1, f"{status.count(INTERRUPTED)} interrupted")
+    recipes = dict.fromkeys(cell.recipe for cell in collected.status)
+    return [
+        f"# {suite.title}",
+        "",
+        suite.question.strip(),
+        "",
+        f"**{status.count(DONE)} of {len(status)} cells measured; {', '.join(counts)}.**",
+        "",
+        f"- Suite: `{suite_name}`; recipes: {', '.join(f'`{recipe}`' for recipe in recipes)}",
+        *_origin_lines(collected),
+        "",
+        "Figures are in percent, as mean ± standard deviation (n - 1) over seeds; with a single seed, its value. Every "
+        "metric stands twice. **last** is the value of the last epoch: what one gets without looking at the test set. "
+        "**best** is the maximum over the evaluations on the test set, for each metric and cell on its own: an "
+        "optimistic figure. It is the rule behind the numbers that BGAD published, and is there to be compared with "
+        "them. A mean over categories is taken for each seed first; the deviation is that of these means. **†** marks "
+        "a figure of which cells are missing.",
+    ]
+
+
+def _origin_lines(collected: Collected) -> list[str]:
+    origins, lines = collected.origins, []
+    for column, name in {"device": "Device", "torch": "torch", "git_commit": "Commit"}.items():
+        counts = origins[column].dropna().astype(str).value_counts().sort_index()
+        if len(counts):
+            several = len(counts) > 1
+            texts = [f"{value} ({n} cells)" if several else value for value, n in counts.items()]
+            lines.append(f"- {name}: {', '.join(texts)}")
+    versions = origins.groupby("recipe")["recipe_sha256"].nunique()
+    for recipe, n in versions[versions > 1].items():
+        lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different contents of it.")
+    if origins["source_sha256"].nunique() > 1:
+        n = origins["source_sha256"].nunique()
+        lines.append(f"- **Mixed:** the cells were trained by {n} different versions of the code.")
+    return lines
+
+
+def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
+    lines, shown, records = ["## Missing and failed cells", ""], [], []
+    for cell, status in collected.status.items():
+        if status != DONE:
+            path = (cell.folder / "metrics.json").as_posix()
+            shown.append([f"`{path}`", status, f"`snakemake --cores all {path}`"])
+            fields = {"recipe": cell.recipe, "dataset": cell.dataset, "k": cell.k, "method": cell.method}
+            kind = cell.split.partition("-")[0]
+            records.append({"section": "missing", **fields, "kind": kind, "row": path, "note": status})
+    if not shown:
+        return [*lines, "None: every cell is measured."], []
+    return [*lines, *markdown(["cell", "reason", "to run it"], shown, left=3)], records
+
+
+def _plots(folder: Path, start: Path) -> list[str]:
+    lines = ["## Plots"]
+    for name, caption in PLOTS.items():
+        link = Path(os.path.relpath(folder / name, start)).as_posix()
+        lines += ["", f"![{caption}]({link}.svg)", "", f"{caption} ([SVG]({link}.svg), [PNG]({link}.png))"]
+    return lines
+
+
+def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
+    first = next((cell for cell, status in collected.status.items() if status == DONE), next(iter(collected.status)))
+    path = (first.folder / "metrics.json").as_posix()
+    table = Path(os.path.relpath(output_csv, start)).as_posix()
+    return [
+        "## How to trace a number back",
+        "",
+        f"Every figure of ours is a line of [{table}]({table}). Its recipe, data set, kind of split, k and method, "
+        f"with the category and the seeds, name the cells it comes from, such as `{path}`. That file has the unrounded "
+        "figures with the epoch of the best one; `split_sha256`, `recipe_sha256`, `source_sha256` and `git_commit` say "
+        "which split, recipe and code made it, and `history.csv` and `scores.csv` beside it hold every evaluation and "
+        f"every image's score. `snakemake --cores all -f {path}` makes it again.",
+    ]
+
+
+def _csv(records: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -1,0 +1,66 @@
+"""How the figures of a suite's table are written: one text for Markdown and CSV alike, so that both say the same."""
+
+import math
+from collections.abc import Iterable
+
+from tabulate import tabulate
+
+from bgad.summary import RULES, Row, Setting, Spread
+
+NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+NONE = "—"
+PLOTS = {
+    "auroc-by-k": "Every metric against the number of known anomalies",
+    "known-unseen": "Defect types that training knew and did not know, with and without known anomalies",
+    "by-category": "Every category: each seed, and the mean over seeds",
+    "training-curves": "Training curves: every metric against the meta epoch, for each category",
+}
+# Markdown lines, and records of the CSV.
+Section = tuple[list[str], list[dict]]
+
+
+def title(setting: Setting) -> str:
+    return f"{setting.dataset}, {setting.kind}, k = {setting.k}, {setting.method}, recipe {setting.recipe}"
+
+
+def number(value: float) -> str:
+    """Percent with two decimals; "" where there is no figure."""
+    return "" if math.isnan(value) else f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.2f}"
+
+
+def with_sd(record: dict, rule: str) -> str:
+    """ "99.12 ± 0.30", "99.12" with a single seed, "" without a figure."""
+    sd = record[f"{rule}_sd"]
+    return record[rule] + (f" ± {sd}" if sd else "")
+
+
+def record_of(section: str, setting: Setting, row: str, metric: str) -> dict:
+    return {"section": section, **vars(setting), "row": row, "metric": metric}
+
+
+def figures_of(section: str, setting: Setting, row: Row, metric: str) -> dict:
+    """The record of one metric of a row: last and best with their standard deviations, and what is missing."""
+    record = record_of(section, setting, row.label, metric) | {"n": row.seeds, "asked": row.asked}
+    for rule in RULES:
+        spread = row.spread.get((metric, rule)) or Spread.of([])
+        record |= {rule: number(spread.mean), f"{rule}_sd": number(spread.sd)}
+    return record | {"note": "; ".join(row.missing)}
+
+
+def are_missing(missing: int, cells: int) -> str:
+    return f"{missing} of {cells} cells {'is' if missing == 1 else 'are'} missing"
+
+
+def paragraphs(texts: Iterable[str]) -> list[str]:
+    return [line for text in texts for line in ("", text)]
+
+
+def markdown(heads: list[str], body: list[list[str]], left: int = 1) -> list[str]:
+    """A table in plain Markdown: the first ``left`` columns and a source are set left, figures right, "" is a dash."""
+    body = [[str(cell).replace("|", "\\|").replace("\n", " ") or NONE for cell in row] for row in body]
+    align = ["left" if i < left or head == "source" else "right" for i, head in enumerate(heads)]
+    return tabulate(body, heads, tablefmt="pipe", colalign=align, disable_numparse=True).splitlines()

@@ -1,0 +1,162 @@
+"""The sections of a suite's table that show its figures: settings, types known and unseen, the whole test set."""
+
+import math
+
+import pandas as pd
+
+from bgad.collect import DONE, METRICS, Collected
+from bgad.summary import MEAN, RULES, Row, Setting, rows, settings, types_against_k0
+from bgad.table_format import (
+    NAMES,
+    Section,
+    are_missing,
+    figures_of,
+    markdown,
+    number,
+    paragraphs,
+    record_of,
+    signed,
+    title,
+    with_sd,
+)
+from bgad.table_published import compared, context_lines, context_tables, numbers_of
+
+
+def settings_section(collected: Collected) -> Section:
+    """A table for each recipe, data set, kind of split, k and method: its categories, then the means over them."""
+    lines, records = ["## Every setting"], []
+    for setting, part in settings(collected.figures):
+        table_lines, table_records = _table("setting", setting, rows(setting, part), part)
+        lines += ["", f"### {title(setting)}", "", *table_lines]
+        records += table_records
+    return lines, records
+
+
+def full_test_section(collected: Collected) -> Section:
+    """The k0 cells on the whole test set, with what unsupervised methods publish."""
+    lines, records, context = ["## The whole test set", ""], [], []
+    if collected.full_test.empty:
+        return [*lines, "This suite has no cell with k = 0, the kind that is also tested on the whole test set."], []
+    lines.append(
+        "Without known anomalies (k = 0), on the whole test set: no image is taken out of it, which is how "
+        "unsupervised methods are published."
+    )
+    # The same trainings stand under hard splits, of which only the other test set differs.
+    seen = collected.full_test[collected.full_test["kind"] == "seen"]
+    for setting, part in settings(collected.full_test if seen.empty else seen):
+        table = rows(setting, part)
+        table_lines, table_records = _table("full_test", setting, table, part)
+        lines += [
+            "",
+            f"### {setting.dataset}, whole test set, k = 0, {setting.method}, recipe {setting.recipe}",
+            "",
+            *table_lines,
+        ]
+        records += table_records
+        context += context_tables(setting, table, "unsupervised")
+    return [*lines, *context_lines(context, "Unsupervised methods on the whole test set")], records
+
+
+def types_section(collected: Collected) -> Section:
+    """Defect types that training knew against those it did not, with the same types at k0."""
+    lines = ["## Known against unseen defect types", ""]
+    with_k = collected.figures[(collected.figures["k"] > 0) & (collected.figures["metric"] == METRICS[0])]
+    if with_k.empty:
+        return [*lines, "No cell of this suite knows an anomaly, so every defect type is unseen."], []
+    lines += [
+        "Each defect type against all normal test images, at the last epoch: the mean over the types of a cell, then "
+        "over cells. `at k = 0` is the same for the same types, splits and seeds without known anomalies. In hard "
+        "splits every type that is tested is unseen.",
+        "",
+    ]
+    types, shown, records, notes = types_against_k0(collected), [], [], []
+    for setting, part in settings(with_k):
+        asked, done = len(part), int((part["status"] == DONE).sum())
+        mark = " †" if done < asked else ""
+        if mark:
+            notes.append(f"† {title(setting)}: {are_missing(asked - done, asked)}.")
+        of_setting = types[(types[[*vars(setting)]] == pd.Series(vars(setting))).all(axis=1)]
+        for known in (True, False) if setting.kind == "seen" else (False,):
+            of = of_setting[of_setting["known"] == known]
+            row = "known types" if known else "unseen types"
+            first, second = (_types_record(setting, row, metric, of, asked) for metric in METRICS[:2])
+            shown.append([title(setting), row, str(first["types"]), f"{first['n']} of {asked}"])
+            for record in (first, second):
+                figure = record["last"] + (mark if record["last"] else "")
+                shown[-1] += [record["last_at_k0"], figure, record["last_minus_k0"]]
+            records += [first, second]
+    heads = ["setting", "types", "n types", "in cells", "image AUROC, at k = 0", "image AUROC", "gain"]
+    heads += ["pixel AUROC, at k = 0", "pixel AUROC", "gain"]
+    return [*lines, *markdown(heads, shown, left=2), *paragraphs(notes)], records
+
+
+def _types_record(setting: Setting, row: str, metric: str, of: pd.DataFrame, asked: int) -> dict:
+    """Over the types of each cell, then over cells; types without the metric count in neither."""
+    of = of.dropna(subset=[metric])
+    cells = of.groupby(["category", "split", "seed"], sort=False)[[metric, f"{metric}_k0"]]
+    means = cells.mean().mean()
+    # Compared only where every type of every cell has its k0 counterpart.
+    at_k0 = math.nan if of[f"{metric}_k0"].isna().any() else means[f"{metric}_k0"]
+    return record_of("known_unseen", setting, row, metric) | {
+        "n": cells.ngroups,
+        "asked": asked,
+        "types": len(of[["category", "type"]].drop_duplicates()),
+        "last": number(means[metric]),
+        "last_at_k0": number(at_k0),
+        "last_minus_k0": signed(means[metric] - at_k0),
+    }
+
+
+def _table(section: str, setting: Setting, table: list[Row], part: pd.DataFrame) -> Section:
+    """Last beside best for each metric and row; published numbers of BGAD in a column where there are any."""
+    records, shown = [], []
+    numbers = {(row.label, metric): numbers_of(setting, row, metric) for row in table for metric in METRICS}
+    beside = [metric for metric in METRICS if section == "setting" and any(numbers[r.label, metric] for r in table)]
+    for row in table:
+        mark, texts, sources = " †" if row.missing else "", [], []
+        for metric in METRICS:
+            record = figures_of(section, setting, row, metric)
+            records.append(record)
+            for rule in RULES:
+                texts.append(with_sd(record, rule) + (mark if record[rule] else ""))
+            if metric in beside:
+                of = [compared(f"{section}, published", setting, row, metric, one) for one in numbers[row.label, metric]]
+                texts.append("; ".join(_published_cell(record) for record in of))
+                sources += [one.paper for one in numbers[row.label, metric]]
+                records += of
+        label = row.label + (mark if row.category in (MEAN, "") else "")
+        source = ["; ".join(dict.fromkeys(sources))] if beside else []
+        shown.append([label, _seeds(row), *texts, *source])
+    if not (part["status"] == DONE).any():
+        return [f"None of its {len(part) // len(METRICS)} cells is measured (see Missing and failed cells)."], records
+
+    heads = ["category", "seeds"]
+    for metric in METRICS:
+        heads += [f"{NAMES[metric]}, {rule}" for rule in RULES]
+        heads += ["published (difference of last, of best)"] * (metric in beside)
+    return markdown([*heads, *["source"] * bool(beside)], shown) + _notes(table, part), records
+
+
+def _notes(table: list[Row], part: pd.DataFrame) -> list[str]:
+    """Why a figure is not there."""
+    notes = []
+    missing = next(row.missing for row in table if row.category == MEAN)
+    if missing:
+        notes.append(
+            f"† {are_missing(len(missing), len(part) // len(METRICS))}, so there is no mean over all categories: "
+            f"{'; '.join(missing)}."
+        )
+    null = part[(part["status"] == DONE) & part["last"].isna()]
+    for metric, of in null.groupby("metric", sort=False):
+        notes.append(f"{NAMES[metric]} is not defined for {', '.join(of['category'].unique())}.")
+    return paragraphs(notes)
+
+
+def _seeds(row: Row) -> str:
+    return str(row.seeds) if row.seeds == row.asked else f"{row.seeds} of {row.asked}"
+
+
+def _published_cell(record: dict) -> str:
+    if record["note"] and not record["last"]:
+        return f"{record['published']} ({record['note']})"
+    return f"{record['published']} ({record['last_minus_published']}, {record['best_minus_published']})"

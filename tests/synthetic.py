@@ -1,0 +1,64 @@
+"""Cells with figures of one's choice, written as a training would leave them."""
+
+import csv
+import json
+from dataclasses import asdict
+
+from bgad.cells import Cell
+from bgad.settings import Block, Suite
+
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
+MVTEC = ["bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw", "tile"]
+MVTEC += ["toothbrush", "transistor", "wood", "zipper"]
+
+
+def cell(category="carpet", split="seen", k=10, method=None, seed=0, recipe="cpu", dataset="mvtec"):
+    return Cell(recipe, dataset, category, split, k, method or ("bgad" if k else "bgad-wo"), seed)
+
+
+def suite(title="A suite", question="Does it hold?"):
+    block = Block(recipe="cpu", dataset="mvtec", splits=["seen"], k=[10], methods=["bgad"], seeds=[0])
+    return Suite(title=title, question=question, grid=[block])
+
+
+def figure(last, best=None, epoch=3):
+    """None for an undefined metric; best is last unless given."""
+    return {"last": last, "best": last if best is None else best, "best_epoch": None if last is None else epoch}
+
+
+def figures(image, pixel=(98.0, 98.0), aupro=(94.0, 94.0)):
+    """Each a pair (last, best), or None where undefined."""
+    return {m: figure(*(of or (None,))) for m, of in zip(METRICS, (image, pixel, aupro), strict=True)}
+
+
+def write_cell(root, of, values, full_test=None, by_type=None, history=None, **changed):
+    """metrics.json of ``of`` with ``values`` (see figures), and history.csv where rows are given."""
+    metrics = {
+        "cell": asdict(of),
+        **values,
+        **({"full_test": full_test or values} if of.k == 0 else {}),
+        "by_type": by_type or {},
+        "counts": {"train_normal": 200, "train_anomalous": of.k, "test_normal": 20, "test_anomalous": 50},
+        "split_sha256": "a" * 64,
+        "source_sha256": "b" * 64,
+        "recipe_sha256": "c" * 64,
+        "timing": {"train_s": 1.5},
+        "environment": {"torch": "2.14.0", "device": "cpu", "cpu": "a processor", "git_commit": "abc1234"},
+    }
+    write(root, of, "metrics.json", json.dumps(metrics | changed))
+    if history:
+        path = root / of.folder / "history.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(history[0]))
+            writer.writeheader()
+            writer.writerows(history)
+
+
+def write(root, of, name, text):
+    path = root / of.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def type_figures(image, pixel=98.0, n=10, known=True):
+    return {"image_auroc": image, "pixel_auroc": pixel, "n": n, "known": known}
