@@ -43,7 +43,7 @@ def augmentations() -> tuple[Callable[..., dict[str, Any]], ...]:
     Within "one of", ``p`` is the member's weight. What was not given in the released code are the defaults of 2022.
     """
     # Imported here, since it takes seconds and training without CutPaste does not need it. Without the variable,
-    # albumentations asks PyPI at import whether there is a newer version; a run must not depend on the network.
+    # albumentations asks over the network at import for a newer version; a run must not depend on that.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
     import cv2
@@ -118,7 +118,7 @@ def piecewise_affine_maps(
     fraction of the side), not beyond the border; between the grid points the move is interpolated linearly.
     """
     # In 2.0.8 PiecewiseAffine averages the grid points' places instead of their moves, so that the image shrinks to
-    # clumps even without any noise, and it does so pixel by pixel in Python: about 20 s for an image of 1024 x 1024.
+    # clumps even without any noise, and it does so pixel by pixel in Python: over a second for 256 x 256 pixels.
     rows, columns = _hats(height, points), _hats(width, points)
     noise = rng.normal(0, scale, (2, points, points))
     at_y = np.clip(np.linspace(0, 1, points)[:, None] + noise[0], 0, 1) * (height - 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bgad import paths
 from bgad.errors import BgadError
-from bgad.settings import Suite
+from bgad.settings import Block, Suite, validated
 
 # (data set) -> {category: defect types in order}
 Catalogue = Callable[[str], dict[str, tuple[str, ...]]]
@@ -58,12 +58,20 @@ def expand(suite: Suite, catalogue: Catalogue) -> list[Cell]:
         for category in categories:
             if category not in known:
                 raise BgadError(
-                    f"suite '{suite.title}': data set {block.dataset} has no category {category}; it has {', '.join(known)}."
+                    f"{suite.title}: data set {block.dataset} has no category {category}; it has {', '.join(known)}."
                 )
             splits = list(_splits(block.splits, category, known[category]))
             for split, k, method, seed in product(splits, block.k, block.methods, block.seeds):
                 cells[Cell(block.recipe, block.dataset, category, split, k, method, seed)] = None
     return list(cells)
+
+
+def check(cell: Cell, catalogue: Catalogue) -> None:
+    """BgadError if there can be no such cell: an unknown category or type, or a method that does not go with k."""
+    lists = {"splits": [cell.split], "k": [cell.k], "methods": [cell.method], "seeds": [cell.seed]}
+    values = {"recipe": cell.recipe, "dataset": cell.dataset, "categories": [cell.category], **lists}
+    block = validated(Block, values, cell.folder.as_posix())
+    expand(Suite(title=cell.folder.as_posix(), question="", grid=[block]), catalogue)
 
 
 def _splits(names: list[str], category: str, types: tuple[str, ...]) -> Iterator[str]:

@@ -89,6 +89,8 @@ def compute_cutpaste(
 def load(folder: Path) -> FeatureCache:
     """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
     record = read_json(folder / "features.json")
+    if not {"image_size", "paths", "seconds"} <= record.keys():
+        raise BgadError(f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again.")
     levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
     masks = _mapped(folder / "masks.npy")
     count = len(record["paths"])

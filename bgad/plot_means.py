@@ -49,11 +49,8 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
                     drawn.add((label, method == "nf"))
                 for k, value, paper in _published_means(key, of_metric, categories):
                     axes[row][column].axhline(value, ls="--", lw=1, color=INK)
-                    axes[row][column].annotate(
-                        f"{value:.1f}", (1, value), (-3, 2), "axes fraction", textcoords="offset points", ha="right"
-                    ) if False else axes[row][column].text(
-                        0.01, value, f" {value:.1f}", transform=axes[row][column].get_yaxis_transform(), va="bottom"
-                    )
+                    left = axes[row][column].get_yaxis_transform()
+                    axes[row][column].text(0.02, value, f"{value:.1f}", transform=left, va="bottom", color=INK)
                     drawn.add((f"published mean of {paper}, k = {k} (best of its evaluations)", None))
         if means_over:
             captions.append(_means_caption(label, means_over, of_line["category"].nunique()))
@@ -110,8 +107,8 @@ def known_unseen(collected: Collected, title: str) -> Figure:
     ]
     handles.append(handle("the same types at k = 0", color=PALE, marker="o", mfc="white", ls=""))
     caption = (
-        "Each type against all normal test images; mean over the types of a cell, then over cells. The numbers at the bottom "
-        f"count the types. A white mark is there only where every type has its cell with k = 0. {_BARS}"
+        "Each type against all normal test images; mean over the types of a cell, then over cells. The numbers at the "
+        f"bottom count the types. A white mark is there only where every type has its cell with k = 0. {_BARS}"
     )
     return finish(figure, title, caption, handles, columns=2)
 
@@ -146,12 +143,13 @@ def _published_means(key: tuple, of_metric: pd.DataFrame, categories: list[str])
 
 
 def _means_caption(label: str, means_over: dict[str, int], asked: int) -> str:
-    def words(n: int) -> str:
-        return f"{n} categories" if n == asked else f"the {n} of {asked} categories that are complete at every k"
-
-    if len(set(means_over.values())) == 1:
-        return f"{label}: mean over {words(next(iter(means_over.values())))}."
-    return f"{label}: mean over " + "; ".join(f"{words(n)} ({NAMES[metric]})" for metric, n in means_over.items()) + "."
+    words = {
+        metric: f"{n} categories" if n == asked else f"{n} of {asked} categories, those complete at every k"
+        for metric, n in means_over.items()
+    }
+    if len(set(words.values())) == 1:
+        return f"{label.capitalize()}: mean over {words[METRICS[0]]}."
+    return f"{label.capitalize()}: mean over {'; '.join(f'{text} ({NAMES[m]})' for m, text in words.items())}."
 
 
 def _dumbbell(axis, x: float, of: pd.DataFrame, metric: str, colour: str) -> None:

@@ -31,6 +31,7 @@ def style() -> Iterator[None]:
         "font.size": 9,
         "axes.titlesize": 10,
         "axes.labelsize": 9,
+        "axes.ymargin": 0.1,
         "axes.edgecolor": "#bbbbbb",
         "grid.color": "#e6e6e6",
         "legend.frameon": False,
@@ -50,11 +51,19 @@ def panels(rows: int, columns: int, width: float, heights: list[float], **option
 
 def finish(figure: Figure, title: str, caption: str, handles: list, columns: int = 3) -> Figure:
     """Title on top, legend under it, caption at the bottom."""
-    width = int(figure.get_figwidth() * 13)
-    figure.suptitle(textwrap.fill(title, int(width * 0.72)), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    width = int(figure.get_figwidth() * 14)
     figure.supxlabel(textwrap.fill(caption, width), x=0.01, ha="left", fontsize=8.5, color=PALE)
-    if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=8.5)
+    # The title is the legend's own: a title of the figure and a legend outside its axes would lie on each other.
+    legend = figure.legend(
+        handles=handles,
+        title=textwrap.fill(title, int(width * 0.68)),
+        loc="outside upper left",
+        ncols=columns,
+        fontsize=8.5,
+        alignment="left",
+        title_fontproperties={"size": 12, "weight": "bold"},
+    )
+    legend.get_title().set_color(INK)
     return figure
 
 

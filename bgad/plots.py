@@ -1,4 +1,4 @@
-"""The plots of a suite: four figures, each as SVG and PNG, from the cells' folders alone and the same bytes each time."""
+"""The plots of a suite: four figures, each as SVG and PNG, from the cells' folders alone; the same bytes each time."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ DRAWINGS = {
 
 
 def write_plots(suite: Suite, cells: list[Cell], folder: Path, root: Path = Path()) -> None:
-    """Draws the cells (their folders under ``root``) to ``folder``/<name>.svg and .png; a plot with nothing to show says so.
+    """Draws the cells (their folders under ``root``) to ``folder``/<name>.svg and .png.
 
-    BgadError if a cell's metrics.json is another cell's.
+    A plot with nothing to show says so. BgadError if a cell's metrics.json is another cell's.
     """
     collected = collect(cells, root)
     with style():

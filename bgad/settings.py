@@ -196,9 +196,10 @@ def validated(model: type[T], values: Any, source: Path | str) -> T:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise BgadError(f"{source}: unknown key {key}; config/README.md lists the keys.") from error
         if first["type"] == "missing":
             raise BgadError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
-        raise BgadError(f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}.") from error
+        where = f"{source}: {key}" if key else source
+        raise BgadError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error

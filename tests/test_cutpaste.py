@@ -62,8 +62,7 @@ def test_exactly_two_thirds_move(unaugmented):
     assert starts == {0, 8 * 12 + 6}
     three_of_three = two_of_three | mask
     assert all(
-        (cut_paste(plain(12, 12), three_of_three, numbered(12, 12), mask, rng(seed))[1] == mask).all()
-        for seed in range(40)
+        (cut_paste(plain(12, 12), three_of_three, numbered(12, 12), mask, rng(seed))[1] == mask).all() for seed in range(40)
     )
 
 
@@ -102,10 +101,7 @@ def test_regions_stay_half_their_size_away_from_the_border(unaugmented, size):
         assert (where == box(shape, slice(y, y + height), slice(x, x + width))).all()
         corners.add((y, x))
     possible = {
-        (y, x)
-        for y in range(11 - height)
-        for x in range(11 - width)
-        if ground[y + (height - 1) // 2, x + (width - 1) // 2]
+        (y, x) for y in range(11 - height) for x in range(11 - width) if ground[y + (height - 1) // 2, x + (width - 1) // 2]
     }
     assert corners <= possible and len(corners) >= 0.8 * len(possible)
 
@@ -158,9 +154,7 @@ def test_images_are_resized_with_lanczos(monkeypatch, drawn):
 
 
 def test_a_small_defect_survives_a_smaller_image(unaugmented):
-    image, where = cut_paste(
-        plain(8, 8), np.ones((8, 8), dtype=bool), plain(64, 64, 200), points((64, 64), (16, 41)), rng()
-    )
+    image, where = cut_paste(plain(8, 8), np.ones((8, 8), dtype=bool), plain(64, 64, 200), points((64, 64), (16, 41)), rng())
     assert (where == points((8, 8), (2, 5))).all()
     assert (image[where] == 200).all() and (image[~where] == 7).all()
 

@@ -106,9 +106,10 @@ def images_of(wildcards):
 @at_the_door
 def features_of(wildcards):
     """The feature cache that a cell's recipe needs, by its record, which is written last."""
+    names = dict(wildcards.items())
+    cells.check(cells.Cell(**names | {"k": int(wildcards.k), "seed": int(wildcards.seed)}), catalogue_of)
     recipe = recipe_of(wildcards.recipe)
-    where = {**wildcards, "backbone": recipe.backbone, "image_size": recipe.image_size}
-    return paths.FEATURES.format(**where) + "/features.json"
+    return paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size) + "/features.json"
 
 
 @at_the_door
@@ -119,7 +120,7 @@ def pool_of(wildcards):
         return []
     known = max(k, CONFIG.datasets[wildcards.dataset].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
-    return paths.CUTPASTE.format(**wildcards, **where) + "/features.json"
+    return paths.CUTPASTE.format(**dict(wildcards.items()), **where) + "/features.json"
 
 
 def weights_option(backbone):

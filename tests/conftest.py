@@ -1,0 +1,52 @@
+"""What several test files share: a copy of the project to run the workflow in, and no network for anybody."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+class Project:
+    """A copy of the workflow in a folder of its own, whose path has a space."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Snakefile", "workflow", "config", "profiles"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, symlinks=True)
+            else:
+                shutil.copy(source, folder / name)
+
+    def snakemake(self, *arguments: str, check: bool = True) -> str:
+        """Runs Snakemake with two cores and returns all it says; with ``check``, it has to succeed."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        run = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        said = run.stdout + run.stderr
+        assert not check or run.returncode == 0, said
+        assert check or run.returncode != 0, said
+        return said
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    folder = tmp_path_factory.mktemp("a copy") / "the project"
+    folder.mkdir()
+    return Project(folder)
+
+
+def job_counts(said: str) -> dict[str, int]:
+    """The jobs of each rule, from Snakemake's table of job statistics; {} when there is nothing to be done."""
+    lines = said.splitlines()
+    if "Job stats:" not in lines:
+        assert "Nothing to be done" in said, said
+        return {}
+    start = lines.index("Job stats:") + 3
+    rows = [line.split() for line in lines[start : lines.index("", start)]]
+    return {rule: int(count) for rule, count in rows if rule != "total"}

@@ -1,0 +1,138 @@
+"""The DAG without running it: how many jobs a request plans, and what an edit makes anew."""
+
+import shutil
+
+import pytest
+from conftest import ROOT, Project, job_counts
+
+CELL = "results/demo/mini/brick/seen/k10/bgad/seed0"
+
+
+def test_the_paper_suite_plans_every_category_and_seed(project):
+    jobs = job_counts(project.snakemake("-n", "reports/table.md"))
+    assert jobs == {
+        "download": 1,
+        "index": 15,
+        "split": 15 * 3,
+        "features": 15,
+        "train": 15 * 3 * 2,  # bgad with ten known anomalies, and bgad-wo
+        "plots": 1,
+        "paper_table": 1,
+    }
+
+
+def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(project):
+    jobs = job_counts(project.snakemake("-n", "reports/demo/table.md"))
+    assert jobs == {
+        "mini": 4,
+        "index": 4,
+        "split": 4 * 2 * 2,  # seen and hard-scratch, two seeds
+        "features": 4,
+        "cutpaste": 4 * 2 * 2,
+        "train": 4 * 2 * (5 + 2),  # seen: bgad-wo, nf, k 1, 5, 10; hard-scratch: bgad-wo, k 10
+        "plots": 1,
+        "table": 1,
+    }
+
+
+def test_the_default_target_is_the_demo(project):
+    assert job_counts(project.snakemake("-n")) == job_counts(project.snakemake("-n", "reports/demo/table.md")) | {"demo": 1}
+
+
+def test_one_cell_by_its_path_needs_its_own_inputs_alone(project):
+    jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json"))
+    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "cutpaste": 1, "train": 1}
+
+
+def test_a_copy_that_is_there_needs_no_download(project, tmp_path):
+    for path in ("train/good/0.png", "test/good/0.png", "test/cut/0.png", "ground_truth/cut/0_mask.png"):
+        (tmp_path / "bottle" / path).parent.mkdir(parents=True)
+        (tmp_path / "bottle" / path).touch()
+    path = "results/cpu/mvtec/bottle/seen/k0/bgad-wo/seed0/metrics.json"
+    jobs = job_counts(project.snakemake("-n", path, "--config", f"datasets={{mvtec: {{path: '{tmp_path}'}}}}"))
+    assert jobs == {"index": 1, "split": 1, "features": 1, "train": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--config", "sede=1"), "config: unknown key sede"),
+        (("--config", "datasets={mvtec: {pth: x}}"), "config: unknown key datasets.mvtec.pth"),
+        (
+            ("reports/table.md", "--config", "datasets={mvtec: {path: /no/such/folder}}"),
+            "datasets.mvtec.path is /no/such/folder, which is not a folder",
+        ),
+        (("results/paper/mvtec/botle/seen/k10/bgad/seed0/metrics.json",), "data set mvtec has no category botle"),
+        (("results/paper/mvtec/bottle/seen/k0/bgad/seed0/metrics.json",), "method bgad learns from known anomalies"),
+        (("results/paper/mvtec/bottle/hard-dent/k1/bgad/seed0/metrics.json",), "category bottle has no split hard-dent"),
+    ],
+)
+def test_a_wrong_request_ends_in_a_sentence(project, arguments, sentence):
+    said = project.snakemake("-n", *arguments, check=False)
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_a_wrong_key_in_a_recipe_is_named(project):
+    recipe = project.folder / "config" / "recipes" / "demo.yaml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("image_size:", "image_sise:"))
+    said = project.snakemake("-n", f"{CELL}/metrics.json", check=False)
+    recipe.write_text(text)
+    assert "config/recipes/demo.yaml" in said
+    assert "image_sise" in said or "image_size is missing" in said
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Project:
+    """A project with a package of its own to edit, whose demo suite counts as finished (touched, not trained)."""
+    folder = tmp_path_factory.mktemp("an edited copy")
+    shutil.copytree(ROOT / "bgad", folder / "bgad")
+    project = Project(folder)
+    suite = folder / "config" / "suites" / "demo.yaml"
+    suite.write_text(
+        "title: t\nquestion: q\ngrid:\n"
+        "  - {recipe: demo, dataset: mini, categories: [brick], splits: [seen], k: [10], methods: [bgad], seeds: [0]}\n"
+    )
+    # Stand-ins for every step's work, so that Snakemake records all as done with today's parameters.
+    for rule in (folder / "workflow" / "rules").glob("*.smk"):
+        text = rule.read_text()
+        start = text.find("    shell:")
+        while start >= 0:
+            end = text.find("\n\n", start)
+            end = len(text) if end < 0 else end
+            text = text[:start] + "    shell:\n        'touch {output}'\n" + text[end:]
+            start = text.find("    shell:", start + 12)
+        rule.write_text(text)
+    project.snakemake("reports/demo/table.md")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("module", "rules"),
+    [
+        ("plots", {"plots", "table"}),
+        ("table", {"plots", "table"}),
+        ("losses", {"train", "plots", "table"}),
+        ("flow", {"train", "plots", "table"}),
+        ("splits", {"split", "cutpaste", "train", "plots", "table"}),
+        ("cutpaste", {"cutpaste", "train", "plots", "table"}),
+    ],
+)
+def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(finished, module, rules):
+    source = finished.folder / "bgad" / f"{module}.py"
+    text = source.read_text()
+    source.write_text(text + "\nEDITED = True\n")
+    said = finished.snakemake("-n", "reports/demo/table.md")
+    source.write_text(text)
+    assert set(job_counts(said)) == rules
+    assert job_counts(finished.snakemake("-n", "reports/demo/table.md")) == {}
+
+
+def test_a_comment_or_docstring_makes_nothing_anew(finished):
+    source = finished.folder / "bgad" / "losses.py"
+    text = source.read_text()
+    source.write_text(text.replace('"""BGAD', '"""Well: BGAD') + "\n# A remark.\n")
+    said = finished.snakemake("-n", "reports/demo/table.md")
+    source.write_text(text)
+    assert job_counts(said) == {}
