@@ -34,7 +34,7 @@ class Cell:
     def of_folder(cls, folder: Path) -> "Cell":
         """The cell whose folder that is; BgadError if the path is not one of a cell."""
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(paths.CELL))
-        match = re.search(f"{pattern}$", Path(folder).as_posix())
+        match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
         if not match or not match["k"].isdecimal() or not match["seed"].isdecimal():
             raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
         return cls(**{**match.groupdict(), "k": int(match["k"]), "seed": int(match["seed"])})
@@ -60,7 +60,7 @@ def expand(suite: Suite, catalogue: Catalogue) -> list[Cell]:
                 raise BgadError(
                     f"{suite.title}: data set {block.dataset} has no category {category}; it has {', '.join(known)}."
                 )
-            splits = list(_splits(block.splits, category, known[category]))
+            splits = list(_splits(suite.title, block.splits, category, known[category]))
             for split, k, method, seed in product(splits, block.k, block.methods, block.seeds):
                 cells[Cell(block.recipe, block.dataset, category, split, k, method, seed)] = None
     return list(cells)
@@ -74,14 +74,15 @@ def check(cell: Cell, catalogue: Catalogue) -> None:
     expand(Suite(title=cell.folder.as_posix(), question="", grid=[block]), catalogue)
 
 
-def _splits(names: list[str], category: str, types: tuple[str, ...]) -> Iterator[str]:
+def _splits(title: str, names: list[str], category: str, types: tuple[str, ...]) -> Iterator[str]:
     for name in names:
         if name == "hard-*":
             # With a single type nothing would be left to test on.
             yield from (f"hard-{t}" for t in types if len(types) > 1)
-        elif name == "seen" or name.removeprefix("hard-") in types:
+        elif name == "seen" or name in {f"hard-{t}" for t in types}:
             yield name
         else:
             raise BgadError(
-                f"category {category} has no split {name}: use seen, hard-* or hard-<type> with one of {', '.join(types)}."
+                f"{title}: category {category} has no split {name}; "
+                f"use seen, hard-* or hard-<type> with one of {', '.join(types)}."
             )

@@ -203,6 +203,26 @@ def train(
 
 
 @app.command()
+def predict(
+    images: Annotated[list[Path], Argument(help="Pictures to score.")],
+    cell: Annotated[Path, Option(help="Folder of a finished cell.")],
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Scores pictures with a finished cell: path, score, and verdict at the threshold of best F1 on the cell's test set.
+
+    Example: bgad predict part.png --cell results/demo/mini/coins/seen/k10/bgad/seed0
+    """
+    from bgad import devices
+    from bgad.predict import predict as predict_images
+
+    for found in predict_images(images, cell, devices.choose(device, threads), weights):
+        verdict = "anomalous" if found.anomalous else "normal"
+        print(f"{found.path}\t{found.score:.4f}\t{verdict} (threshold {found.threshold:.4f})")
+
+
+@app.command()
 def cells(
     suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
     datasets: Datasets = None,
@@ -266,12 +286,16 @@ def _suite_cells(name: str, datasets: str | None):
 
 def _datasets(given: str | None, name: str):
     """The settings of data set ``name``: from JSON where the workflow passes it, else from config/config.yaml."""
-    from bgad.settings import Config, Dataset, read_yaml, validated
+    from bgad.settings import Config, read_yaml, validated
 
     if given is None:
         known = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml").datasets
     else:
-        known = {key: validated(Dataset, value, f"datasets.{key}") for key, value in json.loads(given).items()}
+        try:
+            values = json.loads(given)
+        except json.JSONDecodeError as error:
+            raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
+        known = validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
     if name not in known:
         raise BgadError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
     return known[name]

@@ -8,11 +8,11 @@ The index is the door: every image and mask is opened once, and what later steps
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from PIL import Image
 
 from bgad import mini, presets
@@ -56,7 +56,10 @@ class Index:
     @classmethod
     def load(cls, path: Path) -> "Index":
         values = read_json(path)
-        return cls(**{**values, "images": tuple(ImageRecord(**image) for image in values["images"])})
+        try:
+            return cls(**{**values, "images": tuple(ImageRecord(**image) for image in values["images"])})
+        except (KeyError, TypeError) as error:
+            raise BgadError(f"{path}: not the index of a category; delete it and run again, or check the path.") from error
 
 
 def catalogue(name: str, dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -85,12 +88,11 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index
     if not any(part == "train" for _, part, _ in listed):
         raise BgadError(f"{folder / 'train' / normal}: no images found; check datasets.{name}.path and layout.")
     has_masks = (folder / "ground_truth").is_dir()
-    records = Parallel(n_jobs=-1, prefer="threads")(
-        delayed(_record)(folder, path, part, kind, has_masks, dataset.layout) for path, part, kind in listed
-    )
+    with ThreadPoolExecutor() as threads:  # whose results, and so the first error, come in order
+        records = tuple(threads.map(lambda image: _record(folder, *image, has_masks, dataset.layout), listed))
     preset = presets.dataset(name)
     textures = set(dataset.textures) | (set(preset.textures) if preset else mini.TEXTURES if name == "mini" else set())
-    return Index(name, category, category in textures, has_masks, tuple(records))
+    return Index(name, category, category in textures, has_masks, records)
 
 
 def image_files(folder: Path, part: str, only: str | None = None) -> list[Path]:
@@ -157,6 +159,8 @@ def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
 def _opened(path: Path, mode: str) -> Image.Image:
     try:
         with Image.open(path) as image:
+            if mode == "RGB" and image.mode.startswith(("I", "F")):  # which would turn white
+                raise BgadError(f"{path}: more than 8 bits a channel; convert it to 8 bits.")
             return image.convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BgadError(f"{path}: not a whole image ({error}); replace the file or remove it.") from error

@@ -5,6 +5,7 @@ them; masks.npy, (N, S, S) bool; and the record in features.json, written last. 
 (backbone, size, data set, category), and one for the pool of CutPaste images of each split's known anomalies.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ class _Growing:
 
     def __init__(self, path: Path, rows: int):
         self.path, self.rows, self.filled, self.array = path, rows, 0, None
-        self.temporary = path.with_name(f".{path.name}")
+        self.temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
     def append(self, batch: np.ndarray) -> None:
         if self.array is None:

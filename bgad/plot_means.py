@@ -1,9 +1,10 @@
 """Plots of means over categories: against the number of known anomalies, and of known against unseen types."""
 
 import math
-from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bgad import published
@@ -14,6 +15,13 @@ from bgad.table_format import NAMES
 
 RULE_NAMES = {"last": "last epoch", "best": "best evaluation on the test set"}
 LINE = ["recipe", "dataset", "kind"]
+NF, NF_LOOK = "nf", {"marker": "X", "ms": 6}
+TYPE_GROUPS = {
+    ("seen", True): "known types (seen splits)",
+    ("seen", False): "unseen types (seen splits)",
+    ("hard", False): "unseen types (hard splits)",
+}
+BARS = "Bars span the lowest to the highest seed, where there are several."
 
 
 def auroc_by_k(collected: Collected, title: str) -> Figure:
@@ -25,48 +33,36 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
 
     counts = sorted(figures["k"].unique())
-    figure, axes = panels(2, len(METRICS), 3.7, [2.5, 2.5], sharex=True, sharey="col")
+    figure, axes = panels(len(RULES), len(METRICS), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
     head_columns(axes)
-    handles, captions, drawn = [], [], set()
-    several = {name: figures[name].nunique() > 1 for name in ("recipe", "dataset")}
+    several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
+    handles, dashed, captions = [], {}, []
     for i, (key, of_line) in enumerate(lines):
-        label = ", ".join([f"{key[2]} splits", *(key[j] for j, name in enumerate(several) if several[name])])
+        label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}
-        shift = 0.06 * (i - (len(lines) - 1) / 2)
         means_over = {}
-        for column, metric in enumerate(METRICS):
-            of_metric = of_line[of_line["metric"] == metric]
+        for column, (metric, of_metric) in enumerate(of_line.groupby("metric", sort=False)):
             categories = _complete_at_every_k(of_metric)
-            if not categories:
-                continue
-            means_over[metric] = len(categories)
-            for row, rule in enumerate(RULES):
-                for method, points in _series(of_metric, categories, rule):
-                    x = [counts.index(k) + shift for k in points["k"]]
-                    spread = (points["mean"] - points["low"], points["high"] - points["mean"])
-                    one = look | ({"marker": "X", "ms": 6} if method == "nf" else {})
-                    axes[row][column].errorbar(x, points["mean"], yerr=spread, capsize=3, **one)
-                    drawn.add((label, method == "nf"))
-                for k, value, paper in _published_means(key, of_metric, categories):
-                    axes[row][column].axhline(value, ls="--", lw=1, color=INK)
-                    left = axes[row][column].get_yaxis_transform()
-                    axes[row][column].text(0.02, value, f"{value:.1f}", transform=left, va="bottom", color=INK)
-                    drawn.add((f"published mean of {paper}, k = {k} (best of its evaluations)", None))
+            if categories:
+                means_over[metric] = len(categories)
+                column_of_axes = [row[column] for row in axes]
+                _lines(column_of_axes, of_metric, categories, counts, 0.06 * (i - (len(lines) - 1) / 2), look)
+                dashed |= dict.fromkeys(_published_lines(column_of_axes, of_metric, categories))
         if means_over:
             captions.append(_means_caption(label, means_over, of_line["category"].nunique()))
-        for nf in (False, True):
-            if (label, nf) in drawn:
-                handles.append(handle(label + (", nf" if nf else ""), **look | ({"marker": "X", "ls": ""} if nf else {})))
-    handles += [handle(text, color=INK, ls="--", lw=1) for text, kind in sorted(drawn, key=str) if kind is None]
+            handles += [handle(label, **look)] if (of_line["method"] != NF).any() else []
+            handles += [handle(f"{label}, nf", **look | NF_LOOK, ls="")] if (of_line["method"] == NF).any() else []
+    if not captions:
+        return nothing_to_show(title, "No category is complete at every k, so there is no mean over categories to show.")
+
     for row, rule in enumerate(RULES):
         axes[row][0].set_ylabel(f"{RULE_NAMES[rule]}\npercent")
     for axis in axes[-1]:
         axis.set_xticks(range(len(counts)), [str(k) for k in counts])
         axis.set_xlim(-0.4, len(counts) - 0.6)
         axis.set_xlabel("known anomalies k")
-    if not captions:
-        return nothing_to_show(title, "No category is complete for every k, so there is no mean over categories to show.")
-    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k bgad. {_BARS}"
+    handles += [handle(text, color=INK, ls="--", lw=1) for text in dashed]
+    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k bgad. {BARS}"
     return finish(figure, title, caption, handles)
 
 
@@ -76,8 +72,8 @@ def known_unseen(collected: Collected, title: str) -> Figure:
     types = types_against_k0(collected)
     if types.empty:
         return nothing_to_show(title, "No measured cell knows an anomaly, so every defect type is unseen.")
-    groups = [("seen", True), ("seen", False), ("hard", False)]
-    names = ["known types (seen splits)", "unseen types (seen splits)", "unseen types (hard splits)"]
+    there = set(zip(types["kind"], types["known"], strict=True))
+    groups = {key: name for key, name in TYPE_GROUPS.items() if key in there}
     counts = sorted(types["k"].unique())
     suites = list(types.groupby(["recipe", "dataset"], sort=False))
     metrics = METRICS[:2]
@@ -88,10 +84,12 @@ def known_unseen(collected: Collected, title: str) -> Figure:
         for column, metric in enumerate(metrics):
             axis = axes[row][column]
             for i, (kind, known) in enumerate(groups):
+                x = 0.22 * (i - (len(groups) - 1) / 2)
                 for k in counts:
-                    of = of_suite[of_suite[["kind", "known", "k"]].eq([kind, known, k]).all(axis=1)].dropna(subset=metric)
+                    same = of_suite[["kind", "known", "k"]].eq([kind, known, k]).all(axis=1)
+                    of = of_suite[same].dropna(subset=metric)
                     if not of.empty:
-                        _dumbbell(axis, counts.index(k) + 0.22 * (i - 1), of, metric, COLOURS[i])
+                        _dumbbell(axis, counts.index(k) + x, of, metric, COLOURS[i])
             axis.set_xticks(range(len(counts)), [str(k) for k in counts])
             axis.set_xlim(-0.5, len(counts) - 0.5)
             axis.grid(axis="x", visible=False)
@@ -99,21 +97,16 @@ def known_unseen(collected: Collected, title: str) -> Figure:
             axis.set_ylim(low - 0.12 * (high - low), high)
     for axis in axes[-1]:
         axis.set_xlabel("known anomalies k")
-    handles = [handle(name, color=COLOURS[i], marker="o", ls="") for i, name in enumerate(names)]
-    handles = [
-        h
-        for h, (kind, known) in zip(handles, groups, strict=True)
-        if ((types["kind"] == kind) & (types["known"] == known)).any()
-    ]
+    handles = [handle(name, color=COLOURS[i], marker="o", ls="") for i, name in enumerate(groups.values())]
     handles.append(handle("the same types at k = 0", color=PALE, marker="o", mfc="white", ls=""))
     caption = (
         "Each type against all normal test images; mean over the types of a cell, then over cells. The numbers at the "
-        f"bottom count the types. A white mark is there only where every type has its cell with k = 0. {_BARS}"
+        f"bottom count the types. A white mark is there only where every type has its cell with k = 0. {BARS}"
     )
-    return finish(figure, title, caption, handles, columns=2)
-
-
-_BARS = "Bars span the lowest to the highest seed, where there are several."
+    if not types["known"].all() and types["known"].any():
+        return finish(figure, title, caption, handles, columns=2)
+    kind = "known" if types["known"].any() else "unseen"
+    return finish(figure, title, f"Here every type is {kind}. {caption}", handles, columns=2)
 
 
 def _complete_at_every_k(of_metric: pd.DataFrame) -> list[str]:
@@ -122,24 +115,34 @@ def _complete_at_every_k(of_metric: pd.DataFrame) -> list[str]:
     return [category for category in of_metric["category"].unique() if all(category in of for of in at_k)]
 
 
-def _series(of_metric: pd.DataFrame, categories: list[str], rule: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """bgad-wo goes on as bgad; nf stands alone."""
-    points = []
-    for (k, method), part in of_metric.groupby(["k", "method"], sort=True):
-        seeds = over_categories(part, categories, rule)
-        if len(seeds):
-            points.append(("nf" if method == "nf" else "bgad", k, seeds.mean(), seeds.min(), seeds.max()))
-    table = pd.DataFrame(points, columns=["method", "k", "mean", "low", "high"])
-    yield from table.groupby("method")
+def _lines(
+    axes: list[Axes], of_metric: pd.DataFrame, categories: list[str], counts: list[int], shift: float, look: dict
+) -> None:
+    """Last in the first of ``axes``, best in the second; bgad-wo goes on as bgad, nf stands alone."""
+    for axis, rule in zip(axes, RULES, strict=True):
+        for is_nf, of_line in of_metric.groupby(of_metric["method"] == NF):
+            means = {k: over_categories(part, categories, rule) for k, part in of_line.groupby("k")}
+            points = [(counts.index(k), s.mean(), s.min(), s.max()) for k, s in means.items() if len(s)]
+            if points:
+                x, mean, low, high = np.array(points).T
+                style = look | (NF_LOOK if is_nf else {})
+                axis.errorbar(x + shift, mean, yerr=np.maximum([mean - low, high - mean], 0), capsize=3, **style)
 
 
-def _published_means(key: tuple, of_metric: pd.DataFrame, categories: list[str]) -> Iterator[tuple[int, float, str]]:
-    _, dataset, kind = key
+def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list[str]) -> list[str]:
+    """Draws BGAD's published means and returns their names; none where our mean is over other categories."""
+    dataset, kind, metric = of_metric[["dataset", "kind", "metric"]].iloc[0]
     if set(categories) != set(published.categories_of_mean(dataset)):
-        return
+        return []
+    names = []
     for k in sorted(of_metric["k"].unique()):
-        for one in published.lookup(dataset, "mean", "bgad", kind, "", int(k), of_metric["metric"].iloc[0])[:1]:
-            yield one.k, one.value, one.paper
+        for one in published.lookup(dataset, "mean", "bgad", kind, "", int(k), metric)[:1]:
+            for axis in axes:
+                axis.axhline(one.value, ls="--", lw=1, color=INK)
+                left = axis.get_yaxis_transform()
+                axis.text(0.02, one.value, f"{one.value:.1f}", transform=left, va="bottom", color=INK)
+            names.append(f"published mean: {one.paper}, k = {k} (its best evaluations)")
+    return names
 
 
 def _means_caption(label: str, means_over: dict[str, int], asked: int) -> str:
@@ -148,11 +151,11 @@ def _means_caption(label: str, means_over: dict[str, int], asked: int) -> str:
         for metric, n in means_over.items()
     }
     if len(set(words.values())) == 1:
-        return f"{label.capitalize()}: mean over {words[METRICS[0]]}."
+        return f"{label.capitalize()}: mean over {next(iter(words.values()))}."
     return f"{label.capitalize()}: mean over {'; '.join(f'{text} ({NAMES[m]})' for m, text in words.items())}."
 
 
-def _dumbbell(axis, x: float, of: pd.DataFrame, metric: str, colour: str) -> None:
+def _dumbbell(axis: Axes, x: float, of: pd.DataFrame, metric: str, colour: str) -> None:
     """From the types' mean at k0 (white) to that at k (filled, with the range over seeds)."""
     cells = of.groupby(["category", "split", "seed"])[[metric, f"{metric}_k0"]].mean()
     at_k = cells[metric].mean()

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from bgad.errors import BgadError
 
@@ -164,7 +165,7 @@ class Config(Settings):
     """config/config.yaml."""
 
     datasets: dict[Name, Dataset] = Field(min_length=1)
-    suites: list[Name] = Field(min_length=1, description="suites that exist, each a file in config/suites")
+    suites: list[Name] = Field(description="suites that exist, each a file in config/suites")
     weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:<n>")
     threads: int = Field(default=1, ge=1, description="CPU threads of a training")
@@ -181,13 +182,15 @@ def load_suite(path: Path) -> Suite:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; BgadError if it is missing or no YAML."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise BgadError(f"{path}: cannot be read ({error.strerror}); check the name and the path.") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise BgadError(f"{path}: not valid YAML{line}; put the file right.") from error
+    except UnicodeDecodeError as error:
+        raise BgadError(f"{path}: not UTF-8 text; save it as UTF-8.") from error
 
 
 def validated(model: type[T], values: Any, source: Path | str) -> T:
@@ -195,11 +198,30 @@ def validated(model: type[T], values: Any, source: Path | str) -> T:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        keys, first = _first_wrong(values, error)
+        key = ".".join(keys)
         if first["type"] == "extra_forbidden":
             raise BgadError(f"{source}: unknown key {key}; config/README.md lists the keys.") from error
         if first["type"] == "missing":
             raise BgadError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
         where = f"{source}: {key}" if key else source
         raise BgadError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _first_wrong(values: Any, error: ValidationError) -> tuple[list[str], ErrorDetails]:
+    """The first error with its keys as they stand in the file; where several types are allowed, the one that fits furthest."""
+    wrong = [(_keys(values, details), details) for details in error.errors()]
+    first = wrong[0][0]
+    return max((of for of in wrong if of[0][: len(first)] == first), key=lambda of: len(of[0]))
+
+
+def _keys(values: Any, details: ErrorDetails) -> list[str]:
+    """Where an error is, without the names of types that pydantic mixes into the path."""
+    keys = []
+    for part in details["loc"]:
+        inside = isinstance(values, dict) and part in values
+        if inside or (isinstance(values, list) and isinstance(part, int)):
+            values = values[part]
+            keys.append(str(part))
+    missing = details["loc"][-1:] if details["type"] == "missing" else ()
+    return keys + [str(part) for part in missing]

@@ -56,7 +56,10 @@ class Split:
     def test(self, k: int) -> tuple[str, ...]:
         """The test set of a cell with k: normal images, then anomalous ones, none of them known."""
         known = set(self.known(k))
-        return self.test_normal + tuple(path for path in self.test_anomalous if path not in known)
+        anomalous = tuple(path for path in self.test_anomalous if path not in known)
+        if known and not anomalous:
+            raise BgadError(f"{self.dataset}/{self.category}: k {k} leaves no anomalous image to test on; ask for a smaller k.")
+        return self.test_normal + anomalous
 
     def full_test(self) -> tuple[str, ...]:
         """The whole test set, nothing taken out, which is what unsupervised methods publish."""
@@ -68,9 +71,12 @@ class Split:
     @classmethod
     def load(cls, path: Path) -> "Split":
         values = read_json(path)
-        recorded = values.pop("sha256", None)
-        values = {key: tuple(map(_frozen, value)) if isinstance(value, list) else value for key, value in values.items()}
-        split = cls(**values)
+        try:
+            recorded = values.pop("sha256", None)
+            frozen = {key: tuple(map(_frozen, value)) if isinstance(value, list) else value for key, value in values.items()}
+            split = cls(**frozen)
+        except (AttributeError, TypeError) as error:
+            raise BgadError(f"{path}: not the file of a split; delete it and run again, or check the path.") from error
         if split.sha256 != recorded:
             raise BgadError(f"{path}: its content does not fit its hash, so it was changed; delete it and run again.")
         return split
@@ -91,8 +97,11 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10) -> Split:
         order, candidates = _spread(by_type, pool_size, names), by_type
     else:
         kind = split.removeprefix("hard-")
-        if kind not in by_type:
-            raise BgadError(f"{index.dataset}/{index.category}: no images of type {kind}; it has {', '.join(sorted(by_type))}.")
+        if split != f"hard-{kind}" or kind not in by_type:
+            raise BgadError(
+                f"{index.dataset}/{index.category}: there is no split {split}; use seen or "
+                f"hard-<type> with one of {', '.join(sorted(by_type))}."
+            )
         order, candidates = shuffled(by_type[kind], "pool", *names), {kind: by_type[kind]}
 
     pool, further = order[:pool_size], order[pool_size:]
@@ -100,9 +109,10 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10) -> Split:
     anomalous = sorted(path for paths in by_type.values() for path in paths)
     test_anomalous = [path for path in anomalous if path not in leaves]
     if anomalous and not test_anomalous:
+        smaller = f"set datasets.{index.dataset}.pool to a smaller number"
         raise BgadError(
-            f"{index.dataset}/{index.category}: split {split} leaves no anomalous image to test on, since {len(leaves)} of "
-            f"{len(anomalous)} can be known; set datasets.{index.dataset}.pool to a smaller number or add images."
+            f"{index.dataset}/{index.category}: split {split} leaves no anomalous image to test on, since it takes all "
+            f"{len(anomalous)}; {smaller if split == 'seen' else 'use seen'} or add images."
         )
     return Split(
         index.dataset,

@@ -43,6 +43,9 @@ def train(
 
     ``entries()`` gives the anomaly entries of the next pass (fresh CutPaste images, where the recipe says so).
     """
+    if method != "bgad":
+        # The released loop without anomalies has one loader, so the slip of the pair's length is not in it.
+        recipe = recipe.model_copy(update={"quirks": recipe.quirks.model_copy(update={"warm_up_counts_loaders": False})})
     schedule, quirks = recipe.schedule, recipe.quirks
     parameters = [p for flow in flows for p in flow.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)

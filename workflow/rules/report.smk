@@ -64,6 +64,7 @@ rule table:
     benchmark:
         "resources/benchmarks/table/{suite}.tsv"
     params:
+        suite="{suite}",
         folder=paths.REPORT,
         datasets=DATASETS_JSON,
         source=source_sha256("report"),
@@ -75,7 +76,7 @@ rule table:
     message:
         "Table of suite {wildcards.suite}"
     shell:
-        "bgad table {wildcards.suite} --output {output[0]:q} --plots {params.folder:q}"
+        "bgad table {params.suite} --output {output[0]:q} --plots {params.folder:q}"
         " --datasets {params.datasets:q} > {log:q} 2>&1"
 
 
@@ -91,10 +92,9 @@ use rule table as paper_table with:
     benchmark:
         "resources/benchmarks/table/paper-at-top.tsv"
     params:
+        suite="paper",
         folder="reports/paper",
         datasets=DATASETS_JSON,
         source=source_sha256("report"),
     message:
         "Table of the paper suite"
-    shell:
-        "bgad table paper --output {output[0]:q} --plots {params.folder:q} --datasets {params.datasets:q} > {log:q} 2>&1"

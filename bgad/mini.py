@@ -1,0 +1,303 @@
+"""The embedded data set ``mini`` in MVTec AD's layout, made on the spot from photographs inside the scikit-image wheel.
+
+Three textures (brick, grass, gravel) and one object (coins); every normal image is a view of its photograph with another
+position, scale, rotation, light and sensor noise, and every anomalous one is such a view with a painted defect and its exact
+mask. Any image depends on its names alone: ("mini", category, seed, split, type, index).
+
+Licences as scikit-image gives them: brick, grass, gravel, coffee and chelsea are CC0; coins (Brooklyn Museum) has no known
+copyright restrictions; moon comes with no licence of its own, in a wheel under BSD-3-Clause.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import skimage
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import sobel
+from skimage.segmentation import watershed
+
+from bgad.errors import BgadError
+from bgad.randomness import numpy_generator
+
+SIZE = 256  # pixels, height and width of every image
+COUNTS = {("train", "good"): 40, ("test", "good"): 12, ("test", "defect"): 16}  # images; a defect's are of each type
+TEXTURES = {"brick", "grass", "gravel"}  # the other category, coins, is an object
+VISIBLE = 3  # grey levels of 255: a smaller change is no part of the mask
+
+
+def generate(root: Path, category: str, seed: int = 0) -> None:
+    """Writes ``root / category``: train/good, test/good, test/<type> and ground_truth/<type>, replacing what was there.
+
+    Images are SIZE x SIZE 8-bit RGB PNG files (grey, repeated), masks SIZE x SIZE 8-bit grey with 0 and 255. The folder is
+    built beside its place and renamed, so it is there whole or not at all. BgadError if the category or a photograph is
+    missing.
+    """
+    if category not in CATEGORIES:
+        raise BgadError(f"data set mini has no category {category}; choose one of {', '.join(CATEGORIES)}.")
+    folder = Path(root) / category
+    building, old = (folder.with_name(f".{category}.{os.getpid()}.{suffix}") for suffix in ("new", "old"))
+    try:
+        _write(building, category, seed)
+        if folder.exists():
+            folder.replace(old)
+        building.replace(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, category: str, seed: int) -> None:
+    kinds = [("train", "good"), ("test", "good"), *(("test", kind) for kind in CATEGORIES[category])]
+    for part, kind in kinds:
+        images, masks = folder / part / kind, folder / "ground_truth" / kind
+        images.mkdir(parents=True)
+        if kind != "good":
+            masks.mkdir(parents=True)
+        for index in range(COUNTS[part, "good" if kind == "good" else "defect"]):
+            _, image, mask = _image(category, seed, part, kind, index)
+            Image.fromarray(image).convert("RGB").save(images / f"{index:03}.png")
+            if kind != "good":
+                Image.fromarray(mask.astype(np.uint8) * 255).save(masks / f"{index:03}_mask.png")
+
+
+def _image(category: str, seed: int, part: str, kind: str, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One image without its defect and with it, both (SIZE, SIZE) uint8, and the defect's mask, (SIZE, SIZE) bool.
+
+    Both go through the same camera with the same noise. The mask is where the defect shows (by VISIBLE grey levels, small
+    gaps closed); outside it the two are equal.
+    """
+    rng = numpy_generator("mini", category, seed, part, kind, index)
+    scene = _texture(rng, category) if category in TEXTURES else _coin(rng, index)
+    camera = _camera(rng)
+    clean = camera(scene.surface)
+    if kind == "good":
+        return clean, clean, np.zeros(clean.shape, bool)
+    defect = DEFECTS[category][kind]
+    low, high = np.log(defect.share)
+    alpha = defect.shape(rng, scene.object, np.exp(rng.uniform(low, high)))
+    changed = defect.filling(rng, scene, alpha, rng.uniform(*defect.strength))
+    defective = camera(np.where(alpha > 0, changed, scene.surface))
+    visible = np.abs(defective.astype(int) - clean) >= VISIBLE
+    mask = ndimage.binary_closing(visible & (alpha > 0.1), iterations=2) & (alpha > 0.1)
+    return clean, np.where(mask, defective, clean), mask
+
+
+# Normal images
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the camera sees, each (SIZE, SIZE) in 0..1: the surface, how far the object fills a pixel, what is behind it."""
+
+    surface: np.ndarray
+    object: np.ndarray
+    behind: np.ndarray
+
+
+def _texture(rng: np.random.Generator, category: str) -> Scene:
+    photograph = _photograph(f"{category}.png")
+    surface = _crop(rng, photograph, rng.uniform(0.85, 1.1))
+    return Scene(surface, np.ones_like(surface), surface)
+
+
+def _coin(rng: np.random.Generator, index: int) -> Scene:
+    """The coin with that index (in turn), near the middle, on the photograph's own ground, without its neighbours."""
+    ground, outlines = _coins()
+    outline = outlines[index % len(outlines)]
+    photograph = np.where(ndimage.binary_dilation(outline, iterations=3), _photograph("coins.png"), ground)
+    radius = np.sqrt(outline.sum() / np.pi)
+    scale = 2 * radius / SIZE / rng.uniform(0.58, 0.68)
+    shift = rng.uniform(-10, 10, 2) * scale
+    centre = np.array(ndimage.center_of_mass(outline)) + shift
+    angle = np.radians(rng.uniform(-12, 12))
+    # The outline's edge is softened, since a coin's photograph fades over a pixel too.
+    layers = (photograph, ndimage.gaussian_filter(outline.astype(float), 0.7), ground)
+    return Scene(*(np.clip(_view(layer, centre, scale, angle), 0, 1) for layer in layers))
+
+
+@cache
+def _coins() -> tuple[np.ndarray, list[np.ndarray]]:
+    """The coins' photograph without coins, and each coin's outline: (H, W) in 0..1, and (H, W) bool in reading order."""
+    photograph = _photograph("coins.png")
+    surely = np.where(photograph > 0.6, 2, np.where(photograph < 0.11, 1, 0))
+    flooded = watershed(sobel(photograph), surely) == 2
+    smooth = ndimage.binary_opening(ndimage.binary_fill_holes(flooded), iterations=2)
+    labels, count = ndimage.label(ndimage.binary_closing(smooth, iterations=3))
+    free = ndimage.binary_erosion(labels == 0, iterations=4, border_value=1).astype(float)
+    weight = ndimage.gaussian_filter(free, 9)
+    ground = ndimage.gaussian_filter(photograph * free, 9) / np.maximum(weight, 1e-6)
+    return np.where(free > 0, photograph, ground), [labels == label for label in range(1, count + 1)]
+
+
+def _camera(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """A camera whose light, blur and noise are drawn once: the same for every surface it is given."""
+    gain, gamma, blur = rng.uniform(0.88, 1.12), rng.uniform(0.9, 1.15), rng.uniform(0.3, 0.8)
+    slope_y, slope_x = rng.uniform(-0.1, 0.1, 2)
+    noise = rng.normal(0, rng.uniform(0.006, 0.016), (SIZE, SIZE))
+    along = np.linspace(-1, 1, SIZE)
+    light = gain * (1 + slope_y * along[:, None] + slope_x * along)
+
+    def photograph(surface: np.ndarray) -> np.ndarray:
+        seen = ndimage.gaussian_filter(surface, blur) ** gamma * light + noise
+        return np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
+
+    return photograph
+
+
+@cache
+def _photograph(name: str) -> np.ndarray:
+    """A photograph of the scikit-image wheel in grey, (H, W) in 0..1, read from its file: nothing is ever fetched."""
+    path = Path(skimage.__file__).parent / "data" / name
+    try:
+        return np.asarray(Image.open(path).convert("L"), dtype=float) / 255
+    except OSError as error:
+        raise BgadError(f"{path}: scikit-image's photograph cannot be read; reinstall scikit-image.") from error
+
+
+def _crop(rng: np.random.Generator, photograph: np.ndarray, scale: float) -> np.ndarray:
+    """A view of a random place, turned by up to 8 degrees, that lies inside the photograph as far as it is large enough."""
+    angle = np.radians(rng.uniform(-8, 8))
+    margin = scale * SIZE / 2 * (np.cos(angle) + abs(np.sin(angle)))
+    centre = [rng.uniform(min(margin, side / 2), max(side - margin, side / 2)) for side in photograph.shape]
+    return np.clip(_view(photograph, centre, scale, angle), 0, 1)
+
+
+def _view(photograph: np.ndarray, centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
+    """(SIZE, SIZE) of the photograph about ``centre`` (row, column), at ``scale`` of its pixels to one of the view's."""
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = (SIZE - 1) / 2
+    offset = [centre[row] - middle * (turn[row, 0] + turn[row, 1]) for row in (0, 1)]
+    return ndimage.affine_transform(photograph, turn, offset, (SIZE, SIZE), order=3, mode="mirror")
+
+
+# Where a defect is: shapes return its opacity, (SIZE, SIZE) in 0..1, about ``share`` of the pixels
+
+
+def _blob(rng: np.random.Generator, inside: np.ndarray, share: float, at_edge: bool = False) -> np.ndarray:
+    """An irregular patch with a soft edge, on the object or, ``at_edge``, across its outline."""
+    places = (inside > 0.2) & (inside < 0.8) if at_edge else inside > 0.95
+    y, x = _from_place(rng, places)
+    angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.6)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    pixels = int(share * SIZE * SIZE)
+    ragged = 1 + 0.25 * _clouds(rng, 0.5 * np.sqrt(pixels)) + 0.08 * _clouds(rng, 3)
+    distance = np.where(inside > 0.5, np.hypot(along / stretch, across * stretch) * ragged, np.inf)
+    radius = np.partition(distance, pixels, axis=None)[pixels]
+    return np.clip((radius - distance) / rng.uniform(1, 3) + 0.5, 0, 1) * inside
+
+
+def _line(rng: np.random.Generator, inside: np.ndarray, share: float) -> np.ndarray:
+    """A thin curve of uneven depth that tapers at both ends, through a place on the object."""
+    width = rng.uniform(2.5, 5)
+    length = min(share * SIZE * SIZE / width, 0.8 * SIZE)
+    y, x = _from_place(rng, ndimage.binary_erosion(inside > 0.95, iterations=20))
+    steps = np.linspace(-0.5, 0.5, int(2 * length))
+    heading = rng.uniform(0, 2 * np.pi) + rng.uniform(-1.2, 1.2) * steps
+    rows = np.cumsum(np.sin(heading)) * 0.5
+    columns = np.cumsum(np.cos(heading)) * 0.5
+    middle = len(steps) // 2
+    rows = np.rint(rows - rows[middle] - y[0, 0]).astype(int)
+    columns = np.rint(columns - columns[middle] - x[0, 0]).astype(int)
+    kept = (rows >= 0) & (rows < SIZE) & (columns >= 0) & (columns < SIZE)
+    taper = np.zeros((SIZE, SIZE))
+    taper[rows[kept], columns[kept]] = np.sqrt(1 - (2 * np.abs(steps[kept])) ** 2)
+    distance, nearest = ndimage.distance_transform_edt(taper == 0, return_indices=True)
+    half = width / 2 * taper[tuple(nearest)]
+    depth = np.clip(0.85 + 0.25 * _clouds(rng, 8), 0.3, 1)
+    return np.clip(half - distance + 0.5, 0, 1) * depth * inside
+
+
+def _from_place(rng: np.random.Generator, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pixel's rows and columns, (SIZE, 1) and (1, SIZE), from a place drawn among the true pixels."""
+    rows, columns = np.nonzero(places)
+    drawn = rng.integers(len(rows))
+    y, x = np.ogrid[:SIZE, :SIZE]
+    return y - rows[drawn], x - columns[drawn]
+
+
+def _clouds(rng: np.random.Generator, sigma: float) -> np.ndarray:
+    """Smooth noise with mean 0 and standard deviation 1."""
+    noise = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), sigma, mode="wrap")
+    return (noise - noise.mean()) / noise.std()
+
+
+# What a defect does: fillings return the changed surface, (SIZE, SIZE); ``strength`` is in 0..1
+
+
+def _groove(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
+    """Ploughed smooth, darker in the groove, and with one flank in the light and the other in shadow."""
+    smooth = ndimage.gaussian_filter(scene.surface, 1.5)
+    angle = rng.uniform(0, 2 * np.pi)
+    flank_y, flank_x = np.gradient(ndimage.gaussian_filter(alpha, 0.7))
+    relief = np.cos(angle) * flank_x + np.sin(angle) * flank_y
+    return scene.surface + alpha * (0.8 * (smooth - scene.surface) + strength * (0.9 * relief - 0.35 * smooth))
+
+
+def _matter(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float, name: str) -> np.ndarray:
+    """Something that does not belong there: another photograph's texture, lighter or darker than its surroundings."""
+    texture = _crop(rng, _photograph(name), rng.uniform(0.4, 0.8))
+    inside = alpha > 0.5
+    tone = scene.surface[inside].mean() + rng.choice([-1, 1]) * 0.25 * strength
+    laid = tone + (texture - texture[inside].mean()) * 0.8
+    return scene.surface + alpha * (0.4 + 0.6 * strength) * (laid - scene.surface)
+
+
+def _stain(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
+    """A mottled dark film through which the surface still shows."""
+    film = strength * np.clip(0.75 + 0.25 * _clouds(rng, 3), 0, 1.5)
+    return scene.surface * (1 - alpha * film)
+
+
+def _smear(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
+    """Dragged along one direction: the surface's own texture, averaged over a line of pixels."""
+    angle = rng.uniform(0, 2 * np.pi)
+    steps = np.linspace(-0.5, 0.5, 13) * (6 + 22 * strength)
+    moves = [(step * np.sin(angle), step * np.cos(angle)) for step in steps]
+    dragged = np.mean([ndimage.shift(scene.surface, move, order=1, mode="mirror") for move in moves], axis=0)
+    return scene.surface + alpha * (dragged - scene.surface)
+
+
+def _gone(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
+    """Missing: what is behind the object shows."""
+    return scene.surface + alpha * strength * (scene.behind - scene.surface)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A defect type: where and what it is, and the ranges of its share of the pixels (log-uniform) and strength (uniform)."""
+
+    shape: Callable
+    filling: Callable
+    share: tuple[float, float]
+    strength: tuple[float, float]
+
+
+DEFECTS = {
+    "brick": {
+        "crumble": Defect(_blob, partial(_matter, name="gravel.png"), (0.003, 0.04), (0.0, 0.6)),
+        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.2, 1.0)),
+        "stain": Defect(_blob, _stain, (0.003, 0.06), (0.08, 0.4)),
+    },
+    "grass": {
+        "bald": Defect(_blob, partial(_matter, name="moon.png"), (0.003, 0.06), (0.0, 0.6)),
+        "foreign": Defect(_blob, partial(_matter, name="coffee.png"), (0.003, 0.04), (0.2, 1.0)),
+        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.3, 1.0)),
+    },
+    "gravel": {
+        "foreign": Defect(_blob, partial(_matter, name="chelsea.png"), (0.003, 0.04), (0.2, 1.0)),
+        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.3, 1.0)),
+        "smear": Defect(_blob, _smear, (0.003, 0.06), (0.0, 1.0)),
+    },
+    "coins": {
+        "chip": Defect(partial(_blob, at_edge=True), _gone, (0.003, 0.04), (0.8, 1.0)),
+        "corrosion": Defect(_blob, _stain, (0.003, 0.05), (0.1, 0.5)),
+        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.2, 1.0)),
+    },
+}
+CATEGORIES = {category: tuple(defects) for category, defects in DEFECTS.items()}

@@ -1,0 +1,68 @@
+"""A finished cell on single pictures: each one's anomaly map, score, and verdict at the cell's threshold."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bgad.backbones import STRIDES, load_backbone
+from bgad.datasets import resized_image
+from bgad.errors import BgadError
+from bgad.randomness import frozen_generator, torch_generator
+from bgad.scoring import ScoreScale, image_scores, scored
+from bgad.settings import Recipe
+from bgad.train import build_flows
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum."""
+
+    path: Path
+    anomaly_map: np.ndarray
+    score: float
+    threshold: float
+
+    @property
+    def anomalous(self) -> bool:
+        return self.score >= self.threshold
+
+
+def predict(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> list[Prediction]:
+    """Scores ``images`` with the model of the folder ``cell``.
+
+    The threshold is the one of the best F1 on the cell's own test set. BgadError if the folder has no model.
+    """
+    model = _load(cell / "model.pt", device)
+    recipe = Recipe.model_validate(model["recipe"])
+    backbone = load_backbone(recipe.backbone, device, weights)
+    sides = [recipe.image_size // stride for stride in STRIDES]
+    # The draws are only there to be overwritten.
+    flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
+    for flow, state in zip(flows, model["flows"], strict=True):
+        flow.load_state_dict(state)
+        flow.to(device)
+    scale = ScoreScale(tuple(model["scale"]["level_maxima"]), model["scale"]["sum_maximum"])
+
+    predictions = []
+    with torch.inference_mode():
+        for path in images:
+            levels = backbone.features(resized_image(path, recipe.image_size)[None])
+            likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(flows, levels, strict=True)]
+            maps, _ = scored(likelihoods, recipe.image_size, scale)
+            score = image_scores(maps).item()
+            predictions.append(Prediction(path, maps[0].cpu().numpy(), score, model["threshold"]))
+    return predictions
+
+
+def _load(path: Path, device: torch.device) -> dict:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise BgadError(
+            f"{path}: there is no model; run the cell first: snakemake --cores all {path.parent}/metrics.json."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise BgadError(f"{path}: not a model of this project, or damaged; run the cell again.") from error

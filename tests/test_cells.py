@@ -1,0 +1,138 @@
+"""Cells and their folders, and the suites that expand to them."""
+
+import pytest
+
+from bgad.cells import Cell, check, expand
+from bgad.errors import BgadError
+from bgad.settings import Block, Suite
+
+CATALOGUE = {
+    "mvtec": {"bottle": ("broken", "contamination"), "toothbrush": ("defective",), "zipper": ("rough", "split", "fabric")},
+    "btad": {"01": ("ko",)},
+}
+CELL = Cell("paper", "mvtec", "bottle", "hard-broken", 10, "bgad", 42)
+
+
+def suite(*blocks: dict) -> Suite:
+    values = {"recipe": "paper", "dataset": "mvtec", "splits": ["seen"], "k": [10], "methods": ["bgad"], "seeds": [0]}
+    return Suite(title="Suite of the test", question="?", grid=[Block(**values | block) for block in blocks])
+
+
+def folders(*blocks: dict) -> list[str]:
+    return [cell.folder.as_posix() for cell in expand(suite(*blocks), CATALOGUE.__getitem__)]
+
+
+def test_a_block_is_every_combination_in_order():
+    cells = expand(suite({"categories": ["zipper", "bottle"], "k": [1, 10], "seeds": [0, 42]}), CATALOGUE.__getitem__)
+    assert cells == [
+        Cell("paper", "mvtec", category, "seen", k, "bgad", seed)
+        for category in ("zipper", "bottle")
+        for k in (1, 10)
+        for seed in (0, 42)
+    ]
+
+
+def test_all_categories_are_those_of_the_catalogue():
+    assert folders({}) == [
+        "results/paper/mvtec/bottle/seen/k10/bgad/seed0",
+        "results/paper/mvtec/toothbrush/seen/k10/bgad/seed0",
+        "results/paper/mvtec/zipper/seen/k10/bgad/seed0",
+    ]
+
+
+def test_hard_star_is_each_type_in_turn_but_not_an_only_type():
+    assert folders({"splits": ["seen", "hard-*"]}) == [
+        "results/paper/mvtec/bottle/seen/k10/bgad/seed0",
+        "results/paper/mvtec/bottle/hard-broken/k10/bgad/seed0",
+        "results/paper/mvtec/bottle/hard-contamination/k10/bgad/seed0",
+        "results/paper/mvtec/toothbrush/seen/k10/bgad/seed0",
+        "results/paper/mvtec/zipper/seen/k10/bgad/seed0",
+        "results/paper/mvtec/zipper/hard-rough/k10/bgad/seed0",
+        "results/paper/mvtec/zipper/hard-split/k10/bgad/seed0",
+        "results/paper/mvtec/zipper/hard-fabric/k10/bgad/seed0",
+    ]
+
+
+def test_cells_that_several_blocks_name_are_there_once():
+    named = folders(
+        {"categories": ["bottle"], "splits": ["hard-broken", "hard-*"]},
+        {"categories": ["bottle", "bottle"], "splits": ["hard-broken", "seen"]},
+        {"dataset": "btad", "k": [0], "methods": ["bgad-wo", "nf"]},
+    )
+    assert named == [
+        "results/paper/mvtec/bottle/hard-broken/k10/bgad/seed0",
+        "results/paper/mvtec/bottle/hard-contamination/k10/bgad/seed0",
+        "results/paper/mvtec/bottle/seen/k10/bgad/seed0",
+        "results/paper/btad/01/seen/k0/bgad-wo/seed0",
+        "results/paper/btad/01/seen/k0/nf/seed0",
+    ]
+
+
+def test_an_unknown_category_is_named_with_those_that_there_are():
+    with pytest.raises(BgadError) as error:
+        folders({"categories": ["bottle", "botle"]})
+    assert str(error.value) == (
+        "Suite of the test: data set mvtec has no category botle; it has bottle, toothbrush, zipper."
+    )
+
+
+@pytest.mark.parametrize("split", ["hard-rough", "broken", "unseen", "hard-", "hard", ""])
+def test_an_unknown_split_is_named_with_those_that_there_are(split):
+    with pytest.raises(BgadError) as error:
+        folders({"categories": ["bottle"], "splits": ["seen", split]})
+    assert str(error.value) == (
+        f"Suite of the test: category bottle has no split {split}; "
+        "use seen, hard-* or hard-<type> with one of broken, contamination."
+    )
+
+
+def test_check_names_the_cell_that_there_cannot_be():
+    check(CELL, CATALOGUE.__getitem__)
+    wrong = {
+        "has no category screw": Cell("paper", "mvtec", "screw", "seen", 10, "bgad", 0),
+        "has no split hard-ko": Cell("paper", "mvtec", "bottle", "hard-ko", 10, "bgad", 0),
+        "has no k 0": Cell("paper", "mvtec", "bottle", "seen", 0, "bgad", 0),
+        "its k is [0]": Cell("paper", "mvtec", "bottle", "seen", 1, "nf", 0),
+        "Input should be 'bgad', 'bgad-wo' or 'nf'": Cell("paper", "mvtec", "bottle", "seen", 1, "bgda", 0),
+    }
+    for sentence, cell in wrong.items():
+        with pytest.raises(BgadError) as error:
+            check(cell, CATALOGUE.__getitem__)
+        assert sentence in str(error.value)
+        assert cell.folder.as_posix() in str(error.value)
+
+
+def test_a_cell_is_its_folder():
+    assert CELL.folder.as_posix() == "results/paper/mvtec/bottle/hard-broken/k10/bgad/seed42"
+    odd = Cell("my.recipe-2", "own", "Größe 5", "hard-tief {2}", 0, "bgad-wo", 0)
+    for cell in (CELL, odd):
+        assert Cell.of_folder(cell.folder) == cell
+        assert Cell.of_folder("/home/someone/a project" / cell.folder) == cell
+        assert Cell.of_folder(f"{cell.folder}/") == cell
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "results",
+        "results/paper/mvtec/bottle/seen/k10/bgad",
+        "results/paper/mvtec/bottle/seen/k10/bgad/seed0/metrics.json",
+        "results/paper/mvtec/bottle/seen/10/bgad/seed0",
+        "results/paper/mvtec/bottle/seen/kten/bgad/seed0",
+        "results/paper/mvtec/bottle/seen/k-1/bgad/seed0",
+        "results/paper/mvtec/bottle/seen/k10/bgad/seed",
+        "results/paper/mvtec/bottle/seen/k10/bgad/seed0x",
+        "results/paper/mvtec/sub/bottle/seen/k10/bgad/seed0",
+        "old-results/paper/mvtec/bottle/seen/k10/bgad/seed0",
+    ],
+)
+def test_what_is_no_folder_of_a_cell_is_refused(path):
+    with pytest.raises(BgadError, match="not the folder of a cell; it must look like results/"):
+        Cell.of_folder(path)
+
+
+def test_without_seed_is_what_seeds_have_in_common():
+    others = [Cell("paper", "mvtec", "bottle", "hard-broken", 10, "bgad", seed) for seed in (0, 1)]
+    assert {cell.without_seed for cell in [CELL, *others]} == {CELL.without_seed}
+    assert CELL.without_seed != Cell("paper", "mvtec", "bottle", "hard-broken", 1, "bgad", 42).without_seed

@@ -1,0 +1,328 @@
+"""What the index and the catalogue make of folders, and what they say about files that cannot be used."""
+
+import hashlib
+import math
+import os
+import re
+
+import numpy as np
+import pytest
+from folders import HEIGHT, WIDTH, make_category, mask_of, save, truncate, write_image, write_mask
+from PIL import Image
+
+from bgad import mini
+from bgad.datasets import Index, build_index, catalogue, read_image, read_mask, resized_image, resized_mask
+from bgad.errors import BgadError
+from bgad.settings import Dataset
+
+MVTEC, BTAD = Dataset(), Dataset(layout="btad")
+
+
+def sentence(of: pytest.ExceptionInfo) -> str:
+    """The error's text, which is one sentence on one line."""
+    text = str(of.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def test_index_of_mvtec_layout(tmp_path):
+    folder = make_category(tmp_path, train=2, good=1, types={"cut": 2, "hole": 1})
+    index = build_index("own", "bottle", tmp_path, MVTEC)
+    assert [(image.path, image.part, image.type, image.mask) for image in index.images] == [
+        ("train/good/000.png", "train", "good", None),
+        ("train/good/001.png", "train", "good", None),
+        ("test/cut/000.png", "test", "cut", "ground_truth/cut/000_mask.png"),
+        ("test/cut/001.png", "test", "cut", "ground_truth/cut/001_mask.png"),
+        ("test/good/000.png", "test", "good", None),
+        ("test/hole/000.png", "test", "hole", "ground_truth/hole/000_mask.png"),
+    ]
+    assert [image.anomalous for image in index.images] == [False, False, True, True, False, True]
+    for image in index.images:
+        assert image.sha256 == hashlib.sha256((folder / image.path).read_bytes()).hexdigest()
+    assert (index.dataset, index.category, index.has_masks, index.texture) == ("own", "bottle", True, False)
+
+
+def test_index_of_btad_layout_calls_ok_good_and_finds_png_and_bmp_masks(tmp_path):
+    folder = make_category(tmp_path, "01", "btad", train=1, good=1, types={"ko": 2})
+    mask = mask_of(folder, "ko", 1, "btad")
+    save(mask.with_suffix(".bmp"), np.asarray(Image.open(mask)))
+    mask.unlink()
+    write_image(folder / "test/ko/0002.bmp", "ko 2")
+    write_mask(folder / "ground_truth/ko/0002.png")
+    index = build_index("btad", "01", tmp_path, BTAD)
+    assert [(image.path, image.type, image.mask) for image in index.images] == [
+        ("train/ok/000.png", "good", None),
+        ("test/ko/000.png", "ko", "ground_truth/ko/000.png"),
+        ("test/ko/0002.bmp", "ko", "ground_truth/ko/0002.png"),
+        ("test/ko/001.png", "ko", "ground_truth/ko/001.bmp"),
+        ("test/ok/000.png", "good", None),
+    ]
+
+
+def test_without_ground_truth_nothing_has_a_mask(tmp_path):
+    make_category(tmp_path, masks=False)
+    index = build_index("own", "bottle", tmp_path, MVTEC)
+    assert not index.has_masks
+    assert [image.mask for image in index.images] == [None] * 12
+    assert sum(image.anomalous for image in index.images) == 5
+
+
+def test_other_files_and_folders_are_passed_over(tmp_path):
+    folder = make_category(tmp_path)
+    before = build_index("own", "bottle", tmp_path, MVTEC)
+    (folder / "test/cut/._000.png").write_bytes(b"what macOS leaves on other file systems")
+    (folder / "test/cut/Thumbs.db").write_bytes(b"what Windows leaves")
+    (folder / "test/notes.png").write_bytes(b"not in a folder of a type")
+    write_image(folder / "test/.cache/000.png", "hidden")
+    write_image(folder / "train/cut/000.png", "an anomaly among the training images")
+    (folder / "test/empty").mkdir()
+    assert build_index("own", "bottle", tmp_path, MVTEC) == before
+
+
+def test_names_with_spaces_dots_capitals_and_unicode(tmp_path):
+    folder = make_category(tmp_path, "Größe 5", types={"Kratzer tief": 1})
+    write_image(folder / "test/Kratzer tief/bild nr. 2ä.v1.PNG", "odd name")
+    write_mask(folder / "ground_truth/Kratzer tief/bild nr. 2ä.v1_mask.png")
+    index = build_index("own", "Größe 5", tmp_path, MVTEC)
+    assert [(image.path, image.mask) for image in index.images if image.anomalous] == [
+        ("test/Kratzer tief/000.png", "ground_truth/Kratzer tief/000_mask.png"),
+        ("test/Kratzer tief/bild nr. 2ä.v1.PNG", "ground_truth/Kratzer tief/bild nr. 2ä.v1_mask.png"),
+    ]
+    index.save(tmp_path / "index.json")
+    assert Index.load(tmp_path / "index.json") == index
+
+
+def test_the_order_in_which_the_file_system_lists_changes_nothing(tmp_path, monkeypatch):
+    make_category(tmp_path, types={"cut": 12, "hole": 2})
+    before = build_index("own", "bottle", tmp_path, MVTEC)
+    scandir = os.scandir
+    monkeypatch.setattr("bgad.datasets.os.scandir", lambda path: list(scandir(path))[::-1])
+    assert build_index("own", "bottle", tmp_path, MVTEC) == before
+    own = Dataset(path=tmp_path)
+    assert catalogue("own", own) == {"bottle": ("cut", "hole")}
+
+
+def test_textures_are_known_or_named(tmp_path):
+    make_category(tmp_path, "carpet")
+    make_category(tmp_path, "bottle")
+
+    def texture(name, category, **settings):
+        return build_index(name, category, tmp_path, Dataset(**settings)).texture
+
+    assert texture("mvtec", "carpet")
+    assert not texture("mvtec", "bottle")
+    assert not texture("own", "carpet")
+    assert texture("own", "carpet", textures=["carpet"])
+    assert texture("mvtec", "bottle", textures=["bottle"])
+    assert texture("mvtec", "carpet", textures=["bottle"])
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "btad"])
+@pytest.mark.parametrize("which", ["train", "test", "mask"])
+def test_a_truncated_png_is_named(tmp_path, layout, which):
+    folder = make_category(tmp_path, layout=layout)
+    normal = "good" if layout == "mvtec" else "ok"
+    files = {"train": f"train/{normal}/002.png", "test": "test/hole/001.png"}
+    path = mask_of(folder, "hole", 1, layout) if which == "mask" else folder / files[which]
+    truncate(path)
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, Dataset(layout=layout))
+    assert sentence(error).startswith(f"{path}: not a whole image")
+    assert sentence(error).endswith("; replace the file or remove it.")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>please log in</html>", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
+    path = make_category(tmp_path) / "test/good/001.png"
+    path.write_bytes(content)
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error).startswith(f"{path}: not a whole image")
+
+
+def test_a_broken_link_is_named(tmp_path):
+    path = make_category(tmp_path) / "test/good/link.png"
+    path.symlink_to(tmp_path / "gone.png")
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error).startswith(f"{path}: not a whole image")
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_more_than_8_bits_are_refused_since_they_would_turn_white(tmp_path, kind):
+    ending = ".png" if kind is np.uint16 else ".tif"
+    path = (make_category(tmp_path) / "train/good/deep.png").with_suffix(ending)
+    save(path, np.full((HEIGHT, WIDTH), 4000, dtype=kind))
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error) == f"{path}: more than 8 bits a channel; convert it to 8 bits."
+
+
+def test_of_several_bad_files_the_first_is_named(tmp_path):
+    folder = make_category(tmp_path, train=60)
+    for number in (59, 31, 17):
+        truncate(folder / f"train/good/{number:03}.png")
+    # The first one takes longer than the others to be found out.
+    write_image(folder / "train/good/017.png", "large", height=2000, width=2000)
+    truncate(folder / "train/good/017.png", keep=0.99)
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error).startswith(str(folder / "train/good/017.png"))
+
+
+def test_a_mask_of_another_size_is_named_with_its_image_and_both_sizes(tmp_path):
+    folder = make_category(tmp_path)
+    mask = mask_of(folder, "cut", 2)
+    write_mask(mask, height=HEIGHT, width=WIDTH + 4)
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error) == (
+        f"{mask}: the mask is 20x12 pixels and its image {folder / 'test/cut/002.png'} 16x12; make the two the same size."
+    )
+
+
+def test_an_empty_mask_is_named_with_its_image(tmp_path):
+    folder = make_category(tmp_path)
+    write_mask(mask_of(folder, "hole", 0), value=0)
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error).startswith(f"{mask_of(folder, 'hole', 0)}: the mask is empty")
+    assert str(folder / "test/hole/000.png") in sentence(error)
+
+
+def test_a_missing_mask_is_named_with_its_image(tmp_path):
+    folder = make_category(tmp_path)
+    mask_of(folder, "cut", 1).unlink()
+    with pytest.raises(BgadError) as error:
+        build_index("own", "bottle", tmp_path, MVTEC)
+    assert sentence(error).startswith(f"{folder / 'test/cut/001.png'}: its mask 001_mask.png is missing in ")
+    assert str(folder / "ground_truth/cut") in sentence(error)
+
+
+@pytest.mark.parametrize(("category", "settings", "normal"), [("botle", MVTEC, "good"), ("bottle", BTAD, "ok")])
+def test_no_training_images_names_the_folder_and_the_key(tmp_path, category, settings, normal):
+    make_category(tmp_path)
+    with pytest.raises(BgadError) as error:
+        build_index("own", category, tmp_path, settings)
+    folder = tmp_path / category / "train" / normal
+    assert sentence(error) == f"{folder}: no images found; check datasets.own.path and layout."
+
+
+def test_a_file_that_is_no_index_is_refused(tmp_path):
+    path = tmp_path / "index.json"
+    for text in ("[]", "{}", '{"images": [{"path": "x"}]}', '{"images": 5}'):
+        path.write_text(text)
+        with pytest.raises(BgadError) as error:
+            Index.load(path)
+        assert sentence(error).startswith(f"{path}: not the index of a category")
+
+
+def test_catalogue_from_folders(tmp_path):
+    make_category(tmp_path, "screw", types={"thread": 1, "bent": 1})
+    make_category(tmp_path, "nut", types={})
+    (tmp_path / "license").mkdir()
+    (tmp_path / ".hidden/train/good").mkdir(parents=True)
+    (tmp_path / "readme.txt").touch()
+    assert list(catalogue("own", Dataset(path=tmp_path)).items()) == [("nut", ()), ("screw", ("bent", "thread"))]
+
+
+def test_catalogue_from_folders_in_btad_layout(tmp_path):
+    make_category(tmp_path, "01", "btad", types={"ko": 1})
+    assert catalogue("btad", Dataset(path=tmp_path, layout="btad")) == {"01": ("ko",)}
+
+
+def test_catalogue_of_what_can_be_downloaded_or_made():
+    mvtec = catalogue("mvtec", MVTEC)
+    assert len(mvtec) == 15
+    assert mvtec["bottle"] == ("broken_large", "broken_small", "contamination")
+    assert mvtec["toothbrush"] == ("defective",)
+    assert catalogue("btad", BTAD) == {"01": ("ko",), "02": ("ko",), "03": ("ko",)}
+    assert catalogue("mini", MVTEC) == mini.CATEGORIES
+
+
+def test_catalogue_names_the_key_of_a_wrong_path(tmp_path):
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(BgadError) as error:
+        catalogue("own", Dataset(path=nowhere))
+    assert sentence(error) == f"config: datasets.own.path is {nowhere}, which is not a folder; correct the path."
+
+    inside = make_category(tmp_path)
+    with pytest.raises(BgadError) as error:
+        catalogue("own", Dataset(path=inside))
+    assert sentence(error).startswith(f"config: datasets.own.path is {inside}, where no folder has train/good")
+
+    with pytest.raises(BgadError) as error:
+        catalogue("own", Dataset(path=tmp_path, layout="btad"))
+    assert "no folder has train/ok" in sentence(error)
+
+    with pytest.raises(BgadError) as error:
+        catalogue("own", MVTEC)
+    assert "set datasets.own.path" in sentence(error)
+
+
+def test_images_become_three_channels_of_8_bits(tmp_path):
+    gray = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
+    save(tmp_path / "gray.png", gray)
+    assert np.array_equal(read_image(tmp_path / "gray.png"), np.stack([gray] * 3, axis=2))
+
+    color = np.dstack([gray, gray[::-1], 255 - gray])
+    save(tmp_path / "color.bmp", color)
+    assert np.array_equal(read_image(tmp_path / "color.bmp"), color)
+    save(tmp_path / "alpha.png", np.dstack([color, gray]))
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), color)
+    Image.fromarray(gray > 100).save(tmp_path / "bits.png")
+    assert np.array_equal(read_image(tmp_path / "bits.png")[..., 1], np.where(gray > 100, 255, 0))
+
+
+def test_every_value_but_0_in_a_mask_is_defect(tmp_path):
+    gray = np.array([[0, 1, 128], [255, 0, 7]], dtype=np.uint8)
+    save(tmp_path / "gray.png", gray)
+    save(tmp_path / "deep.png", gray.astype(np.uint16) * 257)
+    Image.fromarray(gray > 0).save(tmp_path / "bits.png")
+    save(tmp_path / "color.png", np.stack([gray] * 3, axis=2))
+    for name in ("gray", "deep", "bits", "color"):
+        assert read_mask(tmp_path / f"{name}.png").tolist() == [[False, True, True], [True, False, True]], name
+
+
+def test_a_resized_mask_takes_the_nearest_pixel(tmp_path):
+    # Halved: the centre of a new pixel lies between four old ones, and the lower right one is taken.
+    mask = np.zeros((4, 4), dtype=np.uint8)
+    mask[1, 3] = mask[2, 0] = 255
+    save(tmp_path / "mask.png", mask)
+    assert resized_mask(tmp_path / "mask.png", 2).tolist() == [[False, True], [False, False]]
+    # Doubled: each pixel twice in each direction.
+    assert np.array_equal(resized_mask(tmp_path / "mask.png", 8), np.kron(mask > 0, np.ones((2, 2), dtype=bool)))
+
+
+@pytest.mark.parametrize("size", [6, 32])
+def test_a_resized_image_is_lanczos_of_each_channel(tmp_path, size):
+    write_image(tmp_path / "image.png", "noise", height=20, width=20)
+    pixels = np.asarray(Image.open(tmp_path / "image.png")).astype(float)
+
+    # Lanczos with a = 3, widened when shrinking, one direction after the other, each rounded to 8 bits.
+    weights = np.zeros((size, 20))
+    scale = 20 / size
+    width = max(scale, 1)
+    for new in range(size):
+        for old in range(20):
+            distance = (old + 0.5 - (new + 0.5) * scale) / width
+            if abs(distance) < 3:
+                x = math.pi * distance
+                weights[new, old] = 1 if x == 0 else 3 * math.sin(x) * math.sin(x / 3) / x**2
+    weights /= weights.sum(axis=1, keepdims=True)
+    across = np.clip(np.rint(np.einsum("nx,yxc->ync", weights, pixels)), 0, 255)
+    expected = np.clip(np.rint(np.einsum("ny,yxc->nxc", weights, across)), 0, 255)
+
+    resized = resized_image(tmp_path / "image.png", size)
+    assert resized.dtype == np.uint8
+    assert resized.shape == (size, size, 3)
+    # Pillow's weights are fixed-point, so a value can be rounded the other way.
+    assert np.abs(resized - expected).max() <= 1
+    assert np.mean(resized != expected) < 0.02
+
+
+def test_the_readers_name_a_file_that_is_not_there(tmp_path):
+    for reader in (read_image, read_mask):
+        with pytest.raises(BgadError, match=re.escape(str(tmp_path / "no.png"))):
+            reader(tmp_path / "no.png")

@@ -1,0 +1,89 @@
+"""Files that are there whole or not at all."""
+
+import json
+import os
+
+import pytest
+
+from bgad.errors import BgadError
+from bgad.files import read_json, whole, write_json, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_whole_in_a_folder_that_is_made(tmp_path):
+    target = tmp_path / "a" / "b" / "table.csv"
+    with whole(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.parent == target.parent, "another folder can be another disk, where a rename is a copy"
+        assert temporary.suffix == ".csv"
+    assert target.read_text() == "new"
+    assert names(target.parent) == ["table.csv"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, BgadError])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failed_write_leaves_nothing_new_and_keeps_the_old_file(tmp_path, error, old):
+    target = tmp_path / "model.pt"
+    if old:
+        target.write_text(old)
+    with pytest.raises(error), whole(target) as temporary:
+        temporary.write_text("half of")
+        raise error("stopped")
+    assert names(tmp_path) == (["model.pt"] if old else [])
+    assert not old or target.read_text() == old
+
+
+def test_a_full_disk_ends_in_a_sentence(tmp_path):
+    target = tmp_path / "model.pt"
+    with pytest.raises(BgadError) as error, whole(target) as temporary:
+        temporary.write_text("half of")
+        raise OSError(28, os.strerror(28))
+    message = f"{target}: cannot be written (No space left on device); make room there or choose another place."
+    assert str(error.value) == message
+    assert names(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_ends_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    for target in (tmp_path / "file" / "table.md", tmp_path / "file" / "deeper" / "table.md", tmp_path):
+        with pytest.raises(BgadError, match="cannot be written") as error:
+            write_text(target, "text")
+        assert str(error.value).startswith(f"{target}: ")
+    assert names(tmp_path) == ["file"]
+
+
+def test_text_is_utf8_with_unix_line_ends(tmp_path):
+    write_text(tmp_path / "table.md", "ä ± β\nnext\n")
+    assert (tmp_path / "table.md").read_bytes() == "ä ± β\nnext\n".encode()
+
+
+def test_json_comes_back_as_it_was_and_refuses_what_json_does_not_have(tmp_path):
+    path = tmp_path / "metrics.json"
+    values = {"category": "Größe 5", "auroc": 99.25, "aupro": None, "list": [1, [2, "a"]]}
+    write_json(path, values)
+    assert read_json(path) == values
+    assert json.loads(path.read_text()) == values
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            write_json(path, {"auroc": value})
+    assert read_json(path) == values
+    assert names(tmp_path) == ["metrics.json"]
+
+
+def test_a_missing_or_damaged_json_file_is_named(tmp_path):
+    path = tmp_path / "split.json"
+    with pytest.raises(BgadError) as error:
+        read_json(path)
+    assert str(error.value) == (
+        f"{path}: cannot be read (No such file or directory); make it first or check the path."
+    )
+    for content in (b"", b'{"pool": [', b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(BgadError) as error:
+            read_json(path)
+        assert str(error.value).startswith(f"{path}: not valid JSON (")
+        assert "\n" not in str(error.value)

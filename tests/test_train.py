@@ -1,0 +1,338 @@
+"""Training: the learning rate by hand, which loss sees what and when, the two quirks, and that it learns and repeats."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from bgad import losses, train
+from bgad.anomalies import AnomalousImages
+from bgad.errors import BgadError
+from bgad.randomness import frozen_generator, torch_generator
+from bgad.sampling import MiniBatch, NormalImages
+from bgad.settings import Recipe, load_recipe, read_yaml
+
+RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+SIDES, CHANNELS = [8, 4, 2], [4, 5, 6]
+
+
+def tiny(name="paper", **changes):
+    """The recipe ``name`` at a size that trains in a moment; ``changes`` are sections with their changed keys."""
+    values = read_yaml(RECIPES / f"{name}.yaml")
+    values["image_size"] = 32
+    values["flow"] |= {"blocks": 2, "position_channels": 8}
+    values["schedule"] |= {"meta_epochs": 2, "sub_epochs": 2}
+    sampling = {"images": 4, "vectors": 16} if name == "paper" else {"vectors": 16}
+    values["sampling"] |= sampling
+    for section, change in changes.items():
+        values[section] |= change
+    return Recipe.model_validate(values)
+
+
+def make_flows(recipe):
+    return train.build_flows(recipe, CHANNELS, SIDES, torch_generator("test"), frozen_generator("test"))
+
+
+def normal_images(count=6):
+    rng = torch.Generator().manual_seed(1)
+    levels = [
+        2 + 0.5 * torch.randn(count + 1, side**2, channels, generator=rng)
+        for side, channels in zip(SIDES, CHANNELS, strict=True)
+    ]
+    return NormalImages(levels, torch.arange(count) + 1)
+
+
+def anomaly_entries(count=2):
+    rng = torch.Generator().manual_seed(2)
+    levels, defects = [], []
+    for side, channels in zip(SIDES, CHANNELS, strict=True):
+        levels.append(torch.randn(count, side**2, channels, generator=rng))
+        defects.append(torch.rand(count, side**2, generator=rng) < 0.5)
+    return [AnomalousImages(levels, defects)]
+
+
+def run(recipe, method="bgad", entries=anomaly_entries, seed=0, normal=None):
+    flows = make_flows(recipe)
+    rng = torch_generator("run", seed)
+    reports = list(train.train(recipe, method, flows, normal or normal_images(), entries, rng))
+    return flows, reports
+
+
+# --- the learning rate ----------------------------------------------------------------------------------------------
+
+
+def paper(warm_up_counts_loaders):
+    recipe = load_recipe(RECIPES / "paper.yaml")
+    return recipe.model_copy(
+        update={"quirks": recipe.quirks.model_copy(update={"warm_up_counts_loaders": warm_up_counts_loaders})}
+    )
+
+
+@pytest.mark.parametrize("quirk", [True, False])
+def test_rate_after_the_warm_up_is_a_cosine_over_the_meta_epochs(quirk):
+    # 2e-7 + (2e-4 - 2e-7) (1 + cos(pi epoch / 25)) / 2, the same throughout a meta epoch
+    recipe = paper(quirk)
+    for epoch, expected in (
+        (2, 1.968613e-4),  # 1 + cos(0.251327) = 1.968583
+        (12, 1.063731e-4),  # 1 + cos(1.507964) = 1.062791
+        (24, 9.878e-7),  # 1 + cos(3.015929) = 0.007885
+    ):
+        for step in (0, 100, 223):
+            assert train.learning_rate(recipe, epoch, step, 224) == pytest.approx(expected, rel=1e-4)
+    assert train.learning_rate(recipe, 2, 0, 224) == pytest.approx(1.96861e-4, abs=5e-10)
+
+
+def test_warm_up_is_a_line_to_the_cosines_value():
+    # From 2e-5 to 1.968613e-4 over 2 meta epochs of 72 steps: a step adds 1.768613e-4 / 144 = 1.228203e-6.
+    recipe = paper(warm_up_counts_loaders=False)
+    for epoch, step, expected in (
+        (0, 0, 2e-5),
+        (0, 36, 6.421532e-5),  # a quarter of the way: 2e-5 + 4.421532e-5
+        (1, 0, 1.084306e-4),  # half: 2e-5 + 8.843064e-5
+        (1, 71, 1.956331e-4),  # one step before the end
+    ):
+        assert train.learning_rate(recipe, epoch, step, 72) == pytest.approx(expected, rel=1e-6)
+    rates = [train.learning_rate(recipe, epoch, step, 72) for epoch in range(3) for step in range(72)]
+    assert rates == sorted(rates)
+    assert max(rates) == train.learning_rate(recipe, 2, 0, 72) < 2e-4
+
+
+def test_released_warm_up_overshoots():
+    # bottle: 209 normal images and 100 entries are 309, 9 batches of 32; the released loop counts 2 for the 9. In the
+    # last batch (8) of the last pass (7) of meta epoch 1 that is step 8 + 2 * 7 = 22 of 16, so that the warm-up is
+    # (1 + 22 / 16) / 2 = 1.1875 done: 2e-5 + 1.1875 * 1.768613e-4 = 2.300228e-4.
+    recipe = paper(warm_up_counts_loaders=True)
+    assert train.learning_rate(recipe, 1, 71, 72) == pytest.approx(2.300228e-4, rel=1e-6)
+    # Meta epoch 0, pass 3, batch 5 of 6 (209 // 32): step 5 + 2 * 3 = 11 of 16, 0.34375 done.
+    assert train.learning_rate(recipe, 0, 3 * 6 + 5, 48) == pytest.approx(2e-5 + 0.34375 * 1.7686126e-4, rel=1e-6)
+    # It starts where it should, and after the warm-up nothing is left of it.
+    assert train.learning_rate(recipe, 0, 0, 48) == pytest.approx(2e-5)
+    assert train.learning_rate(recipe, 2, 71, 72) == train.learning_rate(paper(False), 2, 71, 72)
+    # The passes begin as in a right warm-up: pass s of 8 starts at s / 8 of its meta epoch in both.
+    for sub_epoch in range(8):
+        both = [train.learning_rate(paper(quirk), 1, 9 * sub_epoch, 72) for quirk in (True, False)]
+        assert both[0] == pytest.approx(both[1])
+
+
+def test_rate_per_step_falls_within_a_meta_epoch_and_goes_on_where_it_was():
+    recipe = load_recipe(RECIPES / "cpu.yaml")
+    schedule = recipe.schedule.model_copy(update={"meta_epochs": 4, "warm_up_epochs": 1})
+    recipe = recipe.model_copy(update={"schedule": schedule})
+    # Half through meta epoch 2 of 4: cos(pi 2.5 / 4) = -0.382683; 3e-6 + 2.997e-3 * 0.617317 / 2
+    assert train.learning_rate(recipe, 2, 5, 10) == pytest.approx(3e-6 + 2.997e-3 * 0.3086583, rel=1e-6)
+    rates = [train.learning_rate(recipe, epoch, step, 10) for epoch in range(1, 4) for step in range(10)]
+    assert rates == sorted(rates, reverse=True)
+    # Without a warm-up it starts at the top.
+    bare = recipe.model_copy(update={"schedule": schedule.model_copy(update={"warm_up_epochs": 0})})
+    assert train.learning_rate(bare, 0, 0, 10) == pytest.approx(3e-3)
+
+
+def test_each_step_is_taken_at_its_rate(monkeypatch):
+    recipe = tiny()
+    asked = []
+
+    class Spy(torch.optim.Adam):
+        def step(self, closure=None):
+            asked.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    _, reports = run(recipe, "bgad-wo")
+    # 6 normal images: 1 batch of 4 with 16 + 4 + 1 steps, 2 passes a meta epoch, 2 meta epochs.
+    expected = [
+        train.learning_rate(recipe, epoch, sub_epoch, 2)
+        for epoch in range(2)
+        for sub_epoch in range(2)
+        for _ in range(21)
+    ]
+    assert asked == [[rate] for rate in expected]
+    assert [report.learning_rate for report in reports] == [expected[41], expected[83]]
+
+
+# --- which loss -----------------------------------------------------------------------------------------------------
+
+
+def test_step_loss_by_method_and_epoch():
+    changed = {"beta": 0.2, "tau": 0.3, "normalizer": 7.0, "push_pull_weight": 0.5, "focal": True}
+    recipe = tiny(loss=changed)
+    flow = make_flows(recipe)[0]
+    rng = torch.Generator().manual_seed(6)
+    features, position = 1 + torch.randn(40, 4, generator=rng), torch.randint(64, (40,), generator=rng)
+    is_anomaly = torch.arange(40) % 4 == 0
+    batch = MiniBatch(0, features, position, is_anomaly, 0, 1)
+    log_likelihood = flow.log_likelihood(features, position)
+
+    likelihood = losses.maximum_likelihood(log_likelihood)
+    with_anomalies = losses.bgad_loss(log_likelihood, is_anomaly, **changed)
+    without = losses.bgad_without_anomalies_loss(log_likelihood, **changed)
+    assert len({round(value.item(), 5) for value in (likelihood, with_anomalies, without)}) == 3
+    for method, first, later in (
+        ("bgad", likelihood, with_anomalies),
+        ("bgad-wo", likelihood, without),
+        ("nf", likelihood, likelihood),
+    ):
+        # Meta epoch 0 is plain maximum likelihood: no focal weights, no boundary.
+        assert train.step_loss(recipe, method, 0, flow, batch).item() == pytest.approx(first.item(), rel=1e-6)
+        for epoch in (1, 2):
+            assert train.step_loss(recipe, method, epoch, flow, batch).item() == pytest.approx(later.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["paper", "cpu"])
+def test_bgad_uses_the_entries_from_meta_epoch_1_on(monkeypatch, name):
+    recipe = tiny(name)
+    seen, asked = [], []
+    original = train.step_loss
+
+    def spy(recipe, method, epoch, flow, batch):
+        seen.append((epoch, batch))
+        return original(recipe, method, epoch, flow, batch)
+
+    def entries():
+        asked.append(len(seen))
+        return anomaly_entries()
+
+    monkeypatch.setattr(train, "step_loss", spy)
+    run(recipe, "bgad", entries)
+    first = [batch for epoch, batch in seen if epoch == 0]
+    second = [batch for epoch, batch in seen if epoch == 1]
+    assert all(batch.is_anomaly is None for batch in first)
+    assert all(batch.is_anomaly is not None for batch in second)
+    assert any(batch.is_anomaly.any() for batch in second)
+    # Asked for anew in each of the two passes of meta epoch 1, and never before.
+    assert len(asked) == 2
+    assert asked[0] == len(first)
+
+
+@pytest.mark.parametrize("method", ["nf", "bgad-wo"])
+@pytest.mark.parametrize("name", ["paper", "cpu"])
+def test_the_other_methods_never_ask_for_the_entries(method, name):
+    def entries():
+        raise AssertionError("known anomalies were asked for")
+
+    _, reports = run(tiny(name), method, entries)
+    assert [report.epoch for report in reports] == [0, 1]
+
+
+def test_meta_epoch_0_is_the_same_for_all_methods():
+    flows = {}
+    for method in ("bgad", "bgad-wo", "nf"):
+        flows[method] = make_flows(tiny())
+        next(train.train(tiny(), method, flows[method], normal_images(), anomaly_entries, torch_generator("run")))
+    for method in ("bgad-wo", "nf"):
+        for flow, other in zip(flows["bgad"], flows[method], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(flow.parameters(), other.parameters(), strict=True))
+
+
+# --- the quirk of idle levels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quirk", [True, False])
+def test_idle_levels_keep_their_momentum_only_as_a_quirk(monkeypatch, quirk):
+    recipe = tiny(
+        quirks={"idle_levels_keep_momentum": quirk},
+        schedule={"meta_epochs": 1, "sub_epochs": 1, "warm_up_epochs": 0},
+    )
+    flows, normal = make_flows(recipe), normal_images()
+    offset = flows[0].module_list[0].global_offset
+    places, gradients = [], []
+
+    def batches(recipe, normal, entries, sub_epoch, rng):
+        for level in range(3):
+            places.append(offset.detach().clone())
+            features = normal.levels[level][0]
+            yield MiniBatch(level, features, torch.arange(len(features)), None, level, 3)
+            if level == 0:
+                gradients.append(offset.grad.clone())
+        places.append(offset.detach().clone())
+
+    monkeypatch.setattr(train, "mini_batches", batches)
+    list(train.train(recipe, "nf", flows, normal, list, torch_generator("run")))
+    assert gradients[0].abs().min() > 1e-5  # well above Adam's epsilon of 1e-8
+    moves = [places[1] - places[0], places[2] - places[1], places[3] - places[2]]
+    # Level 1's own step: Adam's first, a rate in the direction of the gradient.
+    rate = 2e-4
+    torch.testing.assert_close(moves[0], -rate * gradients[0].sign(), rtol=0.01, atol=0)
+    if quirk:
+        # The step of level 2, with gradient 0 here: m = 0.9 * 0.1 g over 1 - 0.9^2, v = 0.999 * 0.001 g^2 over
+        # 1 - 0.999^2: 0.473684 g / (0.706930 |g|) = 0.670059 of the rate. Then 0.9^2 * 0.1 / (1 - 0.9^3) = 0.298893 and
+        # the root of 0.999^2 * 0.001 / (1 - 0.999^3) = 0.577061: 0.517957 of it.
+        torch.testing.assert_close(moves[1], -0.670059 * rate * gradients[0].sign(), rtol=0.01, atol=1e-9)
+        torch.testing.assert_close(moves[2], -0.517957 * rate * gradients[0].sign(), rtol=0.01, atol=1e-9)
+    else:
+        assert not moves[1].any()
+        assert not moves[2].any()
+
+
+# --- the whole ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["paper", "cpu"])
+def test_equal_generators_give_equal_flows_to_the_bit(name):
+    runs = [run(tiny(name), seed=seed) for seed in (0, 0, 1)]
+    states = [[value for flow in flows for value in flow.state_dict().values()] for flows, _ in runs]
+    assert all(torch.equal(a, b) for a, b in zip(states[0], states[1], strict=True))
+    assert runs[0][1] == runs[1][1]
+    assert not all(torch.equal(a, b) for a, b in zip(states[0], states[2], strict=True))
+
+
+@pytest.mark.parametrize("name", ["paper", "cpu"])
+def test_training_lowers_the_loss_of_every_level(name):
+    changed = {"meta_epochs": 6, "sub_epochs": 8, "learning_rate": 5e-3}
+    recipe = tiny(name, schedule=changed)
+    flows, reports = run(recipe, "nf")
+    assert len(reports) == 6
+    for level in range(3):
+        course = [report.losses[level] for report in reports]
+        assert course[-1] < 0.9 * course[0], course
+    # The reported loss is that of the flows: unseen draws of the same distribution are likelier than before.
+    rng = torch.Generator().manual_seed(9)
+    for level, fresh in enumerate(make_flows(recipe)):
+        features = 2 + 0.5 * torch.randn(SIDES[level] ** 2, CHANNELS[level], generator=rng)
+        position = torch.arange(len(features))
+        with torch.no_grad():
+            assert flows[level].log_likelihood(features, position).mean() > fresh.log_likelihood(features, position).mean()
+
+
+def test_known_anomalies_become_less_likely():
+    # The defects look like the normal vectors but for a shift; only the push can tell them apart this far.
+    changed = {"meta_epochs": 8, "sub_epochs": 4, "learning_rate": 5e-3}
+    recipe = tiny(schedule=changed)
+    normal, entries = normal_images(), anomaly_entries(4)
+    for level in range(3):
+        entries[0].levels[level][:] = normal.levels[level][1:5]
+        entries[0].levels[level][entries[0].defects[level]] += 1.0
+    gaps = {}
+    for method in ("bgad", "nf"):
+        flows, _ = run(recipe, method, lambda: entries, normal=normal)
+        with torch.no_grad():
+            maps = flows[0].log_likelihood_maps(entries[0].levels[0]).flatten(1)
+        flags = entries[0].defects[0]
+        gaps[method] = (maps[~flags].mean() - maps[flags].mean()).item()
+    assert gaps["bgad"] > 1.5 * gaps["nf"] > 0
+
+
+def test_rotations_stay_as_drawn():
+    recipe = tiny()
+    flows, _ = run(recipe)
+    for flow, fresh in zip(flows, make_flows(recipe), strict=True):
+        for block, of_fresh in zip(flow.module_list, fresh.module_list, strict=True):
+            assert torch.equal(block.w_perm, of_fresh.w_perm)
+            assert not torch.equal(block.subnet[0].weight, of_fresh.subnet[0].weight)
+
+
+@pytest.mark.parametrize("name", ["paper", "cpu"])
+def test_diverged_training_is_an_error_that_names_the_level(name):
+    normal = normal_images()
+    normal.levels[1][:] = math.nan
+    with pytest.raises(BgadError, match=r"diverged: the loss of level 2 is nan in meta epoch 0"):
+        run(tiny(name), "nf", normal=normal)
+
+
+def test_flows_of_a_recipe():
+    flows = make_flows(tiny(flow={"blocks": 3, "position_channels": 12, "clamp": 1.5}))
+    assert [(flow.channels, flow.height, flow.width) for flow in flows] == [(4, 8, 8), (5, 4, 4), (6, 2, 2)]
+    for flow in flows:
+        assert len(flow.module_list) == 3
+        assert {block.clamp for block in flow.module_list} == {1.5}
+        assert flow.columns.shape[1] == 6
