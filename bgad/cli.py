@@ -246,7 +246,7 @@ def table(
 
     Example: bgad table demo --output reports/demo/table.md --plots reports/demo
     """
-    from bgad.table import write_table
+    from bgad.report.table import write_table
 
     definition, wanted = _suite_cells(suite, datasets)
     write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path())
@@ -262,7 +262,7 @@ def plots(
 
     Example: bgad plots demo --output reports/demo
     """
-    from bgad.plots import write_plots
+    from bgad.report.plots import write_plots
 
     write_plots(*_suite_cells(suite, datasets), output, Path())
 

@@ -8,51 +8,45 @@ import ast
 import hashlib
 from pathlib import Path
 
-# What decides the numbers of a step, given the files that it reads.
-MINI = ("mini", "randomness")
-INDEX = ("datasets",)
-SPLIT = ("splits", "randomness")
-FEATURES = ("features", "backbones")
-CUTPASTE = ("anomalies", "augment", "cutpaste", *FEATURES, "randomness")
-TRAINING = (
-    "anomalies",
-    "augment",
-    "cutpaste",
-    "evaluate",
-    "flow",
-    "losses",
-    "metrics",
-    "position",
-    "randomness",
-    "results",
-    "sampling",
-    "scoring",
-    "train",
-)
-REPORT = ("collect", "plots", "published", "table", "table_sections")
-
+# The files that decide what a step makes, given its inputs.
 STEPS = {
-    "mini": MINI,
-    "index": INDEX,
-    "split": SPLIT,
-    "features": FEATURES,
-    "cutpaste": CUTPASTE,
-    "training": TRAINING,
-    "report": REPORT,
+    "mini": ("mini.py", "randomness.py"),
+    "index": ("datasets.py",),
+    "split": ("splits.py", "randomness.py"),
+    "features": ("features.py", "backbones.py"),
+    "cutpaste": ("features.py", "backbones.py", "anomalies.py", "cutpaste.py", "augment.py", "randomness.py"),
+    "training": (
+        "results.py",
+        "train.py",
+        "sampling.py",
+        "flow.py",
+        "position.py",
+        "losses.py",
+        "anomalies.py",
+        "cutpaste.py",
+        "augment.py",
+        "backbones.py",
+        "evaluate.py",
+        "scoring.py",
+        "metrics.py",
+        "randomness.py",
+    ),
+    "report": ("report/*.py", "published.csv"),
 }
 
 
 def source_sha256(step: str, package: Path | None = None) -> str:
-    """The hash of the modules of a step: mini, index, split, features, cutpaste, training or report."""
+    """The hash of the sources of a step: mini, index, split, features, cutpaste, training or report."""
     package = package or Path(__file__).parent
     digest = hashlib.sha256()
-    for module in STEPS[step]:
-        digest.update(f"{module}\n{_code(package / f'{module}.py')}\n".encode())
+    for path in sorted(path for pattern in STEPS[step] for path in package.glob(pattern)):
+        text = path.read_text(encoding="utf-8")
+        digest.update(f"{path.relative_to(package).as_posix()}\n{_code(text) if path.suffix == '.py' else text}\n".encode())
     return digest.hexdigest()
 
 
-def _code(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _code(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):

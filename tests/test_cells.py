@@ -71,9 +71,7 @@ def test_cells_that_several_blocks_name_are_there_once():
 def test_an_unknown_category_is_named_with_those_that_there_are():
     with pytest.raises(BgadError) as error:
         folders({"categories": ["bottle", "botle"]})
-    assert str(error.value) == (
-        "Suite of the test: data set mvtec has no category botle; it has bottle, toothbrush, zipper."
-    )
+    assert str(error.value) == ("Suite of the test: data set mvtec has no category botle; it has bottle, toothbrush, zipper.")
 
 
 @pytest.mark.parametrize("split", ["hard-rough", "broken", "unseen", "hard-", "hard", ""])

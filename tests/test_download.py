@@ -54,9 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.seen.append(Request(self.path, self.headers["Range"]))
         faults = server.faults.get(self.path, ["ok"])
-        kind, *values = (
-            fault if isinstance(fault := faults.pop(0) if len(faults) > 1 else faults[0], tuple) else (fault,)
-        )
+        kind, *values = fault if isinstance(fault := faults.pop(0) if len(faults) > 1 else faults[0], tuple) else (fault,)
         if isinstance(kind, int) or self.path not in server.files:
             after = {"Retry-After": values[0]} if values else {}
             return self.answer(kind if isinstance(kind, int) else 404, b"no", after)
@@ -574,9 +572,7 @@ def test_download_dataset(server, known, tmp_path, capsys):
     download_dataset("mvtec", root, archives)  # all is there
     for path in root.rglob("*.png"):
         path.unlink()
-    with pytest.raises(
-        BgadError, match=r"bottle/train/good has 0 images .* and 5 more\): delete it .* datasets.mvtec.path"
-    ):
+    with pytest.raises(BgadError, match=r"bottle/train/good has 0 images .* and 5 more\): delete it .* datasets.mvtec.path"):
         download_dataset("mvtec", root, archives)
     root.rename(tmp_path / "away")
     root.mkdir()

@@ -49,7 +49,7 @@ def test_the_table_and_the_plots_are_there(small):
     with (folder / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     value = f"{metrics(small)['image_auroc']['last']:.1f}"
-    assert rows and any(value in row.values() for row in rows) or value in table
+    assert (rows and any(value in row.values() for row in rows)) or value in table
 
 
 def test_metrics_hold_what_the_contract_says(small):

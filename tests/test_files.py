@@ -78,9 +78,7 @@ def test_a_missing_or_damaged_json_file_is_named(tmp_path):
     path = tmp_path / "split.json"
     with pytest.raises(BgadError) as error:
         read_json(path)
-    assert str(error.value) == (
-        f"{path}: cannot be read (No such file or directory); make it first or check the path."
-    )
+    assert str(error.value) == (f"{path}: cannot be read (No such file or directory); make it first or check the path.")
     for content in (b"", b'{"pool": [', b"\xff\xfe"):
         path.write_bytes(content)
         with pytest.raises(BgadError) as error:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from synthetic import MVTEC, cell, figures, suite, type_figures, write_cell
 
-from bgad.collect import collect
-from bgad.plot_cells import by_category, training_curves
-from bgad.plot_means import auroc_by_k, known_unseen
-from bgad.plot_style import save, style
-from bgad.plots import DRAWINGS, write_plots
-from bgad.table_format import PLOTS
+from bgad.report.collect import collect
+from bgad.report.plot_cells import by_category, training_curves
+from bgad.report.plot_means import auroc_by_k, known_unseen
+from bgad.report.plot_style import save, style
+from bgad.report.plots import DRAWINGS, write_plots
+from bgad.report.table_format import PLOTS
 
 
 def history(*images):

@@ -2,8 +2,8 @@
 
 from synthetic import MVTEC
 
-from bgad import published
-from bgad.published import lookup
+from bgad.report import published
+from bgad.report.published import lookup
 
 
 def test_the_headline_comes_before_the_official_codes_single_run():

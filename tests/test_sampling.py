@@ -46,9 +46,7 @@ def anomaly_entries():
     parts = []
     for images in PARTS:
         levels = [maps_of(images, level) for level in range(3)]
-        flags = [
-            torch.tensor([[is_defect(*map(int, vector)) for vector in image] for image in level]) for level in levels
-        ]
+        flags = [torch.tensor([[is_defect(*map(int, vector)) for vector in image] for image in level]) for level in levels]
         parts.append(AnomalousImages(levels, flags))
     return parts
 

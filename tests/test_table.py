@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 import pytest
 from synthetic import MVTEC, cell, figures, suite, type_figures, write, write_cell
 
-from bgad.collect import collect
 from bgad.errors import BgadError
-from bgad.table import write_table
+from bgad.report.collect import collect
+from bgad.report.table import write_table
 
 
 def table(root, cells):

@@ -141,10 +141,7 @@ def test_each_step_is_taken_at_its_rate(monkeypatch):
     _, reports = run(recipe, "bgad-wo")
     # 6 normal images: 1 batch of 4 with 16 + 4 + 1 steps, 2 passes a meta epoch, 2 meta epochs.
     expected = [
-        train.learning_rate(recipe, epoch, sub_epoch, 2)
-        for epoch in range(2)
-        for sub_epoch in range(2)
-        for _ in range(21)
+        train.learning_rate(recipe, epoch, sub_epoch, 2) for epoch in range(2) for sub_epoch in range(2) for _ in range(21)
     ]
     assert asked == [[rate] for rate in expected]
     assert [report.learning_rate for report in reports] == [expected[41], expected[83]]

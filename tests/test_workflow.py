@@ -111,8 +111,8 @@ def finished(tmp_path_factory) -> Project:
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("plots", {"plots", "table"}),
-        ("table", {"plots", "table"}),
+        ("report/plots", {"plots", "table"}),
+        ("report/table", {"plots", "table"}),
         ("losses", {"train", "plots", "table"}),
         ("flow", {"train", "plots", "table"}),
         ("splits", {"split", "cutpaste", "train", "plots", "table"}),

@@ -3,10 +3,10 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bgad import published
-from bgad.collect import DONE, METRICS, Collected
-from bgad.plot_style import INK, PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
-from bgad.summary import Setting, by_seed, settings
+from bgad.report import published
+from bgad.report.collect import DONE, METRICS, Collected
+from bgad.report.plot_style import INK, PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
+from bgad.report.summary import Setting, by_seed, settings
 
 SERIES = ["recipe", "k", "method"]
 

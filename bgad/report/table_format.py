@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from bgad.summary import RULES, Row, Setting, Spread
+from bgad.report.summary import RULES, Row, Setting, Spread
 
 NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 NONE = "—"

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bgad.collect import METRICS
 from bgad.files import whole
-from bgad.summary import Setting
-from bgad.table_format import NAMES
+from bgad.report.collect import METRICS
+from bgad.report.summary import Setting
+from bgad.report.table_format import NAMES
 
 COLOURS = seaborn.color_palette("colorblind").as_hex()
 MARKERS = "osD^vPX*<>"

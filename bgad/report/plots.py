@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from bgad.cells import Cell
-from bgad.collect import collect
-from bgad.plot_cells import by_category, training_curves
-from bgad.plot_means import auroc_by_k, known_unseen
-from bgad.plot_style import save, style
+from bgad.report.collect import collect
+from bgad.report.plot_cells import by_category, training_curves
+from bgad.report.plot_means import auroc_by_k, known_unseen
+from bgad.report.plot_style import save, style
 from bgad.settings import Suite
 
-# The names are those of bgad.table_format.PLOTS, which the table links to.
+# The names are those of bgad.report.table_format.PLOTS, which the table links to.
 DRAWINGS = {
     "auroc-by-k": auroc_by_k,
     "known-unseen": known_unseen,

@@ -1,10 +1,10 @@
 """Published numbers in a suite's table: BGAD's own beside ours, and other methods in the same settings."""
 
-from bgad import published
-from bgad.collect import METRICS, Collected
-from bgad.published import Published
-from bgad.summary import MEAN, RULES, Row, Setting, rows, settings
-from bgad.table_format import NAMES, Section, figures_of, markdown, number, signed, with_sd
+from bgad.report import published
+from bgad.report.collect import METRICS, Collected
+from bgad.report.published import Published
+from bgad.report.summary import MEAN, RULES, Row, Setting, rows, settings
+from bgad.report.table_format import NAMES, Section, figures_of, markdown, number, signed, with_sd
 
 OURS = "bgad"  # as published.csv calls the method
 

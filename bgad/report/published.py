@@ -61,7 +61,7 @@ def types_of_mean(dataset: str, category: str) -> tuple[str, ...]:
 @cache
 def table() -> tuple[Published, ...]:
     """All of published.csv, in its order."""
-    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+    with Path(__file__).parent.with_name("published.csv").open(encoding="utf-8", newline="") as file:
         return tuple(_published(line) for line in csv.DictReader(file))
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from bgad import published
-from bgad.collect import DONE, METRICS, Collected
+from bgad.report import published
+from bgad.report.collect import DONE, METRICS, Collected
 
 SETTING = ["recipe", "dataset", "kind", "k", "method"]
 RULES = ("last", "best")

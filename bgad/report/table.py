@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 from bgad.cells import Cell
-from bgad.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
 from bgad.files import write_text
+from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
+from bgad.report.table_format import PLOTS, markdown
+from bgad.report.table_published import published_section
+from bgad.report.table_sections import full_test_section, settings_section, types_section
 from bgad.settings import Suite
-from bgad.table_format import PLOTS, markdown
-from bgad.table_published import published_section
-from bgad.table_sections import full_test_section, settings_section, types_section
 
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
 COLUMNS += ["last", "last_sd", "best", "best_sd", "published", "last_minus_published", "best_minus_published", "source"]
@@ -32,7 +32,7 @@ def write_table(
 ) -> None:
     """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same figures, as CSV.
 
-    ``plots_folder`` is where bgad.plots wrote the suite's plots. BgadError if a cell's metrics.json is another cell's.
+    ``plots_folder`` is where bgad.report.plots wrote the suite's plots. BgadError if a cell's metrics.json is another cell's.
     """
     collected = collect(cells, root)
     lines, records = _head(suite_name, suite, collected), []

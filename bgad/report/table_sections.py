@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 
-from bgad.collect import DONE, METRICS, Collected
-from bgad.summary import MEAN, RULES, Row, Setting, rows, settings, types_against_k0
-from bgad.table_format import (
+from bgad.report.collect import DONE, METRICS, Collected
+from bgad.report.summary import MEAN, RULES, Row, Setting, rows, settings, types_against_k0
+from bgad.report.table_format import (
     NAMES,
     Section,
     are_missing,
@@ -19,7 +19,7 @@ from bgad.table_format import (
     title,
     with_sd,
 )
-from bgad.table_published import compared, context_lines, context_tables, numbers_of
+from bgad.report.table_published import compared, context_lines, context_tables, numbers_of
 
 
 def settings_section(collected: Collected) -> Section:

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bgad import published
-from bgad.collect import METRICS, Collected
-from bgad.plot_style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
-from bgad.summary import RULES, complete_categories, over_categories, types_against_k0
-from bgad.table_format import NAMES
+from bgad.report import published
+from bgad.report.collect import METRICS, Collected
+from bgad.report.plot_style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
+from bgad.report.summary import RULES, complete_categories, over_categories, types_against_k0
+from bgad.report.table_format import NAMES
 
 RULE_NAMES = {"last": "last epoch", "best": "best evaluation on the test set"}
 LINE = ["recipe", "dataset", "kind"]

@@ -1,0 +1,357 @@
+"""Splits: nothing is in training and in test, every k has one test set, and names alone decide the draw."""
+
+import json
+import random
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from folders import make_category
+
+from bgad import presets
+from bgad.datasets import ImageRecord, Index, build_index
+from bgad.errors import BgadError
+from bgad.settings import Dataset
+from bgad.splits import Split, draw
+
+# Every category that can be downloaded, and shapes that these do not have.
+DOWNLOADS = {
+    f"{name}/{category}": counts for name in ("mvtec", "btad") for category, counts in presets.dataset(name).counts.items()
+}
+SHAPES = DOWNLOADS | {
+    "own/rare types": {"train": 5, "good": 3, "a": 1, "b": 2, "c": 30},
+    "own/more types than the pool": {"train": 5, "good": 3, **{f"type {number}": 2 for number in range(13)}},
+    "own/one image a type": {"train": 5, "good": 3, **{f"type {number}": 1 for number in range(12)}},
+    "own/eleven": {"train": 1, "good": 0, "a": 6, "b": 5},
+}
+SEEDS = (0, 1, 42, 100)
+
+
+def index_of(shape: dict[str, int], name="mvtec/bottle") -> Index:
+    """An index without files: ``shape`` counts the images, as in presets.yaml."""
+    dataset, category = name.split("/")
+    folders = [("train", "good", shape["train"]), ("test", "good", shape["good"])]
+    folders += [("test", kind, count) for kind, count in shape.items() if kind not in ("train", "good")]
+    images = [record(f"{part}/{kind}/{number:03}.png", part, kind) for part, kind, count in folders for number in range(count)]
+    return Index(dataset, category, False, True, tuple(images))
+
+
+def record(path: str, part="test", kind=None, content=None) -> ImageRecord:
+    kind = kind or path.split("/")[1]
+    mask = None if kind == "good" else f"ground_truth/{kind}/mask.png"
+    return ImageRecord(path, part, kind, mask, sha256=content or f"content of {path}")
+
+
+def kinds_of(shape: dict[str, int]) -> list[str]:
+    return [kind for kind in shape if kind not in ("train", "good")]
+
+
+def kind_of(path: str) -> str:
+    return path.split("/")[1]
+
+
+BOTTLE = index_of(DOWNLOADS["mvtec/bottle"])
+
+
+def test_a_known_draw():
+    """Any change of the draw changes published numbers: it must not come unnoticed."""
+    split = draw(index_of({"train": 2, "good": 1, "crack": 4, "poke": 5, "squeeze": 4}, "mvtec/capsule"), "seen", 0)
+    assert split.pool == POOL
+    assert split.further == FURTHER
+    assert split.sha256 == SHA256
+    hard = draw(index_of({"train": 2, "good": 1, "crack": 4, "poke": 5, "squeeze": 4}, "mvtec/capsule"), "hard-poke", 42)
+    assert hard.pool == HARD
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_nothing_is_in_training_and_in_test(name):
+    shape = SHAPES[name]
+    index = index_of(shape, name)
+    everything = {image.path: image for image in index.images}
+    anomalous = {path for path, image in everything.items() if image.anomalous}
+    normal_test = {path for path, image in everything.items() if image.part == "test" and not image.anomalous}
+    kinds = kinds_of(shape)
+    for kind in [None, *(kinds if len(kinds) > 1 else [])]:
+        drawable = shape[kind] if kind else len(anomalous) - 1
+        for seed in SEEDS:
+            split = draw(index, f"hard-{kind}" if kind else "seen", seed)
+            for k in {0, 1, 2, 5, 9, 10, 11, 13, 20, drawable}:
+                if k > drawable:
+                    continue
+                known, test = split.known(k), split.test(k)
+                assert len(known) == len(set(known)) == k
+                assert set(known) <= anomalous
+                assert len(set(test)) == len(test)
+                assert not set(test) & (set(known) | set(split.train_normal))
+                assert normal_test < set(test) <= normal_test | anomalous
+                if kind:
+                    assert {kind_of(path) for path in known} <= {kind}
+                    assert set(test) - normal_test == {path for path in anomalous if kind_of(path) != kind}
+                elif k <= 10:
+                    assert set(test) == (normal_test | anomalous) - set(split.known(10))
+                else:
+                    assert set(test) == (normal_test | anomalous) - set(known)
+            assert set(split.train_normal) == {path for path, image in everything.items() if image.part == "train"}
+            assert Counter(split.full_test()) == Counter(normal_test | anomalous)
+            assert split.excluded == ()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_k_up_to_the_pool_has_the_same_test_set_in_the_same_order(name):
+    shape = SHAPES[name]
+    kinds = kinds_of(shape)
+    for split in ["seen", *(f"hard-{kind}" for kind in kinds if len(kinds) > 1)]:
+        drawn = draw(index_of(shape, name), split, 0)
+        size = len(drawn.pool)
+        assert size == min(10, shape[split.removeprefix("hard-")] if split != "seen" else 10)
+        assert len({drawn.test(k) for k in range(size + 1)}) == 1
+        for k in range(size):
+            assert drawn.known(k + 1)[:k] == drawn.known(k)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_seen_takes_as_many_of_each_type_and_every_start_is_spread(name):
+    shape = SHAPES[name]
+    kinds = kinds_of(shape)
+    each = 10 // len(kinds)
+    for seed in range(12):
+        pool = draw(index_of(shape, name), "seen", seed).pool
+        counts = Counter(map(kind_of, pool))
+        for kind in kinds:
+            assert counts[kind] >= min(each, shape[kind])
+        if min(shape[kind] for kind in kinds) >= each:
+            for k in range(each * len(kinds) + 1):
+                so_far = Counter(map(kind_of, pool[:k]))
+                numbers = [so_far[kind] for kind in kinds]
+                assert max(numbers) - min(numbers) <= 1, (seed, k)
+
+
+def test_another_pool_size():
+    split = draw(BOTTLE, "seen", 0, pool_size=4)
+    assert len(split.pool) == 4
+    assert Counter(map(kind_of, split.pool[:3])) == dict.fromkeys(kinds_of(DOWNLOADS["mvtec/bottle"]), 1)
+    assert len(split.test(4)) == len(split.test(0)) == 20 + 63 - 4
+    assert len(split.test(10)) == 20 + 63 - 10
+
+
+def test_more_known_anomalies_than_the_pool_leave_the_test_set_in_their_turn():
+    split = draw(BOTTLE, "seen", 0)
+    assert len(split.known(62)) == 62
+    for k in range(11, 62):
+        assert split.known(k)[: k - 1] == split.known(k - 1)
+        assert set(split.test(k - 1)) - set(split.test(k)) == {split.known(k)[-1]}
+
+
+def test_seeds_and_names_draw_differently():
+    def pool(index=BOTTLE, split="seen", seed=0):
+        return draw(index, split, seed).pool
+
+    pools = {pool(seed=seed) for seed in range(30)}
+    assert len(pools) == 30
+    pools |= {pool(replace(BOTTLE, category="vial")), pool(replace(BOTTLE, dataset="own"))}
+    assert len(pools) == 32
+    hard = draw(BOTTLE, "hard-contamination", 0).pool
+    assert hard[:3] != tuple(path for path in pool() if kind_of(path) == "contamination")
+
+
+def test_every_anomaly_has_its_chance():
+    shape = DOWNLOADS["mvtec/bottle"]
+    pools = [draw(BOTTLE, "seen", seed).pool for seed in range(300)]
+    drawn = Counter(path for pool in pools for path in pool)
+    assert len(drawn) == 63
+    # 10 of 63 images in 300 draws: about 48 each, with a standard deviation of about 6.3.
+    assert min(drawn.values()) > 20
+    assert max(drawn.values()) < 76
+    for place in (0, 9):
+        types = Counter(kind_of(pool[place]) for pool in pools)
+        assert min(types[kind] for kind in kinds_of(shape)) > 70, place  # about 100 each, deviation 8
+
+
+def test_only_names_count(tmp_path):
+    make_category(tmp_path / "a", "bottle", types={"cut": 7, "hole": 9})
+    own = Dataset()
+    before = [draw(build_index("own", "bottle", tmp_path / "a", own), split, 0) for split in ("seen", "hard-cut")]
+
+    make_category(tmp_path / "a", "a new one", types={"cut": 12})
+    shutil.copytree(tmp_path / "a", tmp_path / "another place" / "b")
+    index = build_index("own", "bottle", tmp_path / "another place" / "b", own)
+    images = list(index.images)
+    for seed in range(5):
+        random.Random(seed).shuffle(images)
+        shuffled = replace(index, images=tuple(images))
+        after = [draw(shuffled, split, 0) for split in ("seen", "hard-cut")]
+        assert after == before
+        assert [split.sha256 for split in after] == [split.sha256 for split in before]
+
+
+def test_another_draw_before_changes_nothing():
+    alone = draw(BOTTLE, "seen", 42)
+    random.seed(3)
+    for seed in range(3):
+        draw(BOTTLE, "seen", seed)
+    assert draw(BOTTLE, "seen", 42) == alone
+
+
+def test_a_new_image_leaves_the_order_of_the_others():
+    more = replace(BOTTLE, images=(*BOTTLE.images, record("test/contamination/900.png")))
+    old, new = draw(BOTTLE, "hard-contamination", 0), draw(more, "hard-contamination", 0)
+    order = tuple(path for path in new.pool + new.further if path != "test/contamination/900.png")
+    assert order == old.pool + old.further
+
+
+def with_copy(of: str, as_: str, **labels) -> Split:
+    """The split of bottle after a byte-identical copy of image ``of`` has come in as ``as_``."""
+    content = next(image.sha256 for image in BOTTLE.images if image.path == of)
+    part = as_.split("/")[0]
+    return draw(replace(BOTTLE, images=(record(as_, part, content=content, **labels), *BOTTLE.images)), "seen", 0)
+
+
+def everywhere(split: Split) -> list[str]:
+    """Every image that the split uses, as often as it does."""
+    return [*split.train_normal, *split.full_test()]
+
+
+@pytest.mark.parametrize(
+    ("of", "as_", "left_out"),
+    [
+        ("train/good/007.png", "train/good/900.png", "train/good/900.png"),
+        ("train/good/007.png", "test/good/900.png", "test/good/900.png"),
+        ("test/good/007.png", "train/good/900.png", "test/good/007.png"),
+        ("train/good/007.png", "test/contamination/900.png", "test/contamination/900.png"),
+        ("test/contamination/007.png", "train/good/900.png", "test/contamination/007.png"),
+        ("test/good/007.png", "test/good/003a.png", "test/good/007.png"),
+        ("test/contamination/007.png", "test/contamination/900.png", "test/contamination/900.png"),
+        ("test/contamination/007.png", "test/broken_large/900.png", "test/contamination/007.png"),
+    ],
+)
+def test_byte_identical_images_count_as_one_and_training_keeps_it(of, as_, left_out):
+    split = with_copy(of, as_)
+    stays = of if left_out == as_ else as_
+    assert split.excluded == ((left_out, f"byte-identical to {stays}"),)
+    assert Counter(everywhere(split)) == Counter({image.path for image in BOTTLE.images} - {left_out} | {stays})
+
+
+def test_copies_that_are_both_normal_and_anomalous_leave_the_test_set():
+    split = with_copy("test/good/007.png", "test/contamination/900.png")
+    reason = "byte-identical to {}, labelled differently"
+    assert split.excluded == (
+        ("test/contamination/900.png", reason.format("test/good/007.png")),
+        ("test/good/007.png", reason.format("test/contamination/900.png")),
+    )
+    assert Counter(everywhere(split)) == Counter({image.path for image in BOTTLE.images} - {"test/good/007.png"})
+
+
+def test_many_copies_at_once():
+    names = [f"test/good/{number}.png" for number in (900, 901)] + ["train/good/900.png", "train/good/901.png"]
+    names += ["test/broken_large/900.png", "test/contamination/900.png"]
+    copies = tuple(record(name, name.split("/")[0], content="the same") for name in names)
+    split = draw(replace(BOTTLE, images=copies + BOTTLE.images), "seen", 0)
+    assert Counter(everywhere(split)) == Counter({image.path for image in BOTTLE.images} | {"train/good/900.png"})
+    assert sorted(path for path, _ in split.excluded) == sorted(set(names) - {"train/good/900.png"})
+
+
+def test_copies_are_never_known_and_tested():
+    """Every anomaly has a copy in another type: whatever is drawn, the other one must not be in the test set."""
+    content = {f"test/{kind}/{number}.png": f"content {number}" for kind in ("a", "b") for number in range(20)}
+    content |= {f"test/c/{number}.png": f"content {number} of c" for number in range(5)}
+    images = [record(path, content=text) for path, text in content.items()]
+    index = Index("own", "copies", False, True, (*images, record("train/good/0.png", "train"), record("test/good/0.png")))
+    for split, seed in [(split, seed) for split in ("seen", "hard-a", "hard-c") for seed in range(10)]:
+        drawn = draw(index, split, seed)
+        for k in (0, 1, 5) if split == "hard-c" else (0, 1, 10, 15):
+            known = {content[path] for path in drawn.known(k)}
+            tested = [content[path] for path in drawn.test(k) if path in content]
+            assert not known & set(tested)
+            assert len(set(tested)) == len(tested)
+
+
+@pytest.mark.parametrize(
+    ("shape", "split", "sentence"),
+    [
+        (
+            {"train": 3, "good": 2, "cut": 4, "hole": 3},
+            "seen",
+            "own/nut: split seen leaves no anomalous image to test on, since it takes all 7; "
+            "set datasets.own.pool to a smaller number or add images.",
+        ),
+        (
+            {"train": 3, "good": 2, "cut": 30},
+            "hard-cut",
+            "own/nut: split hard-cut leaves no anomalous image to test on, since it takes all 30; use seen or add images.",
+        ),
+        (
+            {"train": 3, "good": 2, "cut": 30, "hole": 3},
+            "hard-dent",
+            "own/nut: there is no split hard-dent; use seen or hard-<type> with one of cut, hole.",
+        ),
+        (
+            {"train": 3, "good": 2, "cut": 30, "hole": 3},
+            "cut",
+            "own/nut: there is no split cut; use seen or hard-<type> with one of cut, hole.",
+        ),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(shape, split, sentence):
+    with pytest.raises(BgadError) as error:
+        draw(index_of(shape, "own/nut"), split, 0)
+    assert str(error.value) == sentence
+
+
+def test_too_few_anomalies_for_k_is_refused():
+    index = index_of({"train": 3, "good": 2, "cut": 4, "hole": 9}, "own/nut")
+    seen, hard = draw(index, "seen", 0), draw(index, "hard-cut", 0)
+    assert len(seen.test(12)) == 2 + 1
+    with pytest.raises(BgadError) as error:
+        seen.test(13)
+    assert str(error.value) == "own/nut: k 13 leaves no anomalous image to test on; ask for a smaller k."
+    with pytest.raises(BgadError) as error:
+        seen.known(14)
+    assert str(error.value) == "own/nut: k 14 is more than its 13 anomalous images; ask for a smaller k."
+    assert len(hard.test(4)) == 2 + 9
+    for method in (hard.known, hard.test):
+        with pytest.raises(BgadError) as error:
+            method(5)
+        assert str(error.value) == "own/nut: k 5 is more than its 4 images of type cut; ask for a smaller k."
+
+
+def test_a_category_without_anomalies_has_a_split_to_train_on():
+    split = draw(index_of({"train": 3, "good": 2}), "seen", 0)
+    assert split.test(0) == split.full_test() == ("test/good/000.png", "test/good/001.png")
+    with pytest.raises(BgadError, match="k 1 is more than its 0 anomalous images"):
+        split.known(1)
+
+
+@pytest.mark.parametrize("split", ["seen", "hard-contamination"])
+def test_a_split_file_comes_back_as_it_was(tmp_path, split):
+    drawn = with_copy("test/good/007.png", "test/contamination/900.png") if split == "seen" else draw(BOTTLE, split, 42)
+    path = tmp_path / "new folder" / "seed42.json"
+    drawn.save(path)
+    loaded = Split.load(path)
+    assert loaded == drawn
+    assert loaded.sha256 == drawn.sha256 == json.loads(path.read_text())["sha256"]
+
+
+def test_a_changed_split_file_is_refused(tmp_path):
+    path = tmp_path / "seed0.json"
+    draw(BOTTLE, "seen", 0).save(path)
+    content = json.loads(path.read_text())
+
+    def refusal(values) -> str:
+        path.write_text(json.dumps(values))
+        with pytest.raises(BgadError) as error:
+            Split.load(path)
+        return str(error.value)
+
+    changed = f"{path}: its content does not fit its hash, so it was changed; delete it and run again."
+    assert refusal(content | {"seed": 1}) == changed
+    assert refusal(content | {"pool": content["pool"][::-1]}) == changed
+    assert refusal(content | {"test_anomalous": content["test_anomalous"] + content["pool"][:1]}) == changed
+    assert refusal({key: value for key, value in content.items() if key != "sha256"}) == changed
+    no_split = f"{path}: not the file of a split; delete it and run again, or check the path."
+    assert refusal({key: value for key, value in content.items() if key != "pool"}) == no_split
+    assert refusal(content | {"k": 10}) == no_split
+    assert refusal([]) == no_split
+    assert refusal(None) == no_split
+    path.write_text(json.dumps(content))
+    assert Split.load(path) == draw(BOTTLE, "seen", 0)
