@@ -28,6 +28,7 @@ from bgad.randomness import numpy_generator
 SIZE = 256  # pixels, height and width of every image
 COUNTS = {("train", "good"): 40, ("test", "good"): 12, ("test", "defect"): 16}  # images; a defect's are of each type
 TEXTURES = {"brick", "grass", "gravel"}  # the other category, coins, is an object
+SCALES = {"brick": 0.9, "grass": 0.7, "gravel": 0.65}  # pixels of the photograph to one of an image, so that parts look alike
 VISIBLE = 3  # grey levels of 255: a smaller change is no part of the mask
 
 
@@ -61,7 +62,7 @@ def _write(folder: Path, category: str, seed: int) -> None:
             masks.mkdir(parents=True)
         for index in range(COUNTS[part, "good" if kind == "good" else "defect"]):
             _, image, mask = _image(category, seed, part, kind, index)
-            Image.fromarray(image).convert("RGB").save(images / f"{index:03}.png")
+            Image.fromarray(image).convert("RGB").save(images / f"{index:03}.png", compress_level=2)
             if kind != "good":
                 Image.fromarray(mask.astype(np.uint8) * 255).save(masks / f"{index:03}_mask.png")
 
@@ -102,7 +103,7 @@ class Scene:
 
 def _texture(rng: np.random.Generator, category: str) -> Scene:
     photograph = _photograph(f"{category}.png")
-    surface = _crop(rng, photograph, rng.uniform(0.85, 1.1))
+    surface = _crop(rng, photograph, SCALES[category] * rng.uniform(0.93, 1.07))
     return Scene(surface, np.ones_like(surface), surface)
 
 
@@ -112,13 +113,17 @@ def _coin(rng: np.random.Generator, index: int) -> Scene:
     outline = outlines[index % len(outlines)]
     photograph = np.where(ndimage.binary_dilation(outline, iterations=3), _photograph("coins.png"), ground)
     radius = np.sqrt(outline.sum() / np.pi)
-    scale = 2 * radius / SIZE / rng.uniform(0.58, 0.68)
-    shift = rng.uniform(-10, 10, 2) * scale
+    scale = 2 * radius / SIZE / rng.uniform(0.6, 0.66)
+    shift = rng.uniform(-7, 7, 2) * scale
     centre = np.array(ndimage.center_of_mass(outline)) + shift
-    angle = np.radians(rng.uniform(-12, 12))
+    angle = np.radians(rng.uniform(-8, 8))
     # The outline's edge is softened, since a coin's photograph fades over a pixel too.
-    layers = (photograph, ndimage.gaussian_filter(outline.astype(float), 0.7), ground)
-    return Scene(*(np.clip(_view(layer, centre, scale, angle), 0, 1) for layer in layers))
+    soft = ndimage.gaussian_filter(outline.astype(float), 0.7)
+    return Scene(
+        np.clip(_view(photograph, centre, scale, angle), 0, 1),
+        _view(soft, centre, scale, angle, order=1),
+        _view(ground, centre, scale, angle, order=1),
+    )
 
 
 @cache
@@ -137,14 +142,14 @@ def _coins() -> tuple[np.ndarray, list[np.ndarray]]:
 
 def _camera(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
     """A camera whose light, blur and noise are drawn once: the same for every surface it is given."""
-    gain, gamma, blur = rng.uniform(0.88, 1.12), rng.uniform(0.9, 1.15), rng.uniform(0.3, 0.8)
-    slope_y, slope_x = rng.uniform(-0.1, 0.1, 2)
-    noise = rng.normal(0, rng.uniform(0.006, 0.016), (SIZE, SIZE))
+    gain, gamma, blur = rng.uniform(0.94, 1.06), rng.uniform(0.95, 1.06), rng.uniform(0.4, 0.6)
+    slope_y, slope_x = rng.uniform(-0.05, 0.05, 2)
+    noise = rng.normal(0, rng.uniform(0.005, 0.009), (SIZE, SIZE))
     along = np.linspace(-1, 1, SIZE)
     light = gain * (1 + slope_y * along[:, None] + slope_x * along)
 
     def photograph(surface: np.ndarray) -> np.ndarray:
-        seen = ndimage.gaussian_filter(surface, blur) ** gamma * light + noise
+        seen = ndimage.gaussian_filter(np.clip(surface, 0, 1), blur) ** gamma * light + noise
         return np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
 
     return photograph
@@ -161,19 +166,19 @@ def _photograph(name: str) -> np.ndarray:
 
 
 def _crop(rng: np.random.Generator, photograph: np.ndarray, scale: float) -> np.ndarray:
-    """A view of a random place, turned by up to 8 degrees, that lies inside the photograph as far as it is large enough."""
-    angle = np.radians(rng.uniform(-8, 8))
+    """A view of a random place, turned by up to 5 degrees, that lies inside the photograph as far as it is large enough."""
+    angle = np.radians(rng.uniform(-5, 5))
     margin = scale * SIZE / 2 * (np.cos(angle) + abs(np.sin(angle)))
     centre = [rng.uniform(min(margin, side / 2), max(side - margin, side / 2)) for side in photograph.shape]
     return np.clip(_view(photograph, centre, scale, angle), 0, 1)
 
 
-def _view(photograph: np.ndarray, centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
+def _view(photograph: np.ndarray, centre: np.ndarray, scale: float, angle: float, order: int = 3) -> np.ndarray:
     """(SIZE, SIZE) of the photograph about ``centre`` (row, column), at ``scale`` of its pixels to one of the view's."""
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIZE - 1) / 2
     offset = [centre[row] - middle * (turn[row, 0] + turn[row, 1]) for row in (0, 1)]
-    return ndimage.affine_transform(photograph, turn, offset, (SIZE, SIZE), order=3, mode="mirror")
+    return ndimage.affine_transform(photograph, turn, offset, (SIZE, SIZE), order=order, mode="mirror")
 
 
 # Where a defect is: shapes return its opacity, (SIZE, SIZE) in 0..1, about ``share`` of the pixels
@@ -186,15 +191,15 @@ def _blob(rng: np.random.Generator, inside: np.ndarray, share: float, at_edge: b
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.6)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     pixels = int(share * SIZE * SIZE)
-    ragged = 1 + 0.25 * _clouds(rng, 0.5 * np.sqrt(pixels)) + 0.08 * _clouds(rng, 3)
+    ragged = np.exp(0.2 * _clouds(rng, 0.5 * np.sqrt(pixels)) + 0.07 * _clouds(rng, 3))
     distance = np.where(inside > 0.5, np.hypot(along / stretch, across * stretch) * ragged, np.inf)
     radius = np.partition(distance, pixels, axis=None)[pixels]
     return np.clip((radius - distance) / rng.uniform(1, 3) + 0.5, 0, 1) * inside
 
 
-def _line(rng: np.random.Generator, inside: np.ndarray, share: float) -> np.ndarray:
+def _line(rng: np.random.Generator, inside: np.ndarray, share: float, widths: tuple[float, float]) -> np.ndarray:
     """A thin curve of uneven depth that tapers at both ends, through a place on the object."""
-    width = rng.uniform(2.5, 5)
+    width = rng.uniform(*widths)
     length = min(share * SIZE * SIZE / width, 0.8 * SIZE)
     y, x = _from_place(rng, ndimage.binary_erosion(inside > 0.95, iterations=20))
     steps = np.linspace(-0.5, 0.5, int(2 * length))
@@ -236,7 +241,7 @@ def _groove(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength:
     angle = rng.uniform(0, 2 * np.pi)
     flank_y, flank_x = np.gradient(ndimage.gaussian_filter(alpha, 0.7))
     relief = np.cos(angle) * flank_x + np.sin(angle) * flank_y
-    return scene.surface + alpha * (0.8 * (smooth - scene.surface) + strength * (0.9 * relief - 0.35 * smooth))
+    return scene.surface + alpha * (0.8 * (smooth - scene.surface) + strength * (0.9 * relief - 0.6 * smooth))
 
 
 def _matter(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float, name: str) -> np.ndarray:
@@ -278,26 +283,27 @@ class Defect:
     strength: tuple[float, float]
 
 
+_fine, _wide = partial(_line, widths=(4, 7)), partial(_line, widths=(6, 12))
 DEFECTS = {
     "brick": {
-        "crumble": Defect(_blob, partial(_matter, name="gravel.png"), (0.003, 0.04), (0.0, 0.6)),
-        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.2, 1.0)),
-        "stain": Defect(_blob, _stain, (0.003, 0.06), (0.08, 0.4)),
+        "crumble": Defect(_blob, partial(_matter, name="gravel.png"), (0.005, 0.05), (0.3, 1.0)),
+        "scratch": Defect(_fine, _groove, (0.006, 0.02), (0.4, 1.0)),
+        "stain": Defect(_blob, _stain, (0.005, 0.06), (0.2, 0.7)),
     },
     "grass": {
-        "bald": Defect(_blob, partial(_matter, name="moon.png"), (0.003, 0.06), (0.0, 0.6)),
-        "foreign": Defect(_blob, partial(_matter, name="coffee.png"), (0.003, 0.04), (0.2, 1.0)),
-        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.3, 1.0)),
+        "bald": Defect(_blob, partial(_matter, name="moon.png"), (0.008, 0.06), (0.5, 1.2)),
+        "foreign": Defect(_blob, partial(_matter, name="coffee.png"), (0.008, 0.06), (0.6, 1.4)),
+        "scratch": Defect(_wide, _groove, (0.01, 0.04), (0.7, 1.2)),
     },
     "gravel": {
-        "foreign": Defect(_blob, partial(_matter, name="chelsea.png"), (0.003, 0.04), (0.2, 1.0)),
-        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.3, 1.0)),
-        "smear": Defect(_blob, _smear, (0.003, 0.06), (0.0, 1.0)),
+        "foreign": Defect(_blob, partial(_matter, name="chelsea.png"), (0.006, 0.06), (0.6, 1.4)),
+        "scratch": Defect(_wide, _groove, (0.01, 0.04), (0.7, 1.2)),
+        "smear": Defect(_blob, _smear, (0.01, 0.06), (0.4, 1.0)),
     },
     "coins": {
-        "chip": Defect(partial(_blob, at_edge=True), _gone, (0.003, 0.04), (0.8, 1.0)),
-        "corrosion": Defect(_blob, _stain, (0.003, 0.05), (0.1, 0.5)),
-        "scratch": Defect(_line, _groove, (0.003, 0.012), (0.2, 1.0)),
+        "chip": Defect(partial(_blob, at_edge=True), _gone, (0.005, 0.05), (0.9, 1.0)),
+        "corrosion": Defect(_blob, _stain, (0.006, 0.06), (0.4, 0.8)),
+        "scratch": Defect(_fine, _groove, (0.008, 0.02), (0.5, 1.0)),
     },
 }
 CATEGORIES = {category: tuple(defects) for category, defects in DEFECTS.items()}

@@ -274,9 +274,9 @@ def test_gradients_of_the_parts():
     log_likelihood = tensor(-4.1, -5.6, -5.2, -6.3, -7.4, -9.5).requires_grad_()
     is_anomaly, weights = anomalous(0, 1, 0, 1, 0, 1), tensor(9, 4, 2, 5, 3, 6)
     boundary = tensor(-0.5)[0], tensor(-0.65)[0]  # no vector lies on a boundary, where the loss has a kink
-    assert gradcheck(lambda l: maximum_likelihood(l, weights), log_likelihood)
-    assert gradcheck(lambda l: semi_push_pull(l, is_anomaly, boundary), log_likelihood)
-    assert gradcheck(lambda l: semi_push_pull(l, is_anomaly, boundary, 10.0, weights), log_likelihood)
+    assert gradcheck(lambda x: maximum_likelihood(x, weights), log_likelihood)
+    assert gradcheck(lambda x: semi_push_pull(x, is_anomaly, boundary), log_likelihood)
+    assert gradcheck(lambda x: semi_push_pull(x, is_anomaly, boundary, 10.0, weights), log_likelihood)
 
 
 @pytest.mark.parametrize("focal", [True, False])

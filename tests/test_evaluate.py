@@ -1,0 +1,128 @@
+"""Evaluation by hand on a few small maps: the figures, each defect type's, and whose likelihood is whose."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bgad import evaluate
+from bgad.features import FeatureCache
+from bgad.flow import ConditionalFlow
+from bgad.randomness import frozen_generator, torch_generator
+
+TYPES = ("good", "good", "cut", "hole", "cut")
+PATHS = tuple(f"test/{kind}/{number}.png" for number, kind in enumerate(TYPES))
+
+
+def make_test(masks=True):
+    """Five images of 2 x 2; the defects: the first pixel of image 2, the last of 3, the upper row of 4."""
+    pixels = np.zeros((5, 2, 2), dtype=bool)
+    pixels[2, 0, 0] = pixels[3, 1, 1] = True
+    pixels[4, 0] = True
+    return evaluate.TestSet(PATHS, TYPES, torch.arange(5), pixels if masks else None)
+
+
+# 1 - exp(l) of each pixel is its score, as the most normal one has l = 0. Image scores: 0.2, 0.5, 0.8, 0.4, 0.9.
+SCORES = np.array(
+    [
+        [[0.0, 0.1], [0.2, 0.1]],
+        [[0.1, 0.5], [0.2, 0.1]],
+        [[0.8, 0.1], [0.3, 0.1]],
+        [[0.1, 0.1], [0.2, 0.4]],
+        [[0.9, 0.3], [0.1, 0.2]],
+    ]
+)
+
+
+def likelihoods():
+    return [torch.from_numpy(np.log1p(-SCORES)).float()]
+
+
+def test_maps_scores_and_figures_by_hand():
+    result = evaluate.evaluate(likelihoods(), make_test(), 2)
+    np.testing.assert_allclose(result.maps, SCORES, atol=1e-6)
+    np.testing.assert_allclose(result.scores, [0.2, 0.5, 0.8, 0.4, 0.9], atol=1e-6)
+    # Of the 6 pairs of an anomalous (0.8, 0.4, 0.9) and a normal image (0.2, 0.5), only (0.4, 0.5) is the wrong way.
+    assert result.figures["image_auroc"] == pytest.approx(100 * 5 / 6, abs=1e-4)
+    # Pixels: 16 normal ones, 0.0, 9 x 0.1, 4 x 0.2, 0.3, 0.5. Anomalous 0.8 and 0.9 beat all 16, 0.4 beats 15, 0.3 beats
+    # 14 and ties with one: 16 + 16 + 15 + 14.5 = 61.5 of 64.
+    assert np.sort(SCORES[~make_test().masks]).round(1).tolist() == [0.0, *9 * [0.1], *4 * [0.2], 0.3, 0.5]
+    assert result.figures["pixel_auroc"] == pytest.approx(100 * 61.5 / 64, abs=1e-4)
+    # Three regions up to FPR 0.3 = 4.8 of 16 pixels. Image 2's is found before any false positive: area 4.8. Image 3's
+    # (0.4) after one: 3.8. Image 4's: half at once, half in the ramp from 1 to 2: (4.8 + 3.3) / 2 = 4.05. The mean over
+    # 4.8 is 12.65 / 3 / 4.8 = 0.878472.
+    assert result.figures["aupro"] == pytest.approx(87.8472, abs=1e-4)
+
+
+def test_without_masks_the_pixel_figures_are_null():
+    test = make_test(masks=False)
+    result = evaluate.evaluate(likelihoods(), test, 2)
+    assert result.figures["image_auroc"] == pytest.approx(100 * 5 / 6, abs=1e-4)
+    assert result.figures["pixel_auroc"] is None
+    assert result.figures["aupro"] is None
+    assert [kind["pixel_auroc"] for kind in evaluate.by_type(test, result, set()).values()] == [None, None]
+
+
+def test_by_type_by_hand():
+    test = make_test()
+    result = evaluate.by_type(test, evaluate.evaluate(likelihoods(), test, 2), known={"hole"})
+    assert list(result) == ["cut", "hole"]
+    # cut: images 0.8 and 0.9 beat both normal ones. Pixels of images 0, 1, 2, 4: 13 normal, of which only 0.3 and 0.5
+    # reach the anomalous 0.3: 13 + 13 + 11.5 = 37.5 of 39.
+    assert result["cut"]["image_auroc"] == 100
+    assert result["cut"]["pixel_auroc"] == pytest.approx(100 * 37.5 / 39, abs=1e-4)
+    assert (result["cut"]["n"], result["cut"]["known"]) == (2, False)
+    # hole: image 0.4 beats 0.2 and loses to 0.5. Its pixel beats 10 of the 11 normal ones of images 0, 1 and 3.
+    assert result["hole"]["image_auroc"] == 50
+    assert result["hole"]["pixel_auroc"] == pytest.approx(100 * 10 / 11, abs=1e-4)
+    assert (result["hole"]["n"], result["hole"]["known"]) == (1, True)
+
+
+def test_figures_of_one_class_are_null():
+    test = evaluate.TestSet(PATHS[:2], TYPES[:2], torch.arange(2), np.zeros((2, 2, 2), dtype=bool))
+    result = evaluate.evaluate([likelihoods()[0][:2]], test, 2)
+    assert result.figures == {"image_auroc": None, "pixel_auroc": None, "aupro": None}
+    assert evaluate.by_type(test, result, set()) == {}
+
+
+@pytest.mark.parametrize(("fraction", "percent"), [(0.5, 50), (1.0, 100), (2 / 3, 66.6667), (math.nan, None)])
+def test_percent(fraction, percent):
+    assert evaluate.percent(fraction) == percent
+
+
+def make_cache(images=11, masks=True):
+    rng = torch.Generator().manual_seed(0)
+    levels = [torch.randn(images, side**2, channels, generator=rng) for side, channels in ((8, 4), (4, 5), (2, 6))]
+    pixels = torch.rand(images, 32, 32, generator=rng) < 0.5
+    paths = [f"{number}.png" for number in range(images)]
+    return FeatureCache(32, paths, levels, pixels if masks else None, 0.0)
+
+
+def test_a_test_set_takes_its_rows_from_the_cache():
+    cache = make_cache()
+    paths = ("7.png", "2.png", "9.png")
+    types = {f"{number}.png": "good" if number < 5 else "hole" for number in range(11)}
+    test = evaluate.TestSet.of(cache, paths, types)
+    assert test.rows.tolist() == [7, 2, 9]
+    assert test.types == ("hole", "good", "hole")
+    assert test.is_anomalous.tolist() == [True, False, True]
+    assert np.array_equal(test.masks, cache.masks.numpy()[[7, 2, 9]])
+    assert evaluate.TestSet.of(make_cache(masks=False), paths, types).masks is None
+
+
+def test_likelihood_maps_are_each_images_own_in_the_order_asked_for():
+    cache = make_cache()
+    flows = [
+        ConditionalFlow(channels, side, side, 2, 8, 1.9, torch_generator("e"), frozen_generator("e"))
+        for side, channels in ((8, 4), (4, 5), (2, 6))
+    ]
+    rows = torch.tensor([10, 3, 0, 7, 8, 1, 2, 9, 4, 6])
+    assert len(rows) > evaluate.IMAGES_AT_ONCE  # so that they come in two parts
+    maps = evaluate.likelihood_maps(flows, cache, rows, torch.device("cpu"))
+    assert [level.shape for level in maps] == [(10, 8, 8), (10, 4, 4), (10, 2, 2)]
+    for level, flow in enumerate(flows):
+        for place, row in enumerate(rows.tolist()):
+            with torch.no_grad():
+                alone = flow.log_likelihood_maps(cache.levels[level][row][None])[0]
+            torch.testing.assert_close(maps[level][place], alone, rtol=1e-5, atol=1e-5)
