@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate
 
 from bgad.backbones import Backbone
 from bgad.cutpaste import cut_paste, foreground
-from bgad.datasets import Index, read_image, read_mask
+from bgad.datasets import Index
+from bgad.images import read_image, read_mask
 from bgad.splits import Split
 
 

@@ -81,19 +81,33 @@ def load_backbone(name: str, device: torch.device, weights: Path | None = None) 
     import timm  # slow to import, and a cell that trains from cached features needs none of it
 
     if name in PACKAGED:
-        network, digest = _packaged(name)
+        if weights is not None:
+            raise BgadError(f"config: weights.{name}: its weights come with the package {PACKAGED[name][0]}; remove the key.")
+        whole, digest = _packaged(name)
         mean = std = (0.5, 0.5, 0.5)  # how the lite models were trained
     else:
-        if "." not in name:
-            raise BgadError(
-                f"backbone {name}: say which weights, as in {name}.<tag>; timm's default tag has changed over the years."
-            )
-        network, digest = _from_timm(name, weights)
+        whole, digest = _from_timm(name, weights)
         config = timm.get_pretrained_cfg(name)
         mean, std = config.mean, config.std
-    network = network.to(device).eval().requires_grad_(False)
+    network = _feature_levels(name, whole).to(device).eval().requires_grad_(False)
     as_column = lambda values: torch.tensor(values, device=device).view(3, 1, 1)  # noqa: E731
     return Backbone(name, network, as_column(mean), as_column(std), tuple(network.feature_info.channels()), digest, device)
+
+
+def _feature_levels(name: str, whole: nn.Module) -> nn.Module:
+    """The network that returns the three levels, with the weights of the ``whole`` one.
+
+    Weights are loaded into the whole network first because timm passes over tensors that do not fit a part of one.
+    """
+    import timm
+
+    network = timm.create_model(name, features_only=True, out_indices=LEVELS, pretrained=False)
+    missing, _ = network.load_state_dict(whole.state_dict(), strict=False)
+    if missing:
+        raise BgadError(f"backbone {name}: its feature levels have tensors without weights ({missing[0]}); choose another.")
+    if tuple(network.feature_info.reduction()) != STRIDES:
+        raise BgadError(f"backbone {name}: its levels have strides {network.feature_info.reduction()}, not 4, 8 and 16.")
+    return network
 
 
 def _packaged(name: str) -> tuple[nn.Module, str]:
@@ -112,16 +126,17 @@ def _packaged(name: str) -> tuple[nn.Module, str]:
     whole = timm.create_model(name, pretrained=False)
     keys = [key for key in whole.state_dict() if "num_batches_tracked" not in key]
     whole.load_state_dict(dict(zip(keys, tensors, strict=True)), strict=False)
-    network = timm.create_model(name, features_only=True, out_indices=LEVELS, pretrained=False)
-    missing, _ = network.load_state_dict(whole.state_dict(), strict=False)
-    if missing:
-        raise BgadError(f"backbone {name}: this timm has tensors without weights ({missing[0]}); install the locked timm.")
-    return network, digest
+    return whole, digest
 
 
 def _from_timm(name: str, weights: Path | None) -> tuple[nn.Module, str]:
+    """Any timm model with pretrained weights: from a local file, else from the hub or its cache."""
     import timm
 
+    if "." not in name:
+        raise BgadError(
+            f"backbone {name}: say which weights, as in {name}.<tag>; timm's default tag has changed over the years."
+        )
     if not timm.is_model(name):
         raise BgadError(f"backbone {name}: timm {timm.__version__} has no such model; check the recipe's backbone.")
     overlay, digest = None, ""
@@ -130,13 +145,10 @@ def _from_timm(name: str, weights: Path | None) -> tuple[nn.Module, str]:
             raise BgadError(f"config: weights.{name} is {weights}, which is not a file; correct the path.")
         overlay, digest = {"file": str(weights)}, hashlib.sha256(weights.read_bytes()).hexdigest()
     try:
-        network = timm.create_model(
-            name, features_only=True, out_indices=LEVELS, pretrained=True, pretrained_cfg_overlay=overlay
-        )
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay), digest
     except Exception as error:  # the hub's client raises many kinds; all mean the same to a user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BgadError(
             f"backbone {name}: its weights could not be loaded ({reason}); connect to the hub once, fill its cache, "
             f"or set weights.{name} in the configuration to a local file."
         ) from error
-    return network, digest

@@ -8,16 +8,13 @@ The index is the door: every image and mask is opened once, and what later steps
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from bgad import mini, presets
 from bgad.errors import BgadError
 from bgad.files import read_json, write_json
+from bgad.images import read_image, read_mask
 from bgad.settings import Dataset
 
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -88,8 +85,7 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index
     if not any(part == "train" for _, part, _ in listed):
         raise BgadError(f"{folder / 'train' / normal}: no images found; check datasets.{name}.path and layout.")
     has_masks = (folder / "ground_truth").is_dir()
-    with ThreadPoolExecutor() as threads:  # whose results, and so the first error, come in order
-        records = tuple(threads.map(lambda image: _record(folder, *image, has_masks, dataset.layout), listed))
+    records = tuple(_record(folder, *image, has_masks, dataset.layout) for image in listed)
     preset = presets.dataset(name)
     textures = set(dataset.textures) | (set(preset.textures) if preset else mini.TEXTURES if name == "mini" else set())
     return Index(name, category, category in textures, has_masks, records)
@@ -105,26 +101,6 @@ def image_files(folder: Path, part: str, only: str | None = None) -> list[Path]:
         for entry in sorted(os.scandir(folder / part / kind), key=lambda entry: entry.name)
         if Path(entry.name).suffix.lower() in IMAGE_ENDINGS and not entry.name.startswith(".")
     ]
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image as (H, W, 3) uint8; gray is repeated to three channels. BgadError if it cannot be read whole."""
-    return np.asarray(_opened(path, "RGB"))
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A mask as (H, W) bool: true where it is not 0."""
-    return np.asarray(_opened(path, "L")) > 0
-
-
-def resized_image(path: Path, size: int) -> np.ndarray:
-    """An image resized with Lanczos to ``size`` x ``size``: (size, size, 3) uint8 (protocol: "input")."""
-    return np.asarray(_opened(path, "RGB").resize((size, size), Image.Resampling.LANCZOS))
-
-
-def resized_mask(path: Path, size: int) -> np.ndarray:
-    """A mask resized with nearest: (size, size) bool."""
-    return np.asarray(_opened(path, "L").resize((size, size), Image.Resampling.NEAREST)) > 0
 
 
 def _record(folder: Path, path: Path, part: str, kind: str, has_masks: bool, layout: str) -> ImageRecord:
@@ -154,16 +130,6 @@ def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
         f"{image}: its mask {stem.name}.png is missing in {stem.parent}; add it, "
         "or remove ground_truth to use the category without masks (k0 and image AUROC only)."
     )
-
-
-def _opened(path: Path, mode: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            if mode == "RGB" and image.mode.startswith(("I", "F")):  # which would turn white
-                raise BgadError(f"{path}: more than 8 bits a channel; convert it to 8 bits.")
-            return image.convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BgadError(f"{path}: not a whole image ({error}); replace the file or remove it.") from error
 
 
 def _catalogue_of_folders(name: str, dataset: Dataset) -> dict[str, tuple[str, ...]]:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from bgad.anomalies import CutPasteMaker
 from bgad.backbones import LEVELS, STRIDES, Backbone
-from bgad.datasets import Index, resized_image, resized_mask
+from bgad.datasets import Index
 from bgad.errors import BgadError
 from bgad.files import read_json, whole, write_json
+from bgad.images import resized_image, resized_mask
 from bgad.randomness import numpy_generator
 from bgad.splits import Split
 
@@ -90,7 +91,7 @@ def compute_cutpaste(
 def load(folder: Path) -> FeatureCache:
     """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
     record = read_json(folder / "features.json")
-    if not {"image_size", "paths", "seconds"} <= record.keys():
+    if not isinstance(record, dict) or not {"image_size", "paths", "seconds"} <= record.keys():
         raise BgadError(f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again.")
     levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
     masks = _mapped(folder / "masks.npy")
@@ -162,5 +163,5 @@ def _mapped(path: Path) -> Tensor:
     try:
         # Copy-on-write: nothing writes to it, but torch warns about memory it could not write to.
         return torch.from_numpy(np.load(path, mmap_mode="c"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise BgadError(f"{path}: the feature cache is missing or damaged; delete its folder and run again.") from error

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from bgad.backbones import STRIDES, load_backbone
-from bgad.datasets import resized_image
 from bgad.errors import BgadError
+from bgad.images import resized_image
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.scoring import ScoreScale, image_scores, scored
 from bgad.settings import Recipe

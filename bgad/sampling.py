@@ -108,7 +108,7 @@ def _vector_draws(
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
     """A share of each level's normal vectors, without repetition; each step tops them up with vectors of the entries."""
-    from_entries = round(sampling.vectors * sampling.anomaly_share) if entries else 0
+    from_entries = min(round(sampling.vectors * sampling.anomaly_share), sampling.vectors - 1) if entries else 0
     from_normal = sampling.vectors - from_entries
     for level, share in enumerate(sampling.level_shares):
         count, channels = normal.levels[level].shape[1:]
@@ -144,7 +144,8 @@ def _defect_pools(
     for number, part in enumerate(entries):
         of_part = size // len(entries) + (number < size % len(entries))
         flags = part.defects[level].flatten()
-        on_defects = round(of_part * sampling.defect_share) if flags.any() else 0
+        # At a coarse level small defects vanish from the mask; and a defect can fill its images.
+        on_defects = 0 if not flags.any() else of_part if flags.all() else round(of_part * sampling.defect_share)
         pools.append((part, flags.nonzero().squeeze(1), on_defects))
         pools.append((part, (~flags).nonzero().squeeze(1), of_part - on_defects))
-    return [(part, pool, count) for part, pool, count in pools if count and len(pool)]
+    return [(part, pool, count) for part, pool, count in pools if count]

@@ -17,6 +17,7 @@ from bgad.errors import BgadError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Method = Literal["bgad", "bgad-wo", "nf"]
+Share = Annotated[float, Field(gt=0, le=1)]
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -68,7 +69,7 @@ class VectorDraws(Settings):
 
     kind: Literal["vector_draws"]
     vectors: int = Field(ge=2, description="vectors in a step")
-    level_shares: tuple[float, float, float] = Field(description="share of each level's vectors that a pass draws")
+    level_shares: tuple[Share, Share, Share] = Field(description="share of each level's vectors that a pass draws")
     anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that comes from the known anomalies")
     defect_share: float = Field(ge=0, le=1, description="share of those that lies on the defects themselves")
 

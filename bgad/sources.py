@@ -11,10 +11,10 @@ from pathlib import Path
 # The files that decide what a step makes, given its inputs.
 STEPS = {
     "mini": ("mini.py", "randomness.py"),
-    "index": ("datasets.py",),
+    "index": ("datasets.py", "images.py", "presets.yaml"),
     "split": ("splits.py", "randomness.py"),
-    "features": ("features.py", "backbones.py"),
-    "cutpaste": ("features.py", "backbones.py", "anomalies.py", "cutpaste.py", "augment.py", "randomness.py"),
+    "features": ("features.py", "backbones.py", "images.py"),
+    "cutpaste": ("features.py", "backbones.py", "images.py", "anomalies.py", "cutpaste.py", "augment.py", "randomness.py"),
     "training": (
         "results.py",
         "train.py",
@@ -26,6 +26,7 @@ STEPS = {
         "cutpaste.py",
         "augment.py",
         "backbones.py",
+        "images.py",
         "evaluate.py",
         "scoring.py",
         "metrics.py",

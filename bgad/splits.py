@@ -150,7 +150,7 @@ def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list
 def _one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
     """Byte-identical images count as one: the training image stays, else the first; the others are left out, with the reason.
 
-    Where the copies are labelled both normal and anomalous, the test copies cannot be trusted and all leave.
+    Where test images that are the same have different types, none of the labels can be trusted and all leave.
     """
     groups = defaultdict(list)
     for image in images:
@@ -159,7 +159,7 @@ def _one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], li
     for group in groups.values():
         group.sort(key=lambda image: (image.part != "train", image.path))
         first, others = group[0], group[1:]
-        if first.part == "test" and any(image.anomalous != first.anomalous for image in others):
+        if first.part == "test" and any(image.type != first.type for image in others):
             excluded += [(image.path, f"byte-identical to {first.path}, labelled differently") for image in others]
             excluded.append((first.path, f"byte-identical to {others[-1].path}, labelled differently"))
             continue

@@ -97,7 +97,7 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -
 
     if recipe.quirks.warm_up_counts_loaders:
         # The released loop takes the length of its pair of loaders, 2, for the number of batches in a pass.
-        sub_epoch, batch = divmod(step, steps_per_epoch // schedule.sub_epochs)
+        sub_epoch, batch = divmod(step, max(1, steps_per_epoch // schedule.sub_epochs))
         step, steps_per_epoch = batch + 2 * sub_epoch, 2 * schedule.sub_epochs
     start, end = schedule.learning_rate * schedule.warm_up_from, _cosine(recipe, schedule.warm_up_epochs)
     done = (epoch + step / steps_per_epoch) / schedule.warm_up_epochs

@@ -7,9 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tensors of a test's size gain nothing from more threads, which wait for each other on a busy machine."""
+    torch.set_num_threads(1)
 
 
 class Project:

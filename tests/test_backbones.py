@@ -18,15 +18,6 @@ CPU = torch.device("cpu")
 SMALL = "tinynet_e.in1k"  # a small timm model with a tag, whose weights are not here
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from more threads, which wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def lite0():
     return load_backbone("tf_efficientnet_lite0", CPU)

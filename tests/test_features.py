@@ -12,21 +12,13 @@ from PIL import Image
 
 from bgad import backbones, features
 from bgad.backbones import load_backbone
-from bgad.datasets import ImageRecord, Index, resized_image, resized_mask
+from bgad.datasets import ImageRecord, Index
 from bgad.errors import BgadError
+from bgad.images import resized_image, resized_mask
 from bgad.splits import Split
 
 SIZE = 64
 IMAGES = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from more threads, which wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

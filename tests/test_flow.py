@@ -17,15 +17,6 @@ from bgad.randomness import frozen_generator, torch_generator
 HEIGHT, WIDTH = 3, 5
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from more threads, which wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_flow(channels, position_channels=128, blocks=8, clamp=1.9, seed=0, moved=True):
     flow = ConditionalFlow(
         channels,

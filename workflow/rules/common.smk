@@ -3,10 +3,9 @@ import json
 import os
 import shlex
 import sys
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 
 # The interpreter that runs Snakemake also runs the steps, here and in jobs sent elsewhere, with or without an activated
 # environment; with conda deployment the rule's own environment comes first.
@@ -19,13 +18,15 @@ from bgad.errors import BgadError
 from bgad.sources import source_sha256
 
 def at_the_door(function):
-    """BgadErrors of `function` as errors of the workflow: one sentence, no traceback."""
+    """`function`, whose BgadErrors end the run: with their one sentence, where Snakemake would wrap it in its own trace."""
 
+    @wraps(function)
     def checked(*arguments):
         try:
             return function(*arguments)
         except BgadError as error:
-            raise WorkflowError(str(error)) from None
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
 
     return checked
 
@@ -46,9 +47,9 @@ wildcard_constraints:
     suite="|".join(CONFIG.suites),
     category="[^/]+",
     split="seen|hard-[^/]+",
-    k=r"\d+",
+    k=r"0|[1-9]\d*",
     method="bgad|bgad-wo|nf",
-    seed=r"\d+",
+    seed=r"0|[1-9]\d*",
     image_size=r"\d+",
     known=r"\d+",
     each=r"\d+",
