@@ -280,7 +280,7 @@ DEFECTS = {
         "stain": Defect(_blob, _stain, (0.005, 0.06), (0.2, 0.7)),
     },
     "grass": {
-        "bald": Defect(_blob, partial(_matter, name="moon.png"), (0.008, 0.06), (0.5, 1.2)),
+        "bald": Defect(_blob, partial(_matter, name="gravel.png"), (0.008, 0.06), (0.5, 1.2)),
         "foreign": Defect(_blob, partial(_matter, name="coffee.png"), (0.008, 0.06), (0.6, 1.4)),
         "scratch": Defect(_wide, _groove, (0.01, 0.04), (0.7, 1.2)),
     },

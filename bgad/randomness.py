@@ -4,11 +4,16 @@ Nothing here touches a global generator, so a cell's numbers depend on its own n
 before it in the same process.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*names: object) -> int:
@@ -19,6 +24,8 @@ def seed_of(*names: object) -> int:
 
 def torch_generator(*names: object, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on ``device``, seeded from ``names``."""
+    import torch  # takes seconds, and drawing a split needs none of it
+
     return torch.Generator(device=device).manual_seed(seed_of(*names))
 
 

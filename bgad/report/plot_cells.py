@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bgad.report import published
 from bgad.report.collect import DONE, METRICS, Collected
@@ -82,6 +83,7 @@ def training_curves(collected: Collected, title: str) -> Figure:
             _curves(axes[row][column], of_group.dropna(subset=metric), metric, look)
     for axis in axes[-1]:
         axis.set_xlabel("meta epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [handle(name, color=look[key]["color"]) for key, name in names.items()]
     handles.append(handle("last", color=PALE, marker="o", ms=5, ls=""))
     handles.append(handle("best", color=PALE, marker="^", ms=7, mfc="none", ls=""))

@@ -13,7 +13,7 @@ from bgad.files import write_text
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
 from bgad.report.table_format import PLOTS, markdown
 from bgad.report.table_published import published_section
-from bgad.report.table_sections import full_test_section, settings_section, types_section
+from bgad.report.table_sections import full_test_section, glance_section, settings_section, types_section
 from bgad.settings import Suite
 
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
@@ -36,7 +36,7 @@ def write_table(
     """
     collected = collect(cells, root)
     lines, records = _head(suite_name, suite, collected), []
-    for section in (published_section, settings_section, types_section, full_test_section, _missing_section):
+    for section in SECTIONS:
         section_lines, section_records = section(collected)
         lines += ["", *section_lines]
         records += section_records
@@ -123,6 +123,9 @@ def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
         "which split, recipe and code made it, and `history.csv` and `scores.csv` beside it hold every evaluation and "
         f"every image's score. `snakemake --cores all -f {path}` makes it again.",
     ]
+
+
+SECTIONS = (glance_section, published_section, settings_section, types_section, full_test_section, _missing_section)
 
 
 def _csv(records: list[dict]) -> str:

@@ -22,6 +22,21 @@ from bgad.report.table_format import (
 from bgad.report.table_published import compared, context_lines, context_tables, numbers_of
 
 
+def glance_section(collected: Collected) -> Section:
+    """A row a setting: the means over its categories, whose tables follow; the CSV has them there."""
+    shown, missing = [], False
+    for setting, part in settings(collected.figures):
+        mean = next(row for row in rows(setting, part) if row.category == MEAN)
+        figures = [figures_of("glance", setting, mean, metric) for metric in METRICS]
+        what = [setting.recipe, setting.dataset, setting.kind, setting.method, setting.k, mean.label.removeprefix("mean over ")]
+        shown.append([*what, _seeds(mean), *(with_sd(record, rule) for record in figures for rule in RULES)])
+        missing |= bool(mean.missing)
+    heads = ["recipe", "data set", "split", "method", "k", "mean over", "seeds"]
+    heads += [f"{NAMES[metric]}, {rule}" for metric in METRICS for rule in RULES]
+    note = ["Where a cell is missing there is no mean; what is there stands in the setting's own table."] if missing else []
+    return ["## At a glance", "", *markdown(heads, shown, left=4), *paragraphs(note)], []
+
+
 def settings_section(collected: Collected) -> Section:
     """A table for each recipe, data set, kind of split, k and method: its categories, then the means over them."""
     lines, records = ["## Every setting"], []
