@@ -5,7 +5,7 @@ position, scale, rotation, light and sensor noise, and every anomalous one is su
 mask. Any image depends on its names alone: ("mini", category, seed, split, type, index).
 
 Licences as scikit-image gives them: brick, grass, gravel, coffee and chelsea are CC0; coins (Brooklyn Museum) has no known
-copyright restrictions; moon comes with no licence of its own, in a wheel under BSD-3-Clause.
+copyright restrictions.
 """
 
 import os
@@ -16,11 +16,8 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import skimage
 from PIL import Image
 from scipy import ndimage
-from skimage.filters import sobel
-from skimage.segmentation import watershed
 
 from bgad.errors import BgadError
 from bgad.randomness import numpy_generator
@@ -124,6 +121,9 @@ def _coin(rng: np.random.Generator, index: int) -> Scene:
 @cache
 def _coins() -> tuple[np.ndarray, list[np.ndarray]]:
     """The coins' photograph without coins, and each coin's outline: (H, W) in 0..1, and (H, W) bool in reading order."""
+    from skimage.filters import sobel  # half a second, which reading the categories' names needs not
+    from skimage.segmentation import watershed
+
     photograph = _photograph("coins.png")
     surely = np.where(photograph > 0.6, 2, np.where(photograph < 0.11, 1, 0))
     flooded = watershed(sobel(photograph), surely) == 2
@@ -152,6 +152,8 @@ def _camera(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
 @cache
 def _photograph(name: str) -> np.ndarray:
     """A photograph of the scikit-image wheel in grey, (H, W) in 0..1, read from its file: nothing is ever fetched."""
+    import skimage
+
     path = Path(skimage.__file__).parent / "data" / name
     try:
         return np.asarray(Image.open(path).convert("L"), dtype=float) / 255
