@@ -49,7 +49,7 @@ def predict(images: list[Path], cell: Path, device: torch.device, weights: Path 
     predictions = []
     with torch.inference_mode():
         for path in images:
-            levels = backbone.features(resized_image(path, recipe.image_size)[None])
+            levels = backbone.features(np.stack([resized_image(path, recipe.image_size)]))
             likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(flows, levels, strict=True)]
             maps, _ = scored(likelihoods, recipe.image_size, scale)
             score = image_scores(maps).item()

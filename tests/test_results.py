@@ -1,0 +1,122 @@
+"""A cell from its split and cached features to its files: with and without masks, and what predict makes of its model."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from folders import make_category
+
+from bgad.backbones import load_backbone
+from bgad.cells import Cell
+from bgad.datasets import build_index
+from bgad.errors import BgadError
+from bgad.features import compute, compute_cutpaste, load
+from bgad.metrics import best_f1_threshold
+from bgad.predict import predict
+from bgad.results import run_cell
+from bgad.settings import Dataset, Recipe, read_yaml
+from bgad.splits import draw
+
+CPU = torch.device("cpu")
+RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+
+
+def recipe(name="demo", **sampling) -> Recipe:
+    values = read_yaml(RECIPES / f"{name}.yaml")
+    values |= {"backbone": "tf_efficientnet_lite0", "image_size": 32}
+    values["flow"] |= {"blocks": 2}
+    values["schedule"] |= {"meta_epochs": 3, "sub_epochs": 1, "evaluate_every": 2}
+    values["sampling"] |= sampling
+    return Recipe.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("tf_efficientnet_lite0", CPU)
+
+
+class Category:
+    """A small category on disk with its index, features, split and pool."""
+
+    def __init__(self, root: Path, backbone, masks: bool):
+        self.root = root
+        make_category(root, "part", types={"cut": 8, "hole": 8}, train=6, good=4, masks=masks)
+        self.index = build_index("own", "part", root, Dataset(path=root))
+        compute(self.index, root, backbone, 32, root / "features")
+        self.cache = load(root / "features")
+        self.split = draw(self.index, "seen", 0)
+        self.pool = None
+        if masks:
+            compute_cutpaste(self.index, self.split, root, backbone, 32, 10, 2, root / "pool")
+            self.pool = load(root / "pool")
+
+    def run(self, k: int, method: str, name: str, recipe: Recipe) -> tuple[dict, Path]:
+        cell = Cell("tiny", "own", "part", "seen", k, method, 0)
+        output = self.root / name
+        inputs = (recipe, self.index, self.split, self.cache, self.pool, self.root, CPU)
+        return run_cell(cell, *inputs, output, say=lambda line: None), output
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, backbone) -> Category:
+    return Category(tmp_path_factory.mktemp("whole"), backbone, masks=True)
+
+
+def test_without_masks_there_is_image_auroc_alone(tmp_path, backbone):
+    category = Category(tmp_path, backbone, masks=False)
+    metrics, _ = category.run(0, "bgad-wo", "k0", recipe())
+    for figures in (metrics, metrics["full_test"]):
+        assert 0 <= figures["image_auroc"]["last"] <= 100
+        assert figures["pixel_auroc"] == figures["aupro"] == {"last": None, "best": None, "best_epoch": None}
+    assert [kind["pixel_auroc"] for kind in metrics["by_type"].values()] == [None, None]
+    with pytest.raises(BgadError, match=r"own/part has no masks.*only k 0"):
+        category.run(1, "bgad", "k1", recipe())
+    assert not (tmp_path / "k1").exists()
+    with pytest.raises(BgadError, match="own/part has no masks"):
+        compute_cutpaste(category.index, category.split, tmp_path, backbone, 32, 10, 2, tmp_path / "pool")
+    assert not (tmp_path / "pool").exists()
+
+
+def test_the_whole_test_set_takes_the_pool_in_again(whole):
+    metrics, _ = whole.run(0, "nf", "nf", recipe())
+    assert metrics["counts"] == {"train_normal": 6, "train_anomalous": 0, "test_normal": 4, "test_anomalous": 6}
+    full = len(whole.split.full_test())
+    assert full == 4 + 16
+    assert set(metrics["full_test"]) == {"image_auroc", "pixel_auroc", "aupro"}
+
+
+@pytest.mark.parametrize("cutpaste", ["pool", "every_pass", "none"])
+@pytest.mark.parametrize("sampling", ["vector_draws", "image_batches"])
+def test_every_way_of_training_repeats_to_the_bit(whole, monkeypatch, backbone, cutpaste, sampling):
+    monkeypatch.setattr("bgad.results.load_backbone", lambda *_: backbone)
+    chosen = recipe("paper", images=4, vectors=16) if sampling == "image_batches" else recipe(vectors=32)
+    anomalies = {"repeat": 4, "cutpaste": cutpaste, "pool": 2 if cutpaste == "pool" else 0}
+    chosen = Recipe.model_validate(chosen.model_dump() | {"anomalies": anomalies})
+    first, folder = whole.run(3, "bgad", f"{sampling}-{cutpaste}-1", chosen)
+    again, other = whole.run(3, "bgad", f"{sampling}-{cutpaste}-2", chosen)
+    assert first | {"timing": 0} == again | {"timing": 0}
+    for name in ("scores.csv", "model.pt"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_model_scores_pictures_as_its_cell_did(whole):
+    _, folder = whole.run(3, "bgad", "to predict", recipe())
+    with (folder / "scores.csv").open() as file:
+        scores = {row["path"]: row for row in csv.DictReader(file)}
+    paths = [whole.root / "part" / path for path in scores]
+    found = predict(paths, folder, CPU)
+    for one, row in zip(found, scores.values(), strict=True):
+        assert one.score == pytest.approx(float(row["score"]), abs=1e-4)
+        assert one.anomaly_map.shape == (32, 32)
+    labels, values = zip(*((row["anomalous"] == "1", float(row["score"])) for row in scores.values()), strict=True)
+    assert found[0].threshold == pytest.approx(best_f1_threshold(labels, values), abs=1e-5)
+    assert [one.anomalous for one in found] == [value >= found[0].threshold - 1e-6 for value in values]
+
+
+def test_a_model_that_is_missing_or_damaged_is_named(whole, tmp_path):
+    with pytest.raises(BgadError, match="there is no model; run the cell first"):
+        predict([], tmp_path, CPU)
+    (tmp_path / "model.pt").write_bytes(b"not a model")
+    with pytest.raises(BgadError, match="not a model of this project, or damaged"):
+        predict([], tmp_path, CPU)
