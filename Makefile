@@ -20,7 +20,7 @@ demo: $(READY)
 	@echo "The plots:  $(CURDIR)/reports/demo/*.png (and .svg)"
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(READY)
 	@$(BIN)/python -m ruff check .

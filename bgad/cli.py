@@ -34,11 +34,13 @@ CacheFolder = Annotated[Path, Option("--output", help="Folder of the cache.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
 Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
 Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of timm's hub.")]
+SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites.")]
 Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
 
 
 def main() -> None:
     """Runs the command line; a mistake of the user's ends in one sentence and exit status 1."""
+    sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed
     try:
         app()
     except BgadError as error:
@@ -73,13 +75,7 @@ def mini(category: Annotated[str, Argument(help="brick, grass, gravel or coins."
 
 
 @app.command()
-def index(
-    dataset: DataName,
-    category: Category,
-    root: Root,
-    output: Output,
-    datasets: Datasets = None,
-) -> None:
+def index(dataset: DataName, category: Category, root: Root, output: Output, datasets: Datasets = None) -> None:
     """Checks every image and mask of a category and writes what it holds.
 
     Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
@@ -224,7 +220,7 @@ def predict(
 
 @app.command()
 def cells(
-    suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
+    suite: SuiteName,
     datasets: Datasets = None,
 ) -> None:
     """Lists the cells of a suite by their paths.
@@ -237,7 +233,7 @@ def cells(
 
 @app.command()
 def table(
-    suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
+    suite: SuiteName,
     output: Annotated[Path, Option(help="Markdown file; the CSV of the same content goes beside it.")],
     plots: Annotated[Path, Option(help="Folder of the plots that the table links to.")],
     datasets: Datasets = None,
@@ -254,7 +250,7 @@ def table(
 
 @app.command()
 def plots(
-    suite: Annotated[str, Argument(help="Name of a suite, as in config/suites.")],
+    suite: SuiteName,
     output: Annotated[Path, Option(help="Folder to write to.")],
     datasets: Datasets = None,
 ) -> None:

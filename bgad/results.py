@@ -151,6 +151,8 @@ def _entries(
         backbone, rng = load_backbone(recipe.backbone, device, weights), numpy_generator(*names)
         return lambda: [real, fresh_cutpaste(maker, known, count, backbone, rng)]
 
+    if pool is None:
+        raise BgadError(f"recipe {cell.recipe} draws from a pool of CutPaste images: name its folder with --pool.")
     of_known = torch.tensor([row for row, path in enumerate(pool.paths) if path in set(known)])
     pasted = with_defects([level[of_known] for level in pool.levels], pool.masks[of_known]).to(device)
     if isinstance(recipe.sampling, VectorDraws):
