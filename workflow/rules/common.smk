@@ -6,7 +6,6 @@ import sys
 from functools import cache, wraps
 from pathlib import Path
 
-
 # The interpreter that runs Snakemake also runs the steps, here and in jobs sent elsewhere, with or without an activated
 # environment; with conda deployment the rule's own environment comes first.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -16,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from bgad import cells, datasets, paths, presets, settings
 from bgad.errors import BgadError
 from bgad.sources import source_sha256
+
 
 def at_the_door(function):
     """`function`, whose BgadErrors end the run: with their one sentence, where Snakemake would wrap it in its own trace."""
@@ -34,8 +34,8 @@ def at_the_door(function):
 CONFIG = at_the_door(settings.validated)(settings.Config, config, "config")
 RECIPES = sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))
 DATASETS_JSON = json.dumps({name: d.model_dump(mode="json") for name, d in CONFIG.datasets.items()})
-HAS_GPU = Path("/dev/nvidia0").exists() if CONFIG.device == "auto" else CONFIG.device != "cpu"
-GPUS = int(HAS_GPU)  # of each step that computes; `--resources gpu=N` or the profile says how many there are
+# What each step that computes asks for; `--resources gpu=N` or the profile says how many there are.
+GPUS = int(Path("/dev/nvidia0").exists() if CONFIG.device == "auto" else CONFIG.device != "cpu")
 
 # The suites whose tables this run asked for, with the file of each table.
 REQUESTED = {}
@@ -82,6 +82,11 @@ def catalogue_of(dataset):
 @cache
 def cells_of(suite):
     return at_the_door(cells.expand)(suite_of(suite), catalogue_of)
+
+
+def settings_of(dataset):
+    """The settings of a data set but for its place, as plain values."""
+    return CONFIG.datasets[dataset].model_dump(mode="json", exclude={"path"})
 
 
 def root_of(wildcards):

@@ -8,9 +8,6 @@ rule download:
         "resources/logs/download/{dataset}.log",
     benchmark:
         "resources/benchmarks/download/{dataset}.tsv"
-    params:
-        root=paths.DATASET,
-        archives=paths.ARCHIVES,
     wildcard_constraints:
         dataset="|".join(presets.presets()),
     retries: 2
@@ -19,6 +16,9 @@ rule download:
         mem_mb=2000,
         runtime=600,
         gpu=0,
+    params:
+        root=paths.DATASET,
+        archives=paths.ARCHIVES,
     message:
         "Downloading {wildcards.dataset}"
     shell:
@@ -32,14 +32,14 @@ rule mini:
         "resources/logs/mini/{category}.log",
     benchmark:
         "resources/benchmarks/mini/{category}.tsv"
-    params:
-        root="resources/datasets/mini",
-        source=source_sha256("mini"),
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
         gpu=0,
+    params:
+        root="resources/datasets/mini",
+        source=source_sha256("mini"),
     message:
         "Making the embedded category {wildcards.category}"
     shell:
@@ -55,15 +55,16 @@ rule index:
         "resources/logs/index/{dataset}/{category}.log",
     benchmark:
         "resources/benchmarks/index/{dataset}/{category}.tsv"
-    params:
-        root=root_of,
-        datasets=DATASETS_JSON,
-        source=source_sha256("index"),
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
         gpu=0,
+    params:
+        root=root_of,
+        # This data set's settings alone: a change of another's makes no index anew.
+        datasets=lambda wildcards: json.dumps({wildcards.dataset: settings_of(wildcards.dataset)}),
+        source=source_sha256("index"),
     message:
         "Checking the images of {wildcards.dataset}/{wildcards.category}"
     shell:
@@ -80,14 +81,14 @@ rule split:
         "resources/logs/split/{dataset}/{category}/{split}/seed{seed}.log",
     benchmark:
         "resources/benchmarks/split/{dataset}/{category}/{split}/seed{seed}.tsv"
-    params:
-        pool=lambda wildcards: CONFIG.datasets[wildcards.dataset].pool,
-        source=source_sha256("split"),
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
         gpu=0,
+    params:
+        pool=lambda wildcards: CONFIG.datasets[wildcards.dataset].pool,
+        source=source_sha256("split"),
     message:
         "Drawing split {wildcards.split} of {wildcards.dataset}/{wildcards.category}, seed {wildcards.seed}"
     shell:

@@ -11,17 +11,17 @@ rule features:
         "resources/logs/features/{backbone}/{image_size}/{dataset}/{category}.log",
     benchmark:
         "resources/benchmarks/features/{backbone}/{image_size}/{dataset}/{category}.tsv"
+    threads: CONFIG.threads
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPUS,
     params:
         root=root_of,
         folder=paths.FEATURES,
         weights=lambda wildcards: weights_option(wildcards.backbone),
         device=CONFIG.device,
         source=source_sha256("features"),
-    threads: CONFIG.threads
-    resources:
-        mem_mb=3000,
-        runtime=60,
-        gpu=GPUS,
     message:
         "Features of {wildcards.dataset}/{wildcards.category} by {wildcards.backbone} at {wildcards.image_size} pixels"
     shell:
@@ -40,17 +40,17 @@ rule cutpaste:
         "resources/logs/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.log",
     benchmark:
         "resources/benchmarks/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.tsv"
+    threads: CONFIG.threads
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=GPUS,
     params:
         root=root_of,
         folder=paths.CUTPASTE,
         weights=lambda wildcards: weights_option(wildcards.backbone),
         device=CONFIG.device,
         source=source_sha256("cutpaste"),
-    threads: CONFIG.threads
-    resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=GPUS,
     message:
         "CutPaste images of {wildcards.dataset}/{wildcards.category} {wildcards.split}, seed {wildcards.seed}"
     shell:

@@ -12,9 +12,7 @@ def metrics_for_table(wildcards, output):
 
 
 PLOTS = [
-    f"{name}.{ending}"
-    for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves")
-    for ending in ("svg", "png")
+    f"{name}.{ending}" for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves") for ending in ("svg", "png")
 ]
 
 
@@ -32,15 +30,15 @@ rule plots:
         "resources/logs/plots/{suite}.log",
     benchmark:
         "resources/benchmarks/plots/{suite}.tsv"
-    params:
-        folder=paths.REPORT,
-        datasets=DATASETS_JSON,
-        source=source_sha256("report"),
     threads: 1
     resources:
         mem_mb=2000,
         runtime=15,
         gpu=0,
+    params:
+        folder=paths.REPORT,
+        datasets=DATASETS_JSON,
+        source=source_sha256("report"),
     message:
         "Plots of suite {wildcards.suite}"
     shell:
@@ -52,31 +50,31 @@ rule table:
         lambda wildcards: metrics_for_table(wildcards, f"reports/{wildcards.suite}/table.md"),
         plots=multiext(paths.REPORT + "/", *PLOTS),
     output:
-        report(
+        md=report(
             paths.REPORT + "/table.md",
             caption="../report/table.rst",
             category="{suite}",
             labels={"figure": "table"},
         ),
-        paths.REPORT + "/table.csv",
+        csv=paths.REPORT + "/table.csv",
     log:
         "resources/logs/table/{suite}.log",
     benchmark:
         "resources/benchmarks/table/{suite}.tsv"
-    params:
-        suite="{suite}",
-        folder=paths.REPORT,
-        datasets=DATASETS_JSON,
-        source=source_sha256("report"),
     threads: 1
     resources:
         mem_mb=2000,
         runtime=15,
         gpu=0,
+    params:
+        suite="{suite}",
+        folder=paths.REPORT,
+        datasets=DATASETS_JSON,
+        source=source_sha256("report"),
     message:
         "Table of suite {wildcards.suite}"
     shell:
-        "bgad table {params.suite} --output {output[0]:q} --plots {params.folder:q}"
+        "bgad table {params.suite} --output {output.md:q} --plots {params.folder:q}"
         " --datasets {params.datasets:q} > {log:q} 2>&1"
 
 
@@ -85,8 +83,8 @@ use rule table as paper_table with:
         lambda wildcards: metrics_for_table(wildcards, "reports/table.md"),
         plots=multiext("reports/paper/", *PLOTS),
     output:
-        report("reports/table.md", caption="../report/table.rst", category="paper", labels={"figure": "table"}),
-        "reports/table.csv",
+        md=report("reports/table.md", caption="../report/table.rst", category="paper", labels={"figure": "table"}),
+        csv="reports/table.csv",
     log:
         "resources/logs/table/paper-at-top.log",
     benchmark:

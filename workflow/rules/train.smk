@@ -14,6 +14,11 @@ rule train:
         paths.CELL + "/train.log",
     benchmark:
         paths.CELL + "/benchmark.tsv"
+    threads: CONFIG.threads
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=GPUS,
     params:
         cell=paths.CELL,
         recipe=lambda wildcards: paths.recipe_file(wildcards.recipe),
@@ -25,11 +30,6 @@ rule train:
         pool=lambda wildcards, input: f"--pool {shlex.quote(str(Path(input.pool).parent))}" if input.pool else "",
         weights=lambda wildcards: weights_option(recipe_of(wildcards.recipe).backbone),
         device=CONFIG.device,
-    threads: CONFIG.threads
-    resources:
-        mem_mb=4000,
-        runtime=720,
-        gpu=GPUS,
     message:
         "Training {wildcards.recipe}: {wildcards.dataset}/{wildcards.category} {wildcards.split} k{wildcards.k}"
         " {wildcards.method} seed {wildcards.seed}"
