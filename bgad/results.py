@@ -225,8 +225,11 @@ def _save_model(path, cell, recipe, index, flows: list[ConditionalFlow], evaluat
         "scale": asdict(evaluation.scale),
         "threshold": best_f1_threshold(test.is_anomalous, evaluation.scores),
     }
+    # Through memory: given a file, torch writes its (temporary) name into it, and no two runs would be the same.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with whole(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getvalue())
 
 
 def _environment(device: torch.device) -> dict:

@@ -26,10 +26,10 @@ def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(p
     assert jobs == {
         "mini": 4,
         "index": 4,
-        "split": 4 * 2 * 2,  # seen and hard-scratch, two seeds
+        "split": (4 + 2) * 2,  # seen, and hard-scratch of two categories; two seeds
         "features": 4,
-        "cutpaste": 4 * 2 * 2,
-        "train": 4 * 2 * (5 + 2),  # seen: bgad-wo, nf, k 1, 5, 10; hard-scratch: bgad-wo, k 10
+        "cutpaste": (4 + 2) * 2,
+        "train": 4 * 2 * 5 + 2 * 2 * 2,  # seen: bgad-wo, nf, k 1, 5, 10; hard-scratch: bgad-wo, k 10
         "plots": 1,
         "table": 1,
     }
