@@ -17,7 +17,7 @@ from bgad.backbones import LEVELS
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Workplace:
+class Here:
     """A folder with a data set and a configuration, where commands are run as from a shell."""
 
     def __init__(self, folder: Path, capsys, monkeypatch):
@@ -81,8 +81,8 @@ class Workplace:
 
 
 @pytest.fixture
-def here(tmp_path, capsys, monkeypatch) -> Workplace:
-    return Workplace(tmp_path, capsys, monkeypatch)
+def here(tmp_path, capsys, monkeypatch) -> Here:
+    return Here(tmp_path, capsys, monkeypatch)
 
 
 def test_a_real_process_ends_with_one_line_and_status_1(here):
