@@ -147,7 +147,9 @@ def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list
 
 def _means_caption(label: str, means_over: dict[str, int], asked: int) -> str:
     words = {
-        metric: f"{n} categories" if n == asked else f"{n} of {asked} categories, those complete at every k"
+        metric: f"{n} {'category' if n == 1 else 'categories'}"
+        if n == asked
+        else f"{n} of {asked} categories, those complete at every k"
         for metric, n in means_over.items()
     }
     if len(set(words.values())) == 1:
