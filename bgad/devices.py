@@ -1,7 +1,6 @@
 """The one owner of devices: which one computes, with how many threads, and what is known about it."""
 
 import ctypes
-import os
 import platform
 import resource
 import sys
@@ -42,11 +41,6 @@ def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
     resident = peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, kilobytes elsewhere
     on_gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     return round(resident, 1), None if on_gpu is None else round(on_gpu, 1)
-
-
-def available_cores() -> int:
-    """The cores that this process may use, which in a container or a job is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keep_freed_memory() -> None:

@@ -96,7 +96,7 @@ def run_cell(
     evaluation = evaluations["test"]
     _save_scores(output / "scores.csv", tests["test"], evaluation)
     _save_history(output / "history.csv", history)
-    _save_model(output / "model.pt", cell, recipe, index, flows, evaluation, tests["test"])
+    _save_model(output / "model.pt", cell, recipe, flows, evaluation, tests["test"])
     resident, on_gpu = peak_memory_mb(device)
     metrics = {
         "cell": asdict(cell),
@@ -216,7 +216,7 @@ def _save_csv(path: Path, columns: list[str], rows) -> None:
     write_text(path, text.getvalue())
 
 
-def _save_model(path, cell, recipe, index, flows: list[ConditionalFlow], evaluation: Evaluation, test: TestSet) -> None:
+def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation: Evaluation, test: TestSet) -> None:
     """Tensors and plain values alone, so that it loads with weights_only."""
     content = {
         "cell": asdict(cell),
