@@ -1,7 +1,11 @@
-"""The known anomalies as training data: the k real images, and CutPaste images made from them.
+"""The known anomalies as training data: the k real images, and the synthetic images of the recipe's data strategy.
 
-Of the ``repeat * k`` anomaly entries of a pass, the first half are the real images, the other half RandAugmented CutPaste
-onto random normal images (protocol: "anomaly entries").
+Each kind of entry comes ``repeat * k`` times a pass (protocol: "anomaly entries"; released code: ``data_strategy``):
+
+    repeat            the real images (released as 0)
+    repeat+cutpaste   and RandAugmented CutPaste of them onto random normal images (0,1; the published results)
+    repeat+pseudo     and pseudo anomalies, made of normal images alone (0,2; released without the real images)
+    all               and both (0,1,2; released with an index that runs out of its list)
 """
 
 from collections.abc import Callable
@@ -18,6 +22,7 @@ from bgad.backbones import Backbone
 from bgad.cutpaste import cut_paste, foreground
 from bgad.datasets import Index
 from bgad.images import read_image, read_mask
+from bgad.pseudo import pseudo_anomaly
 from bgad.splits import Split
 
 
@@ -50,8 +55,8 @@ def with_defects(levels: list[Tensor], masks: Tensor) -> AnomalousImages:
 
 
 @dataclass
-class CutPasteMaker:
-    """Makes CutPaste images of the known anomalies of a split, each at the full resolution of its normal image."""
+class SyntheticMaker:
+    """Makes the synthetic images of a split, each at the full resolution of a random normal training image."""
 
     index: Index
     split: Split
@@ -59,15 +64,23 @@ class CutPasteMaker:
     image_size: int
     _read: dict = field(default_factory=dict)
 
-    def make(self, anomaly: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """One CutPaste image of ``anomaly``: (S, S, 3) uint8 and its mask (S, S) bool, S being the image size."""
-        image, mask = self._known(anomaly)
-        normal = read_image(self.category / self.split.train_normal[rng.integers(len(self.split.train_normal))])
-        pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), image, mask, rng)
+    def make(self, kind: str, anomaly: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One image, (S, S, 3) uint8, and its mask (S, S) bool, S being the image size.
+
+        ``kind`` is cutpaste, of ``anomaly``, or pseudo, which has nothing of it.
+        """
+        normal = self._normal(rng)
+        if kind == "cutpaste":
+            pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), *self._known(anomaly), rng)
+        else:
+            pasted, pasted_mask = pseudo_anomaly(normal, self._normal(rng), rng)
         size = (self.image_size, self.image_size)
         small = Image.fromarray(pasted).resize(size, Image.Resampling.LANCZOS)
         small_mask = Image.fromarray(pasted_mask).resize(size, Image.Resampling.NEAREST)
         return np.asarray(small), np.asarray(small_mask)
+
+    def _normal(self, rng: np.random.Generator) -> np.ndarray:
+        return read_image(self.category / self.split.train_normal[rng.integers(len(self.split.train_normal))])
 
     def _known(self, anomaly: str) -> tuple[np.ndarray, np.ndarray]:
         if anomaly not in self._read:
@@ -76,11 +89,11 @@ class CutPasteMaker:
         return self._read[anomaly]
 
 
-def fresh_cutpaste(
-    maker: CutPasteMaker, known: tuple[str, ...], count: int, backbone: Backbone, rng: np.random.Generator
+def fresh(
+    maker: SyntheticMaker, kind: str, known: tuple[str, ...], count: int, backbone: Backbone, rng: np.random.Generator
 ) -> AnomalousImages:
-    """``count`` new CutPaste images, going round the known anomalies in turn, through the backbone."""
-    pictures, masks = zip(*(maker.make(known[number % len(known)], rng) for number in range(count)), strict=True)
+    """``count`` new images of a kind, going round the known anomalies in turn, through the backbone."""
+    pictures, masks = zip(*(maker.make(kind, known[number % len(known)], rng) for number in range(count)), strict=True)
     # Made in inference mode, whose tensors autograd refuses; a copy is an ordinary one.
     levels = [level.clone() for level in backbone.features(np.stack(pictures))]
     return with_defects(levels, torch.from_numpy(np.stack(masks)).to(backbone.device))

@@ -10,8 +10,8 @@ from bgad import paths
 from bgad.errors import BgadError
 from bgad.settings import Block, Suite, validated
 
-# (data set) -> {category: defect types in order}
-Catalogue = Callable[[str], dict[str, tuple[str, ...]]]
+# (data set) -> {category: {defect type: number of images}}, types in order
+Catalogue = Callable[[str], dict[str, dict[str, int]]]
 
 
 @dataclass(frozen=True, order=True)
@@ -48,41 +48,66 @@ class Cell:
 def expand(suite: Suite, catalogue: Catalogue) -> list[Cell]:
     """The cells of a suite, in the order of its grid, each once.
 
-    ``catalogue(dataset)`` gives the categories of a data set with their defect types. BgadError names a category or type
-    that the data set does not have.
+    ``catalogue(dataset)`` gives the categories of a data set with their defect types and numbers of images. ``hard-*`` is
+    every type that can give k known anomalies and leaves another to test on; see ``left_out``. BgadError names a category
+    or type that the data set does not have, and a type named in ``hard-<type>`` that has fewer images than k.
     """
-    cells = {}
-    for block in suite.grid:
-        known = catalogue(block.dataset)
-        categories = list(known) if block.categories == "all" else block.categories
-        for category in categories:
-            if category not in known:
-                raise BgadError(
-                    f"{suite.title}: data set {block.dataset} has no category {category}; it has {', '.join(known)}."
-                )
-            splits = list(_splits(suite.title, block.splits, category, known[category]))
-            for split, k, method, seed in product(splits, block.k, block.methods, block.seeds):
-                cells[Cell(block.recipe, block.dataset, category, split, k, method, seed)] = None
-    return list(cells)
+    return list(_grid(suite, catalogue)[0])
+
+
+def left_out(suite: Suite, catalogue: Catalogue) -> list[str]:
+    """What ``hard-*`` passes over in a suite, each with the reason: "wood hard-color k10: the type has 8 images"."""
+    return list(_grid(suite, catalogue)[1])
 
 
 def check(cell: Cell, catalogue: Catalogue) -> None:
-    """BgadError if there can be no such cell: an unknown category or type, or a method that does not go with k."""
+    """BgadError if there can be no such cell: an unknown category or type, or a method or type that does not go with k."""
     lists = {"splits": [cell.split], "k": [cell.k], "methods": [cell.method], "seeds": [cell.seed]}
     values = {"recipe": cell.recipe, "dataset": cell.dataset, "categories": [cell.category], **lists}
     block = validated(Block, values, cell.folder.as_posix())
     expand(Suite(title=cell.folder.as_posix(), question="", grid=[block]), catalogue)
 
 
-def _splits(title: str, names: list[str], category: str, types: tuple[str, ...]) -> Iterator[str]:
-    for name in names:
-        if name == "hard-*":
-            # With a single type nothing would be left to test on.
-            yield from (f"hard-{t}" for t in types if len(types) > 1)
-        elif name == "seen" or name in {f"hard-{t}" for t in types}:
-            yield name
-        else:
-            raise BgadError(
-                f"{title}: category {category} has no split {name}; "
-                f"use seen, hard-* or hard-<type> with one of {', '.join(types)}."
-            )
+def _grid(suite: Suite, catalogue: Catalogue) -> tuple[dict[Cell, None], dict[str, None]]:
+    """The cells of a suite and the sentences of what was left out, both in order and each once."""
+    cells, left = {}, {}
+    for block, category, types in _categories(suite, catalogue):
+        for name in block.splits:
+            splits = _splits(suite.title, name, category, types)
+            if not splits:
+                reason = "its only type leaves none to test on" if types else "it has no defect types"
+                left[f"{category} {name}: {reason}"] = None
+            for split, k in product(splits, block.k):
+                if split == "seen" or k <= (count := types[split.removeprefix("hard-")]):
+                    for method, seed in product(block.methods, block.seeds):
+                        cells[Cell(block.recipe, block.dataset, category, split, k, method, seed)] = None
+                    continue
+                why = f"the type has {count} image{'s' if count > 1 else ''}"
+                if name != "hard-*":
+                    raise BgadError(f"{suite.title}: {category} has no {split} with k {k}: {why}; ask for a smaller k.")
+                left[f"{category} {split} k{k}: {why}"] = None
+    return cells, left
+
+
+def _categories(suite: Suite, catalogue: Catalogue) -> Iterator[tuple[Block, str, dict[str, int]]]:
+    """Each block of a suite with each of its categories and their defect types."""
+    for block in suite.grid:
+        known = catalogue(block.dataset)
+        for category in known if block.categories == "all" else block.categories:
+            if category not in known:
+                raise BgadError(
+                    f"{suite.title}: data set {block.dataset} has no category {category}; it has {', '.join(known)}."
+                )
+            yield block, category, known[category]
+
+
+def _splits(title: str, name: str, category: str, types: dict[str, int]) -> list[str]:
+    """The splits of a category that a name in a suite stands for; none where hard-* would leave nothing to test on."""
+    every = [f"hard-{kind}" for kind in types]
+    if name == "hard-*":
+        return every if len(every) > 1 else []
+    if name == "seen" or name in every:
+        return [name]
+    raise BgadError(
+        f"{title}: category {category} has no split {name}; use seen, hard-* or hard-<type> with one of {', '.join(types)}."
+    )

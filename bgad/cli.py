@@ -6,7 +6,7 @@ Imports of the heavy modules wait until a command needs them, so that ``bgad --h
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -92,6 +92,9 @@ def split(
     seed: Annotated[int, Option(min=0)],
     output: Output,
     pool: Annotated[int, Option(min=1, help="Known anomalies that leave the test set.")] = 10,
+    before: Annotated[
+        list[Path] | None, Option(help="Index of a category that the released code draws before; once for each, in order.")
+    ] = None,
 ) -> None:
     """Draws a split: which anomalies can be known, and the test set.
 
@@ -100,7 +103,7 @@ def split(
     from bgad.datasets import Index
     from bgad.splits import draw
 
-    drawn = draw(Index.load(index), name, seed, pool)
+    drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []])
     for path, reason in drawn.excluded:
         print(f"left out: {path} ({reason})")
     drawn.save(output)
@@ -132,31 +135,32 @@ def features(
 
 
 @app.command()
-def cutpaste(
+def synthetic(
+    kind: Annotated[Literal["cutpaste", "pseudo"], Argument(help="Of the known anomalies, or of normal images alone.")],
     index: IndexFile,
     split: SplitFile,
     root: Root,
     backbone: BackboneName,
     image_size: ImageSize,
     known: Annotated[int, Option(min=1, help="Of how many known anomalies, the split's first.")],
-    each: Annotated[int, Option(min=1, help="CutPaste images of each.")],
+    each: Annotated[int, Option(min=1, help="Images for each.")],
     output: CacheFolder,
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Makes a split's pool of CutPaste images and takes them through the backbone, once for all cells of the split.
+    """Makes a split's pool of synthetic anomalies and takes them through the backbone, once for all cells of the split.
 
     Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
     """
     from bgad import devices
     from bgad.backbones import load_backbone
     from bgad.datasets import Index
-    from bgad.features import compute_cutpaste
+    from bgad.features import compute_synthetic
     from bgad.splits import Split
 
     network = load_backbone(backbone, devices.choose(device, threads), weights)
-    compute_cutpaste(Index.load(index), Split.load(split), root, network, image_size, known, each, output)
+    compute_synthetic(kind, Index.load(index), Split.load(split), root, network, image_size, known, each, output)
 
 
 @app.command()
@@ -167,7 +171,8 @@ def train(
     split: SplitFile,
     features: Annotated[Path, Option(help="Folder of the feature cache.")],
     root: Root,
-    pool: Annotated[Path | None, Option(help="Folder of the cache of CutPaste images, if the recipe has a pool.")] = None,
+    cutpaste: Annotated[Path | None, Option(help="Folder of the pool of CutPaste images, if the recipe has one.")] = None,
+    pseudo: Annotated[Path | None, Option(help="Folder of the pool of pseudo anomalies, if the recipe has one.")] = None,
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -190,7 +195,7 @@ def train(
         Index.load(index),
         Split.load(split),
         load(features),
-        load(pool) if pool else None,
+        {kind: load(folder) for kind, folder in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if folder},
         root,
         devices.choose(device, threads),
         cell,

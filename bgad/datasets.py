@@ -8,6 +8,7 @@ The index is the door: every image and mask is opened once, and what later steps
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,13 +25,18 @@ MASK_SUFFIX = {"mvtec": "_mask", "btad": ""}
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image: ``path`` and ``mask`` relative to the category's folder, ``part`` train or test, ``type`` good or a defect."""
+    """One image: ``path`` and ``mask`` relative to the category's folder, ``part`` train or test, ``type`` good or a defect.
+
+    ``empty_mask``: the mask marks no pixel. Such an image is anomalous as an image, none of its pixels is, and it can never
+    be known in training, since there is nothing to cut out of it.
+    """
 
     path: str
     part: str
     type: str
     mask: str | None
     sha256: str
+    empty_mask: bool = False  # also where an index was written before there was this field
 
     @property
     def anomalous(self) -> bool:
@@ -59,22 +65,29 @@ class Index:
             raise BgadError(f"{path}: not the index of a category; delete it and run again, or check the path.") from error
 
 
-def catalogue(name: str, dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """Each category of a data set with its defect types: from its folders where it is, else from what is known of it."""
+def catalogue(name: str, dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Each category of a data set with its defect types and their numbers of images: {category: {type: images}}.
+
+    Counted in its folders where it is, else from what is known of it.
+    """
     if dataset.path is not None:
         return _catalogue_of_folders(name, dataset)
     if name == "mini":
-        return dict(mini.CATEGORIES)
+        return {category: dict.fromkeys(types, mini.COUNTS["test", "defect"]) for category, types in mini.CATEGORIES.items()}
     preset = presets.dataset(name)
     if preset is None:
         raise BgadError(f"config: data set {name} has no download; set datasets.{name}.path to the folder that holds it.")
     return {
-        category: tuple(kind for kind in counts if kind not in ("train", "good")) for category, counts in preset.counts.items()
+        category: {kind: number for kind, number in counts.items() if kind not in ("train", "good")}
+        for category, counts in preset.counts.items()
     }
 
 
 def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index:
-    """The index of ``root / category``. BgadError names the first file that cannot be used, and why."""
+    """The index of ``root / category``. BgadError names the first file that cannot be used, and why.
+
+    An empty mask cannot be used, but for as many as a published data set is known to have (presets.yaml, ``empty_masks``).
+    """
     folder = root / category
     normal = NORMAL[dataset.layout]
     listed = [
@@ -85,10 +98,22 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index
     if not any(part == "train" for _, part, _ in listed):
         raise BgadError(f"{folder / 'train' / normal}: no images found; check datasets.{name}.path and layout.")
     has_masks = (folder / "ground_truth").is_dir()
-    records = tuple(_record(folder, *image, has_masks, dataset.layout) for image in listed)
     preset = presets.dataset(name)
+    allowed = preset.empty_masks.get(category, 0) if preset else 0
+    records, empty = [], []
+    for path, part, kind in listed:
+        records.append(_record(folder, path, part, kind, has_masks, dataset.layout))
+        if records[-1].empty_mask:
+            empty.append(folder / records[-1].mask)
+        if len(empty) > allowed > 0:
+            raise BgadError(
+                f"{empty[0]}: the first of more than the {allowed} empty masks that {name}/{category} is known to have; "
+                "take the published copy, or mend the masks."
+            )
+        if len(empty) > allowed:
+            raise BgadError(f"{empty[0]}: the mask is empty, so the defect of {path} has no place; mend it or remove both.")
     textures = set(dataset.textures) | (set(preset.textures) if preset else mini.TEXTURES if name == "mini" else set())
-    return Index(name, category, category in textures, has_masks, records)
+    return Index(name, category, category in textures, has_masks, tuple(records))
 
 
 def image_files(folder: Path, part: str, only: str | None = None) -> list[Path]:
@@ -105,7 +130,7 @@ def image_files(folder: Path, part: str, only: str | None = None) -> list[Path]:
 
 def _record(folder: Path, path: Path, part: str, kind: str, has_masks: bool, layout: str) -> ImageRecord:
     image = read_image(path)
-    mask = None
+    mask, empty = None, False
     if kind != "good" and has_masks:
         mask = _mask_of(folder, path, kind, layout)
         pixels = read_mask(mask)
@@ -114,11 +139,10 @@ def _record(folder: Path, path: Path, part: str, kind: str, has_masks: bool, lay
                 f"{mask}: the mask is {pixels.shape[1]}x{pixels.shape[0]} pixels and its image {path} "
                 f"{image.shape[1]}x{image.shape[0]}; make the two the same size."
             )
-        if not pixels.any():
-            raise BgadError(f"{mask}: the mask is empty, so the defect of {path} has no place; mend it or remove both.")
+        empty = not pixels.any()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     relative = mask and mask.relative_to(folder).as_posix()
-    return ImageRecord(path.relative_to(folder).as_posix(), part, kind, relative, digest)
+    return ImageRecord(path.relative_to(folder).as_posix(), part, kind, relative, digest, empty)
 
 
 def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
@@ -132,7 +156,7 @@ def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
     )
 
 
-def _catalogue_of_folders(name: str, dataset: Dataset) -> dict[str, tuple[str, ...]]:
+def _catalogue_of_folders(name: str, dataset: Dataset) -> dict[str, dict[str, int]]:
     root = Path(dataset.path)
     if not root.is_dir():
         raise BgadError(f"config: datasets.{name}.path is {root}, which is not a folder; correct the path.")
@@ -142,10 +166,8 @@ def _catalogue_of_folders(name: str, dataset: Dataset) -> dict[str, tuple[str, .
         raise BgadError(
             f"config: datasets.{name}.path is {root}, where no folder has train/{normal}; give the folder above the categories."
         )
-    return {
-        category: tuple(entry.name for entry in _folders(root / category / "test") if entry.name != normal)
-        for category in categories
-    }
+    tested = {category: [path.parent.name for path in image_files(root / category, "test")] for category in categories}
+    return {category: dict(Counter(kind for kind in kinds if kind != normal)) for category, kinds in tested.items()}
 
 
 def _folders(path: Path) -> list[os.DirEntry]:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from bgad.features import FeatureCache
 from bgad.flow import ConditionalFlow
-from bgad.metrics import aupro, auroc
+from bgad.metrics import aupro, auroc, released_pro
 from bgad.scoring import ScoreScale, image_scores, scored
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 IMAGES_AT_ONCE = 8  # bounds memory; changes nothing else
 
 
@@ -61,10 +61,12 @@ def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
     maps, scale = scored(likelihoods, size)
     scores = image_scores(maps).cpu().numpy()
     maps = maps.cpu().numpy()
-    figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None, "aupro": None}
+    figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None}
+    figures |= {"aupro": None, "released_pro": None}
     if test.masks is not None:
         figures["pixel_auroc"] = percent(auroc(test.masks, maps))
         figures["aupro"] = percent(aupro(test.masks, maps))
+        figures["released_pro"] = percent(released_pro(test.masks, maps))
     return Evaluation(maps, scores, scale, figures)
 
 

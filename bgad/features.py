@@ -2,7 +2,7 @@
 
 A folder holds level1.npy .. level3.npy, the vectors of every image, (N, h * w, C) float32, memory-mapped by those who read
 them; masks.npy, (N, S, S) bool; and the record in features.json, written last. There is one for the images of each
-(backbone, size, data set, category), and one for the pool of CutPaste images of each split's known anomalies.
+(backbone, size, data set, category), and one for each pool of synthetic images of a split's known anomalies.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgad.anomalies import CutPasteMaker
+from bgad.anomalies import SyntheticMaker
 from bgad.backbones import LEVELS, STRIDES, Backbone
 from bgad.datasets import Index
 from bgad.errors import BgadError
@@ -32,8 +32,9 @@ Pictures = Iterator[tuple[np.ndarray, np.ndarray | None]]
 class FeatureCache:
     """A cache as it lies on disk.
 
-    ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a CutPaste image:
-    the known anomaly in it); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it took.
+    ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a synthetic one:
+    the known anomaly that it stands for); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it
+    took.
     """
 
     image_size: int
@@ -65,10 +66,10 @@ def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folde
     _write(folder, [image.path for image in index.images], pictures, index.has_masks, backbone, image_size)
 
 
-def compute_cutpaste(
-    index: Index, split: Split, root: Path, backbone: Backbone, image_size: int, known: int, each: int, folder: Path
+def compute_synthetic(
+    kind: str, index: Index, split: Split, root: Path, backbone: Backbone, image_size: int, known: int, each: int, folder: Path
 ) -> None:
-    """Writes the cache of a pool: ``each`` CutPaste images of each of the split's first ``known`` anomalies.
+    """Writes the cache of a pool: ``each`` images of a ``kind`` for each of the split's first ``known`` anomalies.
 
     Every image depends on the names of the split, its anomaly and its number alone, so a cell with fewer known anomalies
     uses the start of the same pool.
@@ -80,10 +81,10 @@ def compute_cutpaste(
         )
     anomalies = (split.pool + split.further)[:known]
     paths = [anomaly for anomaly in anomalies for _ in range(each)]
-    maker = CutPasteMaker(index, split, root / index.category, image_size)
-    names = ("cutpaste", split.dataset, split.category, split.split, split.seed)
+    maker = SyntheticMaker(index, split, root / index.category, image_size)
+    names = (kind, split.dataset, split.category, split.split, split.seed)
     pictures = (
-        maker.make(anomaly, numpy_generator(*names, anomaly, number)) for anomaly in anomalies for number in range(each)
+        maker.make(kind, anomaly, numpy_generator(*names, anomaly, number)) for anomaly in anomalies for number in range(each)
     )
     _write(folder, paths, pictures, True, backbone, image_size)
 

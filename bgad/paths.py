@@ -11,9 +11,11 @@ METRICS = CELL + "/metrics.json"
 DATASET = "resources/datasets/{dataset}"
 ARCHIVES = "resources/archives/{dataset}"
 INDEX = "resources/index/{dataset}/{category}.json"
-SPLIT = "resources/splits/{dataset}/{category}/{split}/seed{seed}.json"
+# {draws}: own, or in-a-row as in the released code
+SPLIT = "resources/splits/{draws}/{dataset}/{category}/{split}/seed{seed}.json"
 FEATURES = "resources/features/{backbone}/{image_size}/{dataset}/{category}"
-CUTPASTE = "resources/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}"
+# {kind}: cutpaste or pseudo
+SYNTHETIC = "resources/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}"
 
 RECIPE = "config/recipes/{recipe}.yaml"
 SUITE = "config/suites/{suite}.yaml"

@@ -15,7 +15,7 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
     """One data set that can be downloaded.
 
     ``counts[category]`` gives a number of images for ``train`` (normal images to train on), ``good`` (normal test
-    images) and each defect type, in both layouts.
+    images) and each defect type, in both layouts. ``empty_masks[category]`` is how many masks may mark no pixel.
     """
 
     layout: Literal["mvtec", "btad"]
@@ -28,6 +28,7 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
     grayscale: frozenset[str]
     textures: frozenset[str]
     counts: dict[str, dict[str, int]]
+    empty_masks: dict[str, int] = {}
 
 
 @cache

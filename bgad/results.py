@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from bgad.anomalies import CutPasteMaker, Entries, fresh_cutpaste, with_defects
+from bgad.anomalies import AnomalousImages, Entries, SyntheticMaker, fresh, with_defects
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
 from bgad.datasets import Index
@@ -43,7 +43,7 @@ def run_cell(
     index: Index,
     split: Split,
     cache: FeatureCache,
-    pool: FeatureCache | None,
+    pools: dict[str, FeatureCache],
     root: Path,
     device: torch.device,
     output: Path,
@@ -52,8 +52,8 @@ def run_cell(
 ) -> dict:
     """Trains and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
-    ``pool`` is the cache of the split's CutPaste images, for a recipe that has one. ``root``, the data set's folder, is
-    read where CutPaste images are made anew each pass. Every draw depends on the cell's own names.
+    ``pools`` has the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools. ``root``, the
+    data set's folder, is read where such images are made anew each pass. Every draw depends on the cell's own names.
     """
     started = time.perf_counter()
     known = split.known(cell.k)
@@ -77,8 +77,8 @@ def run_cell(
     tests = {"test": TestSet.of(cache, split.test(cell.k), types)}
     if cell.k == 0:
         tests["full_test"] = TestSet.of(cache, split.full_test(), types)
-    maker = CutPasteMaker(index, split, root / cell.category, cache.image_size)
-    entries = _entries(cell, recipe, known, cache, pool, maker, device, weights) if known else list
+    maker = SyntheticMaker(index, split, root / cell.category, cache.image_size)
+    entries = _entries(cell, recipe, known, cache, pools, maker, device, weights) if known else list
     normal = NormalImages([level.to(device) for level in cache.levels], cache.rows_of(split.train_normal))
 
     history, train_seconds, evaluate_seconds, mark = [], 0.0, 0.0, time.perf_counter()
@@ -102,6 +102,7 @@ def run_cell(
         "cell": asdict(cell),
         **_figures(history, ""),
         **({"full_test": _figures(history, "full_")} if cell.k == 0 else {}),
+        **_released_test_command(cell, recipe, flows, cache, split, types, device),
         "by_type": by_type(tests["test"], evaluation, {types[path] for path in known}),
         "counts": {
             "train_normal": len(split.train_normal),
@@ -113,7 +114,7 @@ def run_cell(
         "source_sha256": source_sha256("training"),
         "recipe_sha256": recipe.sha256,
         "timing": {
-            "features_s": round(cache.seconds + (pool.seconds if pool else 0), 3),
+            "features_s": round(cache.seconds + sum(pool.seconds for pool in pools.values()), 3),
             "train_s": round(train_seconds, 3),
             "evaluate_s": round(evaluate_seconds, 3),
             "total_s": round(time.perf_counter() - started, 3),
@@ -131,34 +132,44 @@ def _entries(
     recipe: Recipe,
     known: tuple[str, ...],
     cache: FeatureCache,
-    pool: FeatureCache | None,
-    maker: CutPasteMaker,
+    pools: dict[str, FeatureCache],
+    maker: SyntheticMaker,
     device: torch.device,
     weights: Path | None,
 ) -> Entries:
-    """The anomaly entries of each pass: repeat * k of them, the first half real, the other half CutPaste."""
+    """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy."""
+    kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
     rows = cache.rows_of(known)
-    real = with_defects([level[rows] for level in cache.levels], cache.masks[rows]).to(device)
-    count = recipe.anomalies.repeat * len(known)
-    names = ("cutpaste", *astuple(cell))
-    if recipe.anomalies.cutpaste == "none":
-        everything = real.repeated(count)
-        return lambda: [everything]
+    real = with_defects([level[rows] for level in cache.levels], cache.masks[rows]).to(device).repeated(count)
+    if recipe.anomalies.synthetic == "every_pass":
+        backbone = load_backbone(recipe.backbone, device, weights) if kinds else None
+        rngs = {kind: numpy_generator(kind, *astuple(cell)) for kind in kinds}
+        return lambda: [real, *(fresh(maker, kind, known, count, backbone, rng) for kind, rng in rngs.items())]
 
-    real = real.repeated(count // 2)
-    count -= count // 2
-    if recipe.anomalies.cutpaste == "every_pass":
-        backbone, rng = load_backbone(recipe.backbone, device, weights), numpy_generator(*names)
-        return lambda: [real, fresh_cutpaste(maker, known, count, backbone, rng)]
-
-    if pool is None:
-        raise BgadError(f"recipe {cell.recipe} draws from a pool of CutPaste images: name its folder with --pool.")
-    of_known = torch.tensor([row for row, path in enumerate(pool.paths) if path in set(known)])
-    pasted = with_defects([level[of_known] for level in pool.levels], pool.masks[of_known]).to(device)
+    missing = [kind for kind in kinds if kind not in pools]
+    if missing:
+        raise BgadError(f"recipe {cell.recipe} draws from a pool of {missing[0]} images: name its folder with --{missing[0]}.")
+    pooled = {kind: _of_known(pools[kind], known).to(device) for kind in kinds}
     if isinstance(recipe.sampling, VectorDraws):
-        return lambda: [real, pasted]  # which draws its share of vectors from the whole pool
-    chooser = torch_generator(*names)
-    return lambda: [real, pasted[torch.randperm(len(pasted), generator=chooser)[:count]]]
+        return lambda: [real, *pooled.values()]  # which draws its share of vectors from the whole pool
+    choosers = {kind: torch_generator(kind, *astuple(cell)) for kind in kinds}
+    return lambda: [
+        real,
+        *(pooled[kind][torch.randperm(len(pooled[kind]), generator=rng)[:count]] for kind, rng in choosers.items()),
+    ]
+
+
+def _of_known(pool: FeatureCache, known: tuple[str, ...]) -> AnomalousImages:
+    rows = torch.tensor([row for row, path in enumerate(pool.paths) if path in set(known)])
+    return with_defects([level[rows] for level in pool.levels], pool.masks[rows])
+
+
+def _released_test_command(cell, recipe, flows, cache, split, types, device) -> dict:
+    """What the released test command would print for the last epoch: it leaves the known anomalies in the test set."""
+    if cell.k == 0 or not recipe.quirks.test_command_keeps_known:
+        return {}
+    everything = {"test": TestSet.of(cache, split.full_test(), types)}
+    return {"released_test_command": _evaluate_all(flows, cache, everything, device)["test"].figures}
 
 
 def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, Evaluation]:

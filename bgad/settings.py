@@ -74,18 +74,38 @@ class VectorDraws(Settings):
     defect_share: float = Field(ge=0, le=1, description="share of those that lies on the defects themselves")
 
 
+STRATEGIES = {
+    "repeat": (),
+    "repeat+cutpaste": ("cutpaste",),
+    "repeat+pseudo": ("pseudo",),
+    "all": ("cutpaste", "pseudo"),
+}
+
+
 class Anomalies(Settings):
     """What is made of the k known anomalies."""
 
-    repeat: int = Field(ge=1, description="entries a pass for each known anomaly; half real, half CutPaste")
-    cutpaste: Literal["every_pass", "pool", "none"] = Field(description="fresh CutPaste images every pass, or a pool")
-    pool: int = Field(default=0, ge=0, description="CutPaste images of each known anomaly (cutpaste: pool)")
+    strategy: Literal["repeat", "repeat+cutpaste", "repeat+pseudo", "all"] = Field(
+        description="the real images alone, or with CutPaste images, or with pseudo anomalies, or with both"
+    )
+    repeat: int = Field(
+        ge=1, description="times that a pass has each known anomaly: its real image, and each kind's synthetic ones"
+    )
+    synthetic: Literal["every_pass", "pool"] = Field(
+        description="synthetic images are made anew every pass, or drawn from a pool"
+    )
+    pool: int = Field(default=0, ge=0, description="images of each known anomaly in a kind's pool (synthetic: pool)")
 
     @model_validator(mode="after")
     def _pool_has_a_size(self):
-        if (self.cutpaste == "pool") != (self.pool > 0):
-            raise ValueError("pool goes with cutpaste: pool, and is at least 1 there")
+        if (self.synthetic == "pool") != (self.pool > 0):
+            raise ValueError("pool goes with synthetic: pool, and is at least 1 there")
         return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of synthetic images of the strategy: cutpaste, pseudo, both or none."""
+        return STRATEGIES[self.strategy]
 
 
 class Quirks(Settings):
@@ -93,6 +113,8 @@ class Quirks(Settings):
 
     warm_up_counts_loaders: bool = Field(description="the warm-up divides by the number of loaders (2), not of batches")
     idle_levels_keep_momentum: bool = Field(description="Adam also moves the levels that a step has no gradient for")
+    draws_follow_one_another: bool = Field(description="a category's known anomalies depend on the draws of those before it")
+    test_command_keeps_known: bool = Field(description="the final test leaves the known anomalies in: reported apart")
 
 
 class Recipe(Settings):
@@ -173,7 +195,15 @@ class Config(Settings):
 
 
 def load_recipe(path: Path) -> Recipe:
-    return validated(Recipe, read_yaml(path), path)
+    """The recipe in ``path``. One with the key ``base`` names another recipe beside it and states what differs from it."""
+    values = read_yaml(path)
+    if isinstance(values, dict) and "base" in values:
+        changes, base_file = values, Path(path).with_name(f"{values['base']}{Path(path).suffix}")
+        values = read_yaml(base_file)
+        if isinstance(values, dict) and "base" in values:
+            raise BgadError(f"{path}: its base {base_file.name} has a base itself; name {values['base']} or state all values.")
+        values = _changed(values, {key: value for key, value in changes.items() if key != "base"})
+    return validated(Recipe, values, path)
 
 
 def load_suite(path: Path) -> Suite:
@@ -207,6 +237,13 @@ def validated(model: type[T], values: Any, source: Path | str) -> T:
             raise BgadError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
         where = f"{source}: {key}" if key else source
         raise BgadError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _changed(values: Any, changes: Any) -> Any:
+    """``values`` with the keys of ``changes`` put in their places, section by section."""
+    if not (isinstance(values, dict) and isinstance(changes, dict)):
+        return changes
+    return {**values, **{key: _changed(values.get(key), change) for key, change in changes.items()}}
 
 
 def _first_wrong(values: Any, error: ValidationError) -> tuple[list[str], ErrorDetails]:

@@ -13,8 +13,18 @@ STEPS = {
     "mini": ("mini.py", "randomness.py"),
     "index": ("datasets.py", "images.py", "presets.yaml"),
     "split": ("splits.py", "randomness.py"),
-    "features": ("features.py", "backbones.py", "images.py"),
-    "cutpaste": ("features.py", "backbones.py", "images.py", "anomalies.py", "cutpaste.py", "augment.py", "randomness.py"),
+    "features": ("features.py", "backbones.py", "weights.*", "images.py"),
+    "synthetic": (
+        "features.py",
+        "backbones.py",
+        "weights.*",
+        "images.py",
+        "anomalies.py",
+        "cutpaste.py",
+        "augment.py",
+        "pseudo.py",
+        "randomness.py",
+    ),
     "training": (
         "results.py",
         "train.py",
@@ -25,7 +35,9 @@ STEPS = {
         "anomalies.py",
         "cutpaste.py",
         "augment.py",
+        "pseudo.py",
         "backbones.py",
+        "weights.*",
         "images.py",
         "evaluate.py",
         "scoring.py",
@@ -37,7 +49,7 @@ STEPS = {
 
 
 def source_sha256(step: str, package: Path | None = None) -> str:
-    """The hash of the sources of a step: mini, index, split, features, cutpaste, training or report."""
+    """The hash of the sources of a step: mini, index, split, features, synthetic, training or report."""
     package = package or Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(path for pattern in STEPS[step] for path in package.glob(pattern)):

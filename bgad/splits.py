@@ -3,12 +3,13 @@
 For (data set, category, split, seed) a pool of known anomalies is drawn once. A cell with k knows the first k of it, and
 the whole pool leaves the test set whatever k is, so k0, k1 and k10 are tested on the same images. ``seen`` draws the pool
 over all defect types; ``hard-<type>`` draws it from one type and takes all of that type out of the test set (DRA, CVPR
-2022). Draws depend on these names and the files' names alone.
+2022). Draws depend on these names and the files' names alone, unless the released code's draws in a row are asked for.
 """
 
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class Split:
 
     ``pool``: the known anomalies in their order; ``further``: the order in which k > len(pool) draws on; ``held_out``:
     images of a hard split's type that leave the test set without being known; ``test_normal`` and ``test_anomalous``: the
-    test set of every k up to the pool's size; ``excluded``: images left out everywhere, each with the reason.
+    test set of every k up to the pool's size; ``excluded``: images left out everywhere, each with the reason. An image whose
+    mask is empty is neither in ``pool`` nor in ``further``.
     """
 
     dataset: str
@@ -48,8 +50,10 @@ class Split:
         order = self.pool + self.further
         if k > len(order):
             which = "anomalous images" if self.split == "seen" else f"images of type {self.split.removeprefix('hard-')}"
+            others = self.test_anomalous if self.split == "seen" else self.held_out
+            marked = " whose mask is not empty" if len(others) > len(self.further) else ""
             raise BgadError(
-                f"{self.dataset}/{self.category}: k {k} is more than its {len(order)} {which}; ask for a smaller k."
+                f"{self.dataset}/{self.category}: k {k} is more than its {len(order)} {which}{marked}; ask for a smaller k."
             )
         return order[:k]
 
@@ -82,31 +86,37 @@ class Split:
         return split
 
 
-def draw(index: Index, split: str, seed: int, pool_size: int = 10) -> Split:
-    """The split of that name and seed. BgadError if the category cannot have it."""
+def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Sequence[Index] = ()) -> Split:
+    """The split of that name and seed. BgadError if the category cannot have it.
+
+    By default a split is drawn from its own names alone. With ``before``, the indexes of the categories that come before
+    this one in the order of the data set, the ``seen`` draw follows theirs, as in the released code: it seeds once and goes
+    through the categories, so that another anomaly in an earlier one changes all later draws. How many come from each type
+    stays the same. This has that property and no more: the released draws themselves cannot be replayed, since they come
+    from Python's global generator, from which the augmentation of earlier trainings may draw as well. A hard split, which
+    the released code does not have, is always drawn on its own, whatever ``before`` is.
+    """
     images, excluded = _one_of_each(index.images)
     normal = [image.path for image in images if not image.anomalous and image.part == "train"]
     test_normal = [image.path for image in images if not image.anomalous and image.part == "test"]
-    by_type = defaultdict(list)
-    for image in images:
-        if image.anomalous:
-            by_type[image.type].append(image.path)
+    anomalous = [image.path for image in images if image.anomalous]
+    drawable = _drawable(images)
 
     names = (index.dataset, index.category, split, seed)
     if split == "seen":
-        order, candidates = _spread(by_type, pool_size, names), by_type
+        order = _spread(drawable, pool_size, (*names, *_after(before, index, seed, pool_size)))
+        leaves = set(order[:pool_size])
     else:
         kind = split.removeprefix("hard-")
-        if split != f"hard-{kind}" or kind not in by_type:
+        if split != f"hard-{kind}" or kind not in drawable:
             raise BgadError(
                 f"{index.dataset}/{index.category}: there is no split {split}; use seen or "
-                f"hard-<type> with one of {', '.join(sorted(by_type))}."
+                f"hard-<type> with one of {', '.join(sorted(drawable))}."
             )
-        order, candidates = shuffled(by_type[kind], "pool", *names), {kind: by_type[kind]}
+        order = shuffled(drawable[kind], "pool", *names)
+        leaves = {image.path for image in images if image.type == kind}
 
     pool, further = order[:pool_size], order[pool_size:]
-    leaves = set(pool) if split == "seen" else {path for paths in candidates.values() for path in paths}
-    anomalous = sorted(path for paths in by_type.values() for path in paths)
     test_anomalous = [path for path in anomalous if path not in leaves]
     if anomalous and not test_anomalous:
         smaller = f"set datasets.{index.dataset}.pool to a smaller number"
@@ -127,6 +137,30 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10) -> Split:
         test_anomalous=tuple(test_anomalous),
         excluded=tuple(excluded),
     )
+
+
+def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
+    """Each defect type with its images that can be known: those whose mask, where there are masks, is not empty."""
+    by_type = defaultdict(list)
+    for image in images:
+        if image.anomalous:
+            by_type[image.type] += [] if image.empty_mask else [image.path]
+    return by_type
+
+
+def _after(before: Sequence[Index], index: Index, seed: int, pool_size: int) -> tuple[str, ...]:
+    """Names that stand for the seen draws of the categories ``before``, each made after the ones before it; () for none."""
+    names = ()
+    for earlier in before:
+        if earlier.dataset != index.dataset or earlier.category == index.category:
+            raise BgadError(
+                f"{index.dataset}/{index.category}: cannot be drawn after {earlier.dataset}/{earlier.category}; "
+                "name the other categories of its data set that come before it."
+            )
+        images, _ = _one_of_each(earlier.images)
+        order = _spread(_drawable(images), pool_size, (earlier.dataset, earlier.category, "seen", seed, *names))
+        names = ("after", hashlib.sha256(json.dumps([names, earlier.category, order]).encode()).hexdigest())
+    return names
 
 
 def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list[str]:

@@ -2,13 +2,18 @@
 
 import pytest
 
-from bgad.cells import Cell, check, expand
+from bgad.cells import Cell, check, expand, left_out
 from bgad.errors import BgadError
 from bgad.settings import Block, Suite
 
 CATALOGUE = {
-    "mvtec": {"bottle": ("broken", "contamination"), "toothbrush": ("defective",), "zipper": ("rough", "split", "fabric")},
-    "btad": {"01": ("ko",)},
+    "mvtec": {
+        "bottle": {"broken": 20, "contamination": 21},
+        "toothbrush": {"defective": 30},
+        "zipper": {"rough": 17, "split": 18, "fabric": 10},
+    },
+    "btad": {"01": {"ko": 49}},
+    "own": {"wood": {"color": 8, "hole": 10, "seen": 1, "scratch": 21}, "plain": {}},
 }
 CELL = Cell("paper", "mvtec", "bottle", "hard-broken", 10, "bgad", 42)
 
@@ -68,6 +73,53 @@ def test_cells_that_several_blocks_name_are_there_once():
     ]
 
 
+def test_hard_star_passes_over_a_type_that_has_fewer_images_than_k():
+    block = {"dataset": "own", "categories": ["wood"], "splits": ["hard-*"], "k": [1, 8, 9, 10, 11]}
+    by_split = {}
+    for cell in expand(suite(block), CATALOGUE.__getitem__):
+        by_split.setdefault(cell.split, []).append(cell.k)
+    assert by_split == {
+        "hard-color": [1, 8],
+        "hard-hole": [1, 8, 9, 10],
+        "hard-seen": [1],
+        "hard-scratch": [1, 8, 9, 10, 11],
+    }
+    # k 0 needs none, and neither the pool nor the other splits of the category mind.
+    assert folders({"dataset": "own", "categories": ["wood"], "splits": ["seen"], "k": [22]}) == [
+        "results/paper/own/wood/seen/k22/bgad/seed0"
+    ]
+    assert len(folders(block | {"k": [0], "methods": ["bgad-wo"]})) == 4
+
+
+def test_what_was_left_out_is_said_once():
+    blocks = [
+        {"dataset": "own", "splits": ["seen", "hard-*"], "k": [1, 10], "seeds": [0, 42]},
+        {"dataset": "own", "splits": ["hard-*"], "k": [9], "methods": ["bgad"]},
+        {"dataset": "own", "splits": ["hard-*"], "k": [0], "methods": ["bgad-wo"]},
+        {"splits": ["seen", "hard-*"]},
+    ]
+    assert left_out(suite(*blocks), CATALOGUE.__getitem__) == [
+        "wood hard-color k10: the type has 8 images",
+        "wood hard-seen k10: the type has 1 image",
+        "plain hard-*: it has no defect types",
+        "wood hard-color k9: the type has 8 images",
+        "wood hard-seen k9: the type has 1 image",
+        "toothbrush hard-*: its only type leaves none to test on",
+    ]
+    assert left_out(suite({"splits": ["seen"]}), CATALOGUE.__getitem__) == []
+
+
+def test_a_type_named_with_a_k_that_it_cannot_give_is_refused():
+    block = {"dataset": "own", "categories": ["wood"], "splits": ["hard-color"], "k": [1, 10]}
+    for function in (expand, left_out):
+        with pytest.raises(BgadError) as error:
+            function(suite(block), CATALOGUE.__getitem__)
+        assert str(error.value) == (
+            "Suite of the test: wood has no hard-color with k 10: the type has 8 images; ask for a smaller k."
+        )
+    assert len(folders(block | {"k": [1, 8]})) == 2
+
+
 def test_an_unknown_category_is_named_with_those_that_there_are():
     with pytest.raises(BgadError) as error:
         folders({"categories": ["bottle", "botle"]})
@@ -91,6 +143,7 @@ def test_check_names_the_cell_that_there_cannot_be():
         "has no split hard-ko": Cell("paper", "mvtec", "bottle", "hard-ko", 10, "bgad", 0),
         "has no k 0": Cell("paper", "mvtec", "bottle", "seen", 0, "bgad", 0),
         "its k is [0]": Cell("paper", "mvtec", "bottle", "seen", 1, "nf", 0),
+        "the type has 8 images": Cell("paper", "own", "wood", "hard-color", 9, "bgad", 0),
         "Input should be 'bgad', 'bgad-wo' or 'nf'": Cell("paper", "mvtec", "bottle", "seen", 1, "bgda", 0),
     }
     for sentence, cell in wrong.items():

@@ -1,14 +1,16 @@
 """What the index and the catalogue make of folders, and what they say about files that cannot be used."""
 
 import hashlib
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from folders import HEIGHT, WIDTH, make_category, mask_of, save, truncate, write_image, write_mask
 from PIL import Image
 
-from bgad import mini
+from bgad import mini, presets
 from bgad.datasets import Index, build_index, catalogue
 from bgad.errors import BgadError
 from bgad.settings import Dataset
@@ -98,7 +100,7 @@ def test_the_order_in_which_the_file_system_lists_changes_nothing(tmp_path, monk
     monkeypatch.setattr("bgad.datasets.os.scandir", lambda path: list(scandir(path))[::-1])
     assert build_index("own", "bottle", tmp_path, MVTEC) == before
     own = Dataset(path=tmp_path)
-    assert catalogue("own", own) == {"bottle": ("cut", "hole")}
+    assert list(catalogue("own", own)["bottle"].items()) == [("cut", 12), ("hole", 2)]
 
 
 def test_textures_are_known_or_named(tmp_path):
@@ -189,6 +191,65 @@ def test_an_empty_mask_is_named_with_its_image(tmp_path):
     assert str(folder / "test/hole/000.png") in sentence(error)
 
 
+def btad_category(root: Path, category: str, empty: int) -> Path:
+    """A category of BTAD with 12 anomalous images, the last ``empty`` of them with an empty mask."""
+    folder = make_category(root, category, "btad", types={"ko": 12})
+    for number in range(12 - empty, 12):
+        write_mask(mask_of(folder, "ko", number, "btad"), value=0)
+    return folder
+
+
+@pytest.mark.parametrize(("category", "known"), [("02", 1), ("03", 10)])
+def test_a_published_data_set_may_have_the_empty_masks_that_it_is_known_for(tmp_path, category, known):
+    for empty in (0, 1, known):
+        btad_category(tmp_path, category, empty)
+        index = build_index("btad", category, tmp_path, BTAD)
+        flagged = [image.path for image in index.images if image.empty_mask]
+        assert flagged == [f"test/ko/{number:03}.png" for number in range(12 - empty, 12)]
+        assert all(image.mask for image in index.images if image.anomalous)
+        index.save(tmp_path / "index.json")
+        assert Index.load(tmp_path / "index.json") == index
+
+
+@pytest.mark.parametrize(("category", "known"), [("02", 1), ("03", 10)])
+def test_more_empty_masks_than_those_are_refused(tmp_path, category, known):
+    folder = btad_category(tmp_path, category, known + 1)
+    with pytest.raises(BgadError) as error:
+        build_index("btad", category, tmp_path, BTAD)
+    assert sentence(error) == (
+        f"{mask_of(folder, 'ko', 11 - known, 'btad')}: the first of more than the {known} empty masks that "
+        f"btad/{category} is known to have; take the published copy, or mend the masks."
+    )
+
+
+@pytest.mark.parametrize(("name", "category"), [("btad", "01"), ("own", "02"), ("mvtec", "02")])
+def test_no_other_data_set_may_have_empty_masks(tmp_path, name, category):
+    folder = btad_category(tmp_path, category, 1)
+    with pytest.raises(BgadError) as error:
+        build_index(name, category, tmp_path, BTAD)
+    assert sentence(error).startswith(f"{mask_of(folder, 'ko', 11, 'btad')}: the mask is empty")
+
+
+def test_an_index_from_before_empty_masks_were_marked_still_loads(tmp_path):
+    make_category(tmp_path)
+    index = build_index("own", "bottle", tmp_path, MVTEC)
+    path = tmp_path / "index.json"
+    index.save(path)
+    values = json.loads(path.read_text())
+    assert {image.pop("empty_mask") for image in values["images"]} == {False}
+    path.write_text(json.dumps(values))
+    assert Index.load(path) == index
+
+
+def test_empty_masks_are_of_categories_that_there_are_and_fewer_than_their_images():
+    allowed = {name: preset.empty_masks for name, preset in presets.presets().items()}
+    assert allowed == {"mvtec": {}, "btad": {"02": 1, "03": 10}}
+    counts = presets.dataset("btad").counts
+    # What the source of these numbers counts: 279 images with a marked region, and 290 anomalous ones.
+    marked = {category: counts[category]["ko"] - allowed["btad"].get(category, 0) for category in counts}
+    assert marked == {"01": 49, "02": 199, "03": 31}
+
+
 def test_a_missing_mask_is_named_with_its_image(tmp_path):
     folder = make_category(tmp_path)
     mask_of(folder, "cut", 1).unlink()
@@ -217,26 +278,36 @@ def test_a_file_that_is_no_index_is_refused(tmp_path):
 
 
 def test_catalogue_from_folders(tmp_path):
-    make_category(tmp_path, "screw", types={"thread": 1, "bent": 1})
+    make_category(tmp_path, "screw", types={"thread": 1, "bent": 3})
     make_category(tmp_path, "nut", types={})
     (tmp_path / "license").mkdir()
     (tmp_path / ".hidden/train/good").mkdir(parents=True)
     (tmp_path / "readme.txt").touch()
-    assert list(catalogue("own", Dataset(path=tmp_path)).items()) == [("nut", ()), ("screw", ("bent", "thread"))]
+    (tmp_path / "screw/test/empty").mkdir()
+    (tmp_path / "screw/test/bent/._000.png").touch()
+    (tmp_path / "screw/test/bent/notes.txt").touch()
+    counted = catalogue("own", Dataset(path=tmp_path))
+    assert list(counted.items()) == [("nut", {}), ("screw", {"bent": 3, "thread": 1})]
+    assert list(counted["screw"]) == ["bent", "thread"]
 
 
 def test_catalogue_from_folders_in_btad_layout(tmp_path):
-    make_category(tmp_path, "01", "btad", types={"ko": 1})
-    assert catalogue("btad", Dataset(path=tmp_path, layout="btad")) == {"01": ("ko",)}
+    make_category(tmp_path, "01", "btad", types={"ko": 2})
+    assert catalogue("btad", Dataset(path=tmp_path, layout="btad")) == {"01": {"ko": 2}}
 
 
 def test_catalogue_of_what_can_be_downloaded_or_made():
     mvtec = catalogue("mvtec", MVTEC)
     assert len(mvtec) == 15
-    assert mvtec["bottle"] == ("broken_large", "broken_small", "contamination")
-    assert mvtec["toothbrush"] == ("defective",)
-    assert catalogue("btad", BTAD) == {"01": ("ko",), "02": ("ko",), "03": ("ko",)}
-    assert catalogue("mini", MVTEC) == mini.CATEGORIES
+    assert list(mvtec["bottle"].items()) == [("broken_large", 20), ("broken_small", 22), ("contamination", 21)]
+    assert mvtec["toothbrush"] == {"defective": 30}
+    assert catalogue("btad", BTAD) == {"01": {"ko": 49}, "02": {"ko": 200}, "03": {"ko": 41}}
+    assert {category: tuple(types) for category, types in catalogue("mini", MVTEC).items()} == mini.CATEGORIES
+
+
+def test_mini_has_as_many_images_as_its_catalogue_says(tmp_path):
+    mini.generate(tmp_path, "gravel")
+    assert catalogue("mini", MVTEC)["gravel"] == catalogue("mini", Dataset(path=tmp_path))["gravel"]
 
 
 def test_catalogue_names_the_key_of_a_wrong_path(tmp_path):

@@ -68,7 +68,7 @@ def test_metrics_hold_what_the_contract_says(small):
         "method": "bgad",
         "seed": 0,
     }
-    for metric in ("image_auroc", "pixel_auroc", "aupro"):
+    for metric in ("image_auroc", "pixel_auroc", "aupro", "released_pro"):
         figures = found[metric]
         assert 0 <= figures["last"] <= figures["best"] <= 100
         assert figures["best_epoch"] in (1, 2)  # evaluated every second meta epoch, and at the last
@@ -76,12 +76,12 @@ def test_metrics_hold_what_the_contract_says(small):
     assert sum(kind["n"] for kind in found["by_type"].values()) == found["counts"]["test_anomalous"]
     assert sum(kind["known"] for kind in found["by_type"].values()) == 1
     assert found["counts"]["train_anomalous"] == 1
-    split = json.loads((small.folder / "resources/splits/mini/gravel/seen/seed0.json").read_text())
+    split = json.loads((small.folder / "resources/splits/own/mini/gravel/seen/seed0.json").read_text())
     assert found["split_sha256"] == split["sha256"]
     assert {"features_s", "train_s", "evaluate_s", "total_s", "peak_rss_mb", "peak_gpu_mb"} == set(found["timing"])
     assert {"python", "torch", "timm", "FrEIA", "device", "cpu", "threads", "git_commit"} == set(found["environment"])
     without = metrics(small, "results/tiny/mini/gravel/seen/k0/bgad-wo/seed0")
-    assert set(without["full_test"]) == {"image_auroc", "pixel_auroc", "aupro"}
+    assert set(without["full_test"]) == {"image_auroc", "pixel_auroc", "aupro", "released_pro"}
     assert {key: without["counts"][key] for key in ("test_normal", "test_anomalous")} == {
         key: found["counts"][key] for key in ("test_normal", "test_anomalous")
     }
@@ -90,7 +90,7 @@ def test_metrics_hold_what_the_contract_says(small):
 def test_no_test_image_was_known_in_training(small):
     for name, k in (("seen", 1), ("hard-scratch", 1)):
         for seed in (0, 1):
-            split = json.loads((small.folder / f"resources/splits/mini/gravel/{name}/seed{seed}.json").read_text())
+            split = json.loads((small.folder / f"resources/splits/own/mini/gravel/{name}/seed{seed}.json").read_text())
             scores = small.folder / f"results/tiny/mini/gravel/{name}/k{k}/bgad/seed{seed}/scores.csv"
             with scores.open() as file:
                 tested = [row["path"] for row in csv.DictReader(file)]

@@ -53,6 +53,9 @@ def test_maps_scores_and_figures_by_hand():
     # (0.4) after one: 3.8. Image 4's: half at once, half in the ramp from 1 to 2: (4.8 + 3.3) / 2 = 4.05. The mean over
     # 4.8 is 12.65 / 3 / 4.8 = 0.878472.
     assert result.figures["aupro"] == pytest.approx(87.8472, abs=1e-4)
+    # The released PRO has no point between two and six false positives, so that two (of the 4.8) are its limit. Up to the
+    # first, images 2 and half of 4 are found (1.5 of 3 regions); then image 3 (2.5), and with the second all.
+    assert result.figures["released_pro"] == pytest.approx(100 * (1.5 / 3 + (2.5 / 3 + 1) / 2) / 2, abs=1e-4)
 
 
 def test_without_masks_the_pixel_figures_are_null():
@@ -61,6 +64,7 @@ def test_without_masks_the_pixel_figures_are_null():
     assert result.figures["image_auroc"] == pytest.approx(100 * 5 / 6, abs=1e-4)
     assert result.figures["pixel_auroc"] is None
     assert result.figures["aupro"] is None
+    assert result.figures["released_pro"] is None
     assert [kind["pixel_auroc"] for kind in evaluate.by_type(test, result, set()).values()] == [None, None]
 
 
@@ -82,7 +86,7 @@ def test_by_type_by_hand():
 def test_figures_of_one_class_are_null():
     test = evaluate.TestSet(PATHS[:2], TYPES[:2], torch.arange(2), np.zeros((2, 2, 2), dtype=bool))
     result = evaluate.evaluate([likelihoods()[0][:2]], test, 2)
-    assert result.figures == {"image_auroc": None, "pixel_auroc": None, "aupro": None}
+    assert result.figures == {"image_auroc": None, "pixel_auroc": None, "aupro": None, "released_pro": None}
     assert evaluate.by_type(test, result, set()) == {}
 
 

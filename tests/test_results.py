@@ -11,7 +11,7 @@ from bgad.backbones import load_backbone
 from bgad.cells import Cell
 from bgad.datasets import build_index
 from bgad.errors import BgadError
-from bgad.features import compute, compute_cutpaste, load
+from bgad.features import compute, compute_synthetic, load
 from bgad.metrics import best_f1_threshold
 from bgad.predict import predict
 from bgad.results import run_cell
@@ -46,15 +46,15 @@ class Category:
         compute(self.index, root, backbone, 32, root / "features")
         self.cache = load(root / "features")
         self.split = draw(self.index, "seen", 0)
-        self.pool = None
-        if masks:
-            compute_cutpaste(self.index, self.split, root, backbone, 32, 10, 2, root / "pool")
-            self.pool = load(root / "pool")
+        self.pools = {}
+        for kind in ("cutpaste", "pseudo") if masks else ():
+            compute_synthetic(kind, self.index, self.split, root, backbone, 32, 10, 2, root / kind)
+            self.pools[kind] = load(root / kind)
 
     def run(self, k: int, method: str, name: str, recipe: Recipe) -> tuple[dict, Path]:
         cell = Cell("tiny", "own", "part", "seen", k, method, 0)
         output = self.root / name
-        inputs = (recipe, self.index, self.split, self.cache, self.pool, self.root, CPU)
+        inputs = (recipe, self.index, self.split, self.cache, self.pools, self.root, CPU)
         return run_cell(cell, *inputs, output, say=lambda line: None), output
 
 
@@ -68,13 +68,18 @@ def test_without_masks_there_is_image_auroc_alone(tmp_path, backbone):
     metrics, _ = category.run(0, "bgad-wo", "k0", recipe())
     for figures in (metrics, metrics["full_test"]):
         assert 0 <= figures["image_auroc"]["last"] <= 100
-        assert figures["pixel_auroc"] == figures["aupro"] == {"last": None, "best": None, "best_epoch": None}
+        assert (
+            figures["pixel_auroc"]
+            == figures["aupro"]
+            == figures["released_pro"]
+            == {"last": None, "best": None, "best_epoch": None}
+        )
     assert [kind["pixel_auroc"] for kind in metrics["by_type"].values()] == [None, None]
     with pytest.raises(BgadError, match=r"own/part has no masks.*only k 0"):
         category.run(1, "bgad", "k1", recipe())
     assert not (tmp_path / "k1").exists()
     with pytest.raises(BgadError, match="own/part has no masks"):
-        compute_cutpaste(category.index, category.split, tmp_path, backbone, 32, 10, 2, tmp_path / "pool")
+        compute_synthetic("cutpaste", category.index, category.split, tmp_path, backbone, 32, 10, 2, tmp_path / "pool")
     assert not (tmp_path / "pool").exists()
 
 
@@ -83,18 +88,19 @@ def test_the_whole_test_set_takes_the_pool_in_again(whole):
     assert metrics["counts"] == {"train_normal": 6, "train_anomalous": 0, "test_normal": 4, "test_anomalous": 6}
     full = len(whole.split.full_test())
     assert full == 4 + 16
-    assert set(metrics["full_test"]) == {"image_auroc", "pixel_auroc", "aupro"}
+    assert set(metrics["full_test"]) == {"image_auroc", "pixel_auroc", "aupro", "released_pro"}
 
 
-@pytest.mark.parametrize("cutpaste", ["pool", "every_pass", "none"])
+@pytest.mark.parametrize("synthetic", ["pool", "every_pass"])
+@pytest.mark.parametrize("strategy", ["repeat", "repeat+cutpaste", "repeat+pseudo", "all"])
 @pytest.mark.parametrize("sampling", ["vector_draws", "image_batches"])
-def test_every_way_of_training_repeats_to_the_bit(whole, monkeypatch, backbone, cutpaste, sampling):
+def test_every_way_of_training_repeats_to_the_bit(whole, monkeypatch, backbone, strategy, synthetic, sampling):
     monkeypatch.setattr("bgad.results.load_backbone", lambda *_: backbone)
     chosen = recipe("paper", images=4, vectors=16) if sampling == "image_batches" else recipe(vectors=32)
-    anomalies = {"repeat": 4, "cutpaste": cutpaste, "pool": 2 if cutpaste == "pool" else 0}
+    anomalies = {"strategy": strategy, "repeat": 2, "synthetic": synthetic, "pool": 2 if synthetic == "pool" else 0}
     chosen = Recipe.model_validate(chosen.model_dump() | {"anomalies": anomalies})
-    first, folder = whole.run(3, "bgad", f"{sampling}-{cutpaste}-1", chosen)
-    again, other = whole.run(3, "bgad", f"{sampling}-{cutpaste}-2", chosen)
+    first, folder = whole.run(3, "bgad", f"{sampling}-{strategy}-{synthetic}-1", chosen)
+    again, other = whole.run(3, "bgad", f"{sampling}-{strategy}-{synthetic}-2", chosen)
     assert first | {"timing": 0} == again | {"timing": 0}
     for name in ("scores.csv", "model.pt"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()

@@ -59,7 +59,8 @@ def refusal(model, values) -> str:
 
 @pytest.mark.parametrize(("path", "model"), FILES, ids=[path.name for path, _ in FILES])
 def test_the_files_of_the_repository_are_valid(path, model):
-    assert isinstance(validated(model, read_yaml(path), path), model)
+    load = load_recipe if model is Recipe else lambda path: validated(model, read_yaml(path), path)
+    assert isinstance(load(path), model)
 
 
 def test_the_files_of_the_repository_name_each_other():
@@ -82,8 +83,54 @@ def test_the_paper_recipe_is_the_released_protocol():
     assert (schedule.learning_rate, schedule.final_rate, schedule.warm_up_from) == (2e-4, 1e-3, 0.1)
     assert (schedule.cosine, schedule.evaluate_every) == ("per_epoch", 1)
     assert recipe.sampling.model_dump() == {"kind": "image_batches", "images": 32, "vectors": 4096}
-    assert (recipe.anomalies.repeat, recipe.anomalies.cutpaste) == (10, "every_pass")
-    assert set(recipe.quirks.model_dump().values()) == {True}
+    assert recipe.anomalies.model_dump() == {"strategy": "repeat+cutpaste", "repeat": 5, "synthetic": "every_pass", "pool": 0}
+    assert list(recipe.quirks.model_dump().values()) == [True] * 4
+
+
+def test_the_corrected_recipe_is_the_papers_without_its_quirks():
+    paper, corrected = (load_recipe(ROOT / f"config/recipes/{name}.yaml").model_dump() for name in ("paper", "corrected"))
+    assert corrected.pop("quirks") == dict.fromkeys(paper.pop("quirks"), False)
+    assert corrected == paper
+    # The comments say where each value comes from, so the two files have to go on saying the same.
+    lines = [
+        (ROOT / f"config/recipes/{name}.yaml").read_text().split("backbone:")[1].split("quirks:")[0]
+        for name in ("paper", "corrected")
+    ]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "key", "value"),
+    [
+        ("ablation-no-focal", "loss", "focal", False),
+        ("ablation-beta-0.05", "loss", "beta", 0.05),
+        ("ablation-beta-0.1", "loss", "beta", 0.1),
+        ("ablation-tau-0.2", "loss", "tau", 0.2),
+        ("ablation-tau-0.5", "loss", "tau", 0.5),
+        ("ablation-normalizer-1", "loss", "normalizer", 1),
+        ("ablation-normalizer-20", "loss", "normalizer", 20),
+    ],
+)
+def test_an_ablation_changes_the_one_value_that_it_names(name, section, key, value):
+    paper, other = (load_recipe(ROOT / f"config/recipes/{which}.yaml").model_dump() for which in ("paper", name))
+    assert other[section].pop(key) == value != paper[section].pop(key)
+    assert other == paper
+
+
+def test_a_recipe_with_a_base_says_what_is_wrong_with_it(tmp_path):
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(PAPER))
+    (tmp_path / "one.yaml").write_text("base: paper\nloss: {beta: 0.2}\n")
+    (tmp_path / "two.yaml").write_text("base: one\n")
+    (tmp_path / "three.yaml").write_text("base: papre\n")
+    (tmp_path / "four.yaml").write_text("base: paper\nloss: {bata: 0.2}\n")
+    assert load_recipe(tmp_path / "one.yaml").loss.beta == 0.2
+    for name, sentence in {
+        "two": "two.yaml: its base one.yaml has a base itself; name paper or state all values.",
+        "three": "papre.yaml: cannot be read",
+        "four": "four.yaml: unknown key loss.bata",
+    }.items():
+        with pytest.raises(BgadError, match=re.escape(sentence)):
+            load_recipe(tmp_path / f"{name}.yaml")
 
 
 def test_the_paper_suite_is_fifteen_categories_two_rows_and_three_seeds():
@@ -107,8 +154,9 @@ def test_the_paper_suite_is_fifteen_categories_two_rows_and_three_seeds():
         (Recipe, PAPER, "image_size", 250, "image_size: Input should be a multiple of 32."),
         (Recipe, PAPER, "schedule.cosine", "daily", "schedule.cosine: Input should be 'per_epoch' or 'per_step'."),
         (Recipe, PAPER, "sampling.vectors", 8193, "sampling.vectors: a batch has 8192 vectors at the coarsest level"),
-        (Recipe, PAPER, "anomalies.cutpaste", "pool", "anomalies: pool goes with cutpaste: pool"),
-        (Recipe, PAPER, "anomalies.pool", 5, "anomalies: pool goes with cutpaste: pool"),
+        (Recipe, PAPER, "anomalies.synthetic", "pool", "anomalies: pool goes with synthetic: pool"),
+        (Recipe, PAPER, "anomalies.pool", 5, "anomalies: pool goes with synthetic: pool"),
+        (Recipe, PAPER, "anomalies.strategy", "0,1", "anomalies.strategy: Input should be 'repeat', 'repeat+cutpaste'"),
         (Suite, SUITE, "grid.0.method", "bgad", "unknown key grid.0.method; config/README.md lists the keys."),
         (Suite, SUITE, "grid.0.k", GONE, "key grid.0.k is missing; config/README.md lists the keys."),
         (Suite, SUITE, "grid.0.k", [10, -1], "grid.0.k.1: Input should be greater than or equal to 0."),
@@ -209,6 +257,7 @@ def test_the_schemas_accept_the_files_of_the_repository(path, model):
     [
         (Recipe, PAPER, "image_sise"),
         (Recipe, PAPER, "loss.bata"),
+        (Recipe, {"base": "paper", "loss": {"beta": 0.2}}, "loss.bata"),
         (Suite, SUITE, "grid.0.method"),
         (Config, read_yaml(CONFIG), "sede"),
         (Config, read_yaml(CONFIG), "datasets.mvtec.pth"),
@@ -247,4 +296,4 @@ def test_the_readme_of_the_configuration_lists_every_key_and_no_other():
     text = (ROOT / "config/README.md").read_text(encoding="utf-8")
     listed = {re.sub(r" \(.*\)", "", key) for key in re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)}
     keys = {key for model in (Config, Suite, Recipe) for key in keys_of(model)}
-    assert {re.sub(r"<\w+>", "<name>", key) for key in listed} == keys
+    assert {re.sub(r"<\w+>", "<name>", key) for key in listed} == {*keys, "base"}

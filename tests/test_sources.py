@@ -138,7 +138,7 @@ def test_comments_docstrings_and_layout_keep_the_hash(package, file):
         ("scoring.py", "import", "import ast\nimport", {"training"}),
         ("splits.py", "pool_size: int = 10", "pool_size: int = 9", {"split"}),
         ("datasets.py", "no images found", "no image found", {"index"}),
-        ("images.py", "Resampling.LANCZOS", "Resampling.BICUBIC", {"index", "features", "cutpaste", "training"}),
+        ("images.py", "Resampling.LANCZOS", "Resampling.BICUBIC", {"index", "features", "synthetic", "training"}),
         ("report/table_format.py", "import", "import ast\nimport", {"report"}),
         ("report/published.py", "import", "import ast\nimport", {"report"}),
         ("published.csv", "99.3", "99.4", {"report"}),
@@ -159,4 +159,4 @@ def test_a_renamed_or_new_module_of_the_report_changes_its_hash(package):
 
 def test_randomness_is_behind_every_step_that_draws(package):
     changed = steps_that_change(package, "randomness.py", lambda text: text + "\nEDITED = True\n")
-    assert changed == {"mini", "split", "cutpaste", "training"}
+    assert changed == {"mini", "split", "synthetic", "training"}

@@ -28,7 +28,7 @@ def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(p
         "index": 4,
         "split": (4 + 2) * 2,  # seen, and hard-scratch of two categories; two seeds
         "features": 4,
-        "cutpaste": (4 + 2) * 2,
+        "synthetic": (4 + 2) * 2,
         "train": 4 * 2 * 5 + 2 * 2 * 2,  # seen: bgad-wo, nf, k 1, 5, 10; hard-scratch: bgad-wo, k 10
         "plots": 1,
         "table": 1,
@@ -41,7 +41,7 @@ def test_the_default_target_is_the_demo(project):
 
 def test_one_cell_by_its_path_needs_its_own_inputs_alone(project):
     jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json"))
-    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "cutpaste": 1, "train": 1}
+    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": 1, "train": 1}
 
 
 def test_a_copy_that_is_there_needs_no_download(project, tmp_path):
@@ -118,8 +118,8 @@ def finished(tmp_path_factory) -> Project:
         ("report/table", {"plots", "table"}),
         ("losses", {"train", "plots", "table"}),
         ("flow", {"train", "plots", "table"}),
-        ("splits", {"split", "cutpaste", "train", "plots", "table"}),
-        ("cutpaste", {"cutpaste", "train", "plots", "table"}),
+        ("splits", {"split", "synthetic", "train", "plots", "table"}),
+        ("cutpaste", {"synthetic", "train", "plots", "table"}),
     ],
 )
 def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(finished, module, rules):

@@ -1,6 +1,7 @@
 # What all rules share: the configuration, checked once, and the look-ups that turn wildcards into files and settings.
 import json
 import os
+import re
 import shlex
 import sys
 from functools import cache, wraps
@@ -42,15 +43,17 @@ REQUESTED = {}
 
 
 wildcard_constraints:
-    recipe="|".join(RECIPES),
-    dataset="|".join(CONFIG.datasets),
-    suite="|".join(CONFIG.suites),
+    recipe="|".join(map(re.escape, RECIPES)),
+    dataset="|".join(map(re.escape, CONFIG.datasets)),
+    suite="|".join(map(re.escape, CONFIG.suites)),
     category="[^/]+",
     split="seen|hard-[^/]+",
     k=r"0|[1-9]\d*",
     method="bgad|bgad-wo|nf",
     seed=r"0|[1-9]\d*",
     image_size=r"\d+",
+    kind="cutpaste|pseudo",
+    draws="own|in-a-row",
     known=r"\d+",
     each=r"\d+",
     backbone="[^/]+",
@@ -118,15 +121,40 @@ def features_of(wildcards):
     return paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size) + "/features.json"
 
 
+def draws_of(wildcards):
+    """How a recipe draws a split: in a row with the categories before it, as the released code, which has no hard splits."""
+    in_a_row = wildcards.split == "seen" and recipe_of(wildcards.recipe).quirks.draws_follow_one_another
+    return "in-a-row" if in_a_row else "own"
+
+
+def split_of(wildcards):
+    return paths.SPLIT.format(**dict(wildcards.items()), draws=draws_of(wildcards))
+
+
 @at_the_door
-def pool_of(wildcards):
-    """The pool of CutPaste images that a cell draws from, if it knows anomalies and its recipe has a pool."""
+def indexes_before(wildcards):
+    """The categories that the released code draws before this one."""
+    if wildcards.draws == "own":
+        return []
+    categories = list(catalogue_of(wildcards.dataset))
+    before = categories[: categories.index(wildcards.category)] if wildcards.category in categories else []
+    return [paths.INDEX.format(dataset=wildcards.dataset, category=category) for category in before]
+
+
+@at_the_door
+def pool_of(wildcards, kind):
+    """The pool of a kind of synthetic images that a cell draws from, if it knows anomalies and its recipe has such a pool."""
     recipe, k = recipe_of(wildcards.recipe), int(wildcards.k)
-    if k == 0 or recipe.anomalies.cutpaste != "pool":
+    if k == 0 or recipe.anomalies.synthetic != "pool" or kind not in recipe.anomalies.kinds:
         return []
     known = max(k, CONFIG.datasets[wildcards.dataset].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
-    return paths.CUTPASTE.format(**dict(wildcards.items()), **where) + "/features.json"
+    return paths.SYNTHETIC.format(**dict(wildcards.items()), **where, kind=kind, draws=draws_of(wildcards)) + "/features.json"
+
+
+def pool_option(record, kind):
+    """`--cutpaste FOLDER` or `--pseudo FOLDER`, where a cell has such a pool."""
+    return f"--{kind} {shlex.quote(str(Path(record).parent))}" if record else ""
 
 
 def weights_option(backbone):

@@ -74,13 +74,14 @@ rule index:
 
 rule split:
     input:
-        paths.INDEX,
+        index=paths.INDEX,
+        before=indexes_before,
     output:
         paths.SPLIT,
     log:
-        "resources/logs/split/{dataset}/{category}/{split}/seed{seed}.log",
+        "resources/logs/split/{draws}/{dataset}/{category}/{split}/seed{seed}.log",
     benchmark:
-        "resources/benchmarks/split/{dataset}/{category}/{split}/seed{seed}.tsv"
+        "resources/benchmarks/split/{draws}/{dataset}/{category}/{split}/seed{seed}.tsv"
     threads: 1
     resources:
         mem_mb=500,
@@ -88,9 +89,10 @@ rule split:
         gpu=0,
     params:
         pool=lambda wildcards: CONFIG.datasets[wildcards.dataset].pool,
+        before=lambda wildcards, input: " ".join(f"--before {shlex.quote(path)}" for path in input.before),
         source=source_sha256("split"),
     message:
         "Drawing split {wildcards.split} of {wildcards.dataset}/{wildcards.category}, seed {wildcards.seed}"
     shell:
-        "bgad split --index {input:q} --split {wildcards.split:q} --seed {wildcards.seed} --pool {params.pool}"
-        " --output {output:q} > {log:q} 2>&1"
+        "bgad split --index {input.index:q} --split {wildcards.split:q} --seed {wildcards.seed} --pool {params.pool}"
+        " {params.before} --output {output:q} > {log:q} 2>&1"

@@ -30,16 +30,16 @@ rule features:
         " --output {params.folder:q} > {log:q} 2>&1"
 
 
-rule cutpaste:
+rule synthetic:
     input:
         index=paths.INDEX,
         split=paths.SPLIT,
     output:
-        multiext(paths.CUTPASTE + "/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "features.json"),
+        multiext(paths.SYNTHETIC + "/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "features.json"),
     log:
-        "resources/logs/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.log",
+        "resources/logs/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.log",
     benchmark:
-        "resources/benchmarks/cutpaste/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.tsv"
+        "resources/benchmarks/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.tsv"
     threads: CONFIG.threads
     resources:
         mem_mb=4000,
@@ -47,14 +47,14 @@ rule cutpaste:
         gpu=GPUS,
     params:
         root=root_of,
-        folder=paths.CUTPASTE,
+        folder=paths.SYNTHETIC,
         weights=lambda wildcards: weights_option(wildcards.backbone),
         device=CONFIG.device,
-        source=source_sha256("cutpaste"),
+        source=source_sha256("synthetic"),
     message:
-        "CutPaste images of {wildcards.dataset}/{wildcards.category} {wildcards.split}, seed {wildcards.seed}"
+        "Pool of {wildcards.kind} images of {wildcards.dataset}/{wildcards.category} {wildcards.split}, seed {wildcards.seed}"
     shell:
-        "bgad cutpaste --index {input.index:q} --split {input.split:q} --root {params.root:q}"
+        "bgad synthetic {wildcards.kind} --index {input.index:q} --split {input.split:q} --root {params.root:q}"
         " --backbone {wildcards.backbone:q} {params.weights} --image-size {wildcards.image_size}"
         " --known {wildcards.known} --each {wildcards.each} --device {params.device} --threads {threads}"
         " --output {params.folder:q} > {log:q} 2>&1"

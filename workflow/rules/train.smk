@@ -4,9 +4,10 @@
 rule train:
     input:
         index=paths.INDEX,
-        split=paths.SPLIT,
+        split=split_of,
         features=features_of,
-        pool=pool_of,
+        cutpaste=lambda wildcards: pool_of(wildcards, "cutpaste"),
+        pseudo=lambda wildcards: pool_of(wildcards, "pseudo"),
     output:
         # metrics.json is written last: where it is, the cell is whole.
         multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt"),
@@ -27,7 +28,8 @@ rule train:
         source=source_sha256("training"),
         folder=lambda wildcards, input: Path(input.features).parent,
         root=root_of,
-        pool=lambda wildcards, input: f"--pool {shlex.quote(str(Path(input.pool).parent))}" if input.pool else "",
+        cutpaste=lambda wildcards, input: pool_option(input.cutpaste, "cutpaste"),
+        pseudo=lambda wildcards, input: pool_option(input.pseudo, "pseudo"),
         weights=lambda wildcards: weights_option(recipe_of(wildcards.recipe).backbone),
         device=CONFIG.device,
     message:
@@ -35,5 +37,5 @@ rule train:
         " {wildcards.method} seed {wildcards.seed}"
     shell:
         "bgad train {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
-        " --features {params.folder:q} {params.pool} --root {params.root:q} {params.weights}"
+        " --features {params.folder:q} {params.cutpaste} {params.pseudo} --root {params.root:q} {params.weights}"
         " --device {params.device} --threads {threads} > {log:q} 2>&1"

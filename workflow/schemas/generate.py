@@ -14,8 +14,24 @@ SCHEMAS = {"config.schema.yaml": Config, "recipe.schema.yaml": Recipe, "suite.sc
 
 
 def text_of(model: type) -> str:
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
-    return yaml.safe_dump(schema, sort_keys=False, width=120)
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    schema = model.model_json_schema()
+    if model is Recipe:
+        # A recipe with a base states what differs from it, so there no key is required.
+        variant = {**_nothing_required(schema), "required": ["base"]}
+        variant["properties"] = {"base": {"type": "string", "description": "the recipe to change"}, **variant["properties"]}
+        definitions = {**schema.pop("$defs"), **{f"Changed{name}": of for name, of in variant.pop("$defs").items()}}
+        schema = {"if": {"required": ["base"]}, "then": variant, "else": schema, "$defs": definitions}
+    return yaml.safe_dump({**dialect, **schema}, sort_keys=False, width=120)
+
+
+def _nothing_required(schema):
+    """The same schema without required keys, referring to definitions of the same kind."""
+    if isinstance(schema, list):
+        return [_nothing_required(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema.replace("#/$defs/", "#/$defs/Changed") if isinstance(schema, str) else schema
+    return {key: _nothing_required(value) for key, value in schema.items() if key != "required"}
 
 
 if __name__ == "__main__":

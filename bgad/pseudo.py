@@ -1,0 +1,117 @@
+"""Pseudo anomalies: natural synthetic anomalies (NSA; Schlüter et al., ECCV 2022), a patch of one normal image pasted
+onto another. The second data strategy of BGAD's released code, which calls NSA with its defaults on whole images.
+
+Its own copy of NSA is not public; these are the defaults of NSA's public code, sizes as fractions of the image's side:
+* One patch. Where the object is plays no part: NSA's background thresholds are off by default.
+* Half the height and half the width of what is cut out are uniform in [0.05, 0.2), each on its own; the centre is uniform
+  at 0.05 or more from the border; what would lie outside the image is left away.
+* It is resized, bilinear, by one factor for both sides: normal(1, 0.5), clipped to 0.7 .. 1.3. Then the whole sides are
+  clipped to 0.05 .. 0.2, which NSA meant for half the sides, so a patch never covers more than 4 % of the image.
+* It lands uniformly anywhere inside the image and is Poisson blended with its own gradients (OpenCV's seamlessClone,
+  NORMAL_CLONE). Its outermost two pixels stay the normal image's.
+* The mask: where the channels' mean absolute difference is above 1, then a 5 x 5 median against grain.
+
+Where ours deviates:
+* With nothing to see in the end (a plain patch on plain ground, or one too small to blend), NSA returns an empty mask and
+  the released code trains on a normal image called anomalous. Here the patch is drawn again.
+* NSA blends a patch of odd width one column further right than its place. Here it is in its place.
+* NSA takes images of one size for granted. Here the source is brought to the normal image's.
+* No side is shorter than a pixel, so that small images work too.
+"""
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from bgad.errors import BgadError
+
+BOUNDS = 0.05, 0.2
+SCALE_SPREAD, SCALE_BOUNDS = 0.5, (0.7, 1.3)
+TOLERANCE = 1  # gray values
+GRAIN = 5  # pixels
+SMALLEST_BLENDED = 50  # pixels; NSA leaves the image as it is when there are fewer to blend
+DRAWS = 50  # of a patch to blend, and again of one to paste as it is
+
+Box = tuple[slice, slice]  # rows, columns
+
+
+def pseudo_anomaly(normal: np.ndarray, source: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``normal`` with a patch of ``source`` blended in: (H, W, 3) uint8, and where it differs visibly: (H, W) bool.
+
+    ``normal`` (H, W, 3) uint8, 8 pixels a side or more; ``source`` (h, w, 3) uint8, resized to (H, W) with Lanczos if that
+    is not its size. The mask is never empty: while it would be, another patch is drawn, ``DRAWS`` times at most. After
+    that, patches are pasted sharply, without blending, again ``DRAWS`` at most, and the mask is then every pixel above the
+    tolerance, without the median; this is what happens to images of fewer than 48 x 48 pixels, and to two plain images
+    of different colours. BgadError if those change nothing either, as with two images of the same plain colour.
+    The inputs stay as they are.
+    """
+    if source.shape != normal.shape:
+        source = np.array(Image.fromarray(source).resize(normal.shape[1::-1], Image.Resampling.LANCZOS))
+    for paste, grain in ((blended, GRAIN), (sharp, 1)):
+        for _ in range(DRAWS):
+            cut, place = draw_patch(normal.shape[:2], rng)
+            image = paste(normal, resized(source[cut], place), place)
+            mask = differing(normal, image, place, grain)
+            if mask.any():
+                return image, mask
+    raise BgadError(
+        f"No pseudo anomaly can be made: {2 * DRAWS} patches of one normal image changed nothing in another, so both seem to "
+        "be one plain colour; take such images out of the data set or choose a data strategy without pseudo anomalies."
+    )
+
+
+def draw_patch(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Box, Box]:
+    """Where a patch is cut out of an image of ``shape`` (H, W), and where it lands, which also gives its new size."""
+    least = [max(1, round(BOUNDS[0] * side)) for side in shape]
+    most = [max(low + 1, round(BOUNDS[1] * side)) for low, side in zip(least, shape, strict=True)]
+    halves = rng.integers(least, most)
+    centres = rng.integers(least, np.subtract(shape, least))
+    starts, stops = np.maximum(centres - halves, 0), np.minimum(centres + halves, shape)
+
+    height, width = stops - starts
+    scale = np.clip(rng.normal(1, SCALE_SPREAD), *SCALE_BOUNDS)
+    # The factor that the height has after clipping goes for the width, and the width's for the height.
+    new_height = np.clip(scale * height, least[0], most[0])
+    new_width = np.clip(int(new_height / height * width), least[1], most[1])
+    new_height = np.clip(int(new_width / width * height), least[0], most[0])
+
+    size = np.array([new_height, new_width])
+    corner = rng.integers(1, shape - size // 2 * 2 - 1)
+    return _box(starts, stops), _box(corner, corner + size)
+
+
+def resized(patch: np.ndarray, place: Box) -> np.ndarray:
+    """``patch`` (h, w, 3) uint8 at the size of ``place``, bilinear."""
+    rows, columns = place
+    return cv2.resize(patch, (columns.stop - columns.start, rows.stop - rows.start), interpolation=cv2.INTER_LINEAR)
+
+
+def blended(normal: np.ndarray, patch: np.ndarray, place: Box) -> np.ndarray:
+    """``normal`` with ``patch`` Poisson blended in at ``place``; unchanged if there are too few pixels to blend."""
+    height, width = patch.shape[:2]
+    # OpenCV stops with an error when one side has fewer than three pixels to blend; NSA then keeps the image, too.
+    if min(height, width) < 5 or (height - 2) * (width - 2) < SMALLEST_BLENDED:
+        return normal.copy()
+    inner = np.zeros((height, width), dtype=np.uint8)  # seamlessClone overwrites it
+    inner[1:-1, 1:-1] = 255
+    centre = place[1].start + width // 2, place[0].start + height // 2
+    return cv2.seamlessClone(patch, normal, inner, centre, cv2.NORMAL_CLONE)
+
+
+def sharp(normal: np.ndarray, patch: np.ndarray, place: Box) -> np.ndarray:
+    """``normal`` with ``patch`` at ``place`` as it is."""
+    image = normal.copy()
+    image[place] = patch
+    return image
+
+
+def differing(normal: np.ndarray, image: np.ndarray, place: Box, grain: int) -> np.ndarray:
+    """Where in ``place`` the two images differ by more than ``TOLERANCE``, median over ``grain`` pixels: (H, W) bool."""
+    difference = np.abs(normal[place].astype(np.int16) - image[place]).mean(axis=-1)
+    mask = np.zeros(normal.shape[:2], dtype=bool)
+    mask[place] = cv2.medianBlur((difference > TOLERANCE).astype(np.uint8), grain) > 0
+    return mask
+
+
+def _box(starts: np.ndarray, stops: np.ndarray) -> Box:
+    return slice(int(starts[0]), int(stops[0])), slice(int(starts[1]), int(stops[1]))

@@ -1,0 +1,165 @@
+"""The suites that come with the project: how many cells each has, worked out by hand, and which."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bgad.cells import Cell, expand, left_out
+from bgad.datasets import catalogue
+from bgad.settings import Config, Dataset, load_suite, read_yaml, validated
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = {path.stem: path for path in (ROOT / "config/suites").glob("*.yaml")}
+RECIPES = {path.stem for path in (ROOT / "config/recipes").glob("*.yaml")}
+RUNS = 3  # seeds 0, 42 and 100
+CATEGORIES = 15  # of MVTec AD
+# MVTec AD has 73 defect types; toothbrush has one, which can be in no hard split.
+TURNS = 73 - 1
+
+# name: (cells, those that are there, those that are not), a cell as in its folder
+SUITES = {
+    # seen: 4 categories x 2 methods x 2 seeds with k 0, and x 3 k; hard-scratch: 2 categories x (k 0 + k 10) x 2 seeds
+    "demo": (
+        4 * 2 * 2 + 4 * 3 * 2 + 2 * 2 * 2,
+        ["demo/mini/coins/hard-scratch/k10/bgad/seed1"],
+        ["demo/mini/grass/hard-scratch/k10/bgad/seed1"],
+    ),
+    # 4 splits (seen and three types) x (k 0 + k 1 + k 10) x 3 seeds
+    "bottle": (
+        4 * 3 * 3,
+        ["cpu/mvtec/bottle/hard-contamination/k1/bgad/seed2"],
+        ["cpu/mvtec/cable/seen/k10/bgad/seed0"],
+    ),
+    "paper": (
+        CATEGORIES * 2 * RUNS,
+        ["paper/mvtec/zipper/seen/k10/bgad/seed42", "paper/mvtec/toothbrush/seen/k0/bgad-wo/seed100"],
+        ["paper/mvtec/zipper/seen/k1/bgad/seed42", "paper/mvtec/bottle/seen/k0/nf/seed0"],
+    ),
+    # the same row with two recipes
+    "corrected": (
+        CATEGORIES * 2 * RUNS,
+        ["corrected/mvtec/cable/seen/k10/bgad/seed42", "paper/mvtec/cable/seen/k10/bgad/seed42"],
+        ["corrected/mvtec/cable/seen/k0/bgad-wo/seed42"],
+    ),
+    # k 0, 1, 3, 5 and 10
+    "counts": (
+        CATEGORIES * 5 * RUNS,
+        [f"paper/mvtec/wood/seen/k{k}/{'bgad' if k else 'bgad-wo'}/seed0" for k in (0, 1, 3, 5, 10)],
+        ["paper/mvtec/wood/seen/k2/bgad/seed0"],
+    ),
+    # every type with k 0, 1 and 10, but for the two that have fewer than 10 images
+    "unseen": (
+        (TURNS + TURNS + TURNS - 2) * RUNS,
+        [
+            "paper/mvtec/carpet/hard-color/k10/bgad/seed0",
+            "paper/mvtec/metal_nut/hard-flip/k1/bgad/seed42",
+            "paper/mvtec/transistor/hard-misplaced/k10/bgad/seed0",  # it has exactly ten
+            "paper/mvtec/wood/hard-color/k1/bgad/seed100",
+            "paper/mvtec/wood/hard-color/k0/bgad-wo/seed100",
+            "paper/mvtec/pill/hard-pill_type/k1/bgad/seed0",
+        ],
+        [
+            "paper/mvtec/wood/hard-color/k10/bgad/seed100",
+            "paper/mvtec/pill/hard-pill_type/k10/bgad/seed0",
+            "paper/mvtec/toothbrush/hard-defective/k1/bgad/seed0",
+            "paper/mvtec/carpet/seen/k10/bgad/seed0",
+        ],
+    ),
+    # 4 rows of parts and 2 values each of beta, tau and the normalizer
+    "ablation": (
+        CATEGORIES * (4 + 2 + 2 + 2) * RUNS,
+        [
+            "paper/mvtec/tile/seen/k0/nf/seed0",
+            "ablation-no-focal/mvtec/tile/seen/k0/bgad-wo/seed0",
+            "ablation-no-focal/mvtec/tile/seen/k10/bgad/seed0",
+            "paper/mvtec/tile/seen/k10/bgad/seed0",
+            "ablation-beta-0.05/mvtec/tile/seen/k10/bgad/seed42",
+            "ablation-tau-0.5/mvtec/tile/seen/k10/bgad/seed42",
+            "ablation-normalizer-20/mvtec/tile/seen/k10/bgad/seed42",
+        ],
+        ["ablation-no-focal/mvtec/tile/seen/k0/nf/seed0"],
+    ),
+    "btad": (
+        3 * 2 * RUNS,
+        ["paper/btad/03/seen/k10/bgad/seed42", "paper/btad/01/seen/k0/bgad-wo/seed0"],
+        ["paper/btad/03/hard-ko/k10/bgad/seed42"],
+    ),
+    # bottle with 4 splits and the four of mini with 2; k 0 with two methods, k 1, 5 and 10 with one; 5 seeds
+    "claim": (
+        (4 + 4 * 2) * (2 + 3) * 5,
+        [
+            "cpu/mvtec/bottle/hard-broken_small/k5/bgad/seed4",
+            "cpu/mini/coins/hard-scratch/k0/nf/seed3",
+            "cpu/mini/gravel/seen/k1/bgad/seed0",
+        ],
+        ["cpu/mini/gravel/hard-smear/k10/bgad/seed0"],
+    ),
+}
+
+
+def known(dataset: str) -> dict[str, dict[str, int]]:
+    return catalogue(dataset, Dataset())
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_has_the_cells_that_its_grid_says(name):
+    count, there, not_there = SUITES[name]
+    cells = expand(load_suite(FILES[name]), known)
+    assert len(cells) == len(set(cells)) == count
+    folders = {cell.folder.as_posix().removeprefix("results/") for cell in cells}
+    assert not set(there) - folders
+    assert not set(not_there) & folders
+
+
+def test_the_seeds_and_categories_are_the_same_for_every_row_of_a_table():
+    """Rows over other runs or categories could not be compared."""
+    for name in ("paper", "corrected", "counts", "ablation", "btad"):
+        rows = {}
+        for cell in expand(load_suite(FILES[name]), known):
+            rows.setdefault((cell.recipe, cell.k, cell.method), set()).add((cell.category, cell.seed))
+        assert all(row == {(c, s) for c in known(cell.dataset) for s in (0, 42, 100)} for row in rows.values()), name
+
+
+def test_unseen_takes_every_type_in_its_turn():
+    cells = expand(load_suite(FILES["unseen"]), known)
+    turns = {(cell.category, cell.split) for cell in cells}
+    types = {(category, f"hard-{kind}") for category, kinds in known("mvtec").items() for kind in kinds}
+    assert types - turns == {("toothbrush", "hard-defective")}
+    assert not turns - types
+    assert Counter(cell.k for cell in cells) == {0: 72 * 3, 1: 72 * 3, 10: 70 * 3}
+
+
+def test_what_unseen_leaves_out_is_said():
+    assert left_out(load_suite(FILES["unseen"]), known) == [
+        "pill hard-pill_type k10: the type has 9 images",
+        "toothbrush hard-*: its only type leaves none to test on",
+        "wood hard-color k10: the type has 8 images",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(set(SUITES) - {"unseen"}))
+def test_other_suites_leave_nothing_out(name):
+    assert left_out(load_suite(FILES[name]), known) == []
+
+
+def test_the_published_comparison_is_whole():
+    """DRA and AHL publish each type of carpet and of metal_nut, with one and with ten known anomalies, three runs."""
+    cells = set(expand(load_suite(FILES["unseen"]), known))
+    types = {
+        "carpet": ["color", "cut", "hole", "metal_contamination", "thread"],
+        "metal_nut": ["bent", "color", "flip", "scratch"],
+    }
+    for category, kinds in types.items():
+        for kind in kinds:
+            for k in (1, 10):
+                wanted = {Cell("paper", "mvtec", category, f"hard-{kind}", k, "bgad", seed) for seed in (0, 42, 100)}
+                assert wanted < cells
+
+
+def test_every_recipe_and_data_set_that_a_suite_names_is_there():
+    datasets = validated(Config, read_yaml(ROOT / "config/config.yaml"), "config/config.yaml").datasets
+    named = {name: {(block.recipe, block.dataset) for block in load_suite(path).grid} for name, path in FILES.items()}
+    missing = {name: {recipe for recipe, _ in pairs} - RECIPES for name, pairs in named.items()}
+    assert not any(missing.values()), missing
+    assert {dataset for pairs in named.values() for _, dataset in pairs} <= datasets.keys()
