@@ -305,7 +305,9 @@ def test_catalogue_of_what_can_be_downloaded_or_made():
     assert {category: tuple(types) for category, types in catalogue("mini", MVTEC).items()} == mini.CATEGORIES
 
 
-def test_mini_has_as_many_images_as_its_catalogue_says(tmp_path):
+def test_mini_has_as_many_images_as_its_catalogue_says(tmp_path, monkeypatch):
+    assert catalogue("mini", MVTEC)["gravel"] == {"foreign": 16, "scratch": 16, "smear": 16}
+    monkeypatch.setattr(mini, "COUNTS", {("train", "good"): 1, ("test", "good"): 1, ("test", "defect"): 2})
     mini.generate(tmp_path, "gravel")
     assert catalogue("mini", MVTEC)["gravel"] == catalogue("mini", Dataset(path=tmp_path))["gravel"]
 

@@ -1,0 +1,225 @@
+"""How long each suite should take: its steps, counted exactly, times the times of one step measured on this machine.
+
+    python benchmarks/suite_hours.py [SUITE ...] [--device cuda] [--step-ms 5 --image-ms 5]
+
+An estimate, not a measurement: single steps are timed with random weights and data of the right shapes (the best of several
+tries, on however many threads `--threads` says), and nothing is counted for reading files, metrics and Snakemake. With
+--step-ms and --image-ms the times of a flow step and of a backbone image are assumed instead of measured, to say what
+another device would make of it; the synthetic images are made on the CPU in any case.
+"""
+
+import argparse
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from bgad import devices, mini, presets
+from bgad.cells import Cell, expand
+from bgad.cutpaste import cut_paste, foreground
+from bgad.datasets import catalogue
+from bgad.pseudo import pseudo_anomaly
+from bgad.randomness import frozen_generator, numpy_generator, torch_generator
+from bgad.sampling import MiniBatch
+from bgad.settings import Config, ImageBatches, Recipe, load_recipe, load_suite, read_yaml, validated
+from bgad.train import build_flows, step_loss
+
+STRIDES = (4, 8, 16)
+SIDE_OF_IMAGES = 1000  # pixels; MVTec AD's images are 700 to 1024 wide, and CutPaste works on them as they are
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    config = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
+    parser.add_argument("suites", nargs="*", default=config.suites)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--step-ms", type=float)
+    parser.add_argument("--image-ms", type=float)
+    options = parser.parse_args()
+    device = devices.choose(options.device, options.threads)
+
+    rows = []
+    for name in options.suites:
+        cells = expand(
+            load_suite(Path(f"config/suites/{name}.yaml")), lambda dataset: catalogue(dataset, config.datasets[dataset])
+        )
+        work = sum((work_of(cell) for cell in cells), Counter()) + shared_work(cells)
+        hours = Counter()
+        for (what, *of), count in work.items():
+            hours[what] += count * seconds_of(device, options.step_ms, options.image_ms, what, *of) / 3600
+        counts = Counter()
+        for (what, *_), count in work.items():
+            counts[what] += count
+        shown = [f"{hours[what]:.2g}" for what in ("step", "synthetic", "image", "evaluation")]
+        rows.append([name, len(cells), f"{counts['step']:,}", f"{counts['synthetic']:,}", *shown, f"{sum(hours.values()):.3g}"])
+    print(f"{devices.describe(device)}, step {options.step_ms or 'measured'} ms, image {options.image_ms or 'measured'} ms")
+    heads = ["suite", "cells", "steps", "synthetic images", "h steps", "h synthetic", "h backbone", "h evaluation", "h in all"]
+    print(tabulate(rows, heads, tablefmt="pipe", colalign=["left"] + ["right"] * 8, disable_numparse=True))
+
+
+def work_of(cell: Cell) -> Counter:
+    """What one cell does: {("step", recipe, level): n, ("synthetic", kind): n, ("image", recipe): n, ...}."""
+    recipe, counts = recipe_of(cell.recipe), counts_of(cell.dataset, cell.category)
+    schedule, kinds = recipe.schedule, recipe.anomalies.kinds
+    entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
+    work = Counter()
+    for epoch in range(schedule.meta_epochs):
+        steps = steps_of_pass(recipe, counts["train"], entries if epoch else 0)
+        for level, count in enumerate(steps):
+            work["step", cell.recipe, level] += schedule.sub_epochs * count
+    if entries and recipe.anomalies.synthetic == "every_pass":
+        fresh = recipe.anomalies.repeat * cell.k * (schedule.meta_epochs - 1) * schedule.sub_epochs
+        for kind in kinds:
+            work["synthetic", kind] += fresh
+            work["image", cell.recipe] += fresh
+    tested = sum(counts.values()) - counts["train"]
+    work["evaluation", cell.recipe] += -(-schedule.meta_epochs // schedule.evaluate_every) * tested
+    return work
+
+
+def shared_work(cells: list[Cell]) -> Counter:
+    """What cells share: a category's features, and a split's pools."""
+    work = Counter()
+    for recipe, dataset, category in {(cell.recipe, cell.dataset, cell.category) for cell in cells}:
+        work["image", recipe] += sum(counts_of(dataset, category).values())
+    for name, *_ in {(c.recipe, c.dataset, c.category, c.split, c.seed) for c in cells if c.k}:
+        anomalies = recipe_of(name).anomalies
+        if anomalies.synthetic == "pool":
+            for kind in anomalies.kinds:
+                work["synthetic", kind] += 10 * anomalies.pool
+                work["image", name] += 10 * anomalies.pool
+    return work
+
+
+def steps_of_pass(recipe: Recipe, normals: int, entries: int) -> list[int]:
+    """Optimizer steps of each level in a pass over the data, as bgad/sampling.py cuts it."""
+    sampling = recipe.sampling
+    vectors = [(recipe.image_size // stride) ** 2 for stride in STRIDES]
+    if isinstance(sampling, ImageBatches):
+        batches = (normals + entries) // sampling.images
+        return [batches * (sampling.images * count // sampling.vectors) for count in vectors]
+    from_normal = sampling.vectors - (round(sampling.vectors * sampling.anomaly_share) if entries else 0)
+    shares = zip(vectors, sampling.level_shares, strict=True)
+    return [max(1, int(normals * count * share) // from_normal) for count, share in shares]
+
+
+@cache
+def recipe_of(name: str) -> Recipe:
+    return load_recipe(Path(f"config/recipes/{name}.yaml"))
+
+
+@cache
+def counts_of(dataset: str, category: str) -> dict[str, int]:
+    if dataset == "mini":
+        defects = dict.fromkeys(mini.CATEGORIES[category], mini.COUNTS["test", "defect"])
+        return {"train": mini.COUNTS["train", "good"], "good": mini.COUNTS["test", "good"], **defects}
+    return presets.dataset(dataset).counts[category]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A recipe's backbone and flows with random weights."""
+
+    recipe: Recipe
+    network: torch.nn.Module
+    flows: list
+    channels: list[int]
+
+
+@cache
+def bench(backbone: str, image_size: int, blocks: int) -> Bench:
+    import timm
+
+    recipe = next(
+        r for r in map(recipe_of, recipe_names()) if (r.backbone, r.image_size, r.flow.blocks) == (backbone, image_size, blocks)
+    )
+    network = timm.create_model(backbone, features_only=True, out_indices=(1, 2, 3), pretrained=False).eval()
+    channels = list(network.feature_info.channels())
+    sides = [image_size // stride for stride in STRIDES]
+    return Bench(recipe, network, build_flows(recipe, channels, sides, torch_generator("b"), frozen_generator("b")), channels)
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))
+
+
+@cache
+def seconds_of(device: torch.device, step_ms: float | None, image_ms: float | None, what: str, *of) -> float:
+    """Seconds of one step of a level, one synthetic image, one image through the backbone, or one evaluated image."""
+    if what == "synthetic":
+        return synthetic_seconds(*of)
+    if step_ms and what == "step":
+        return step_ms / 1000
+    if image_ms and what in ("image", "evaluation"):
+        return image_ms / 1000
+    recipe = recipe_of(of[0])
+    return measured(device, recipe.backbone, recipe.image_size, recipe.flow.blocks, recipe.sampling.vectors, what, *of[1:])
+
+
+@cache
+def measured(device, backbone: str, image_size: int, blocks: int, vectors: int, what: str, level: int = 0) -> float:
+    setting = bench(backbone, image_size, blocks)
+    if what == "image":
+        network, images = setting.network.to(device), torch.randn(4, 3, image_size, image_size, device=device)
+        with torch.inference_mode():
+            return best_of(lambda: network(images), device) / len(images)
+    if what == "evaluation":
+        sides = [image_size // stride for stride in STRIDES]
+        maps = [torch.randn(4, side**2, c, device=device) for side, c in zip(sides, setting.channels, strict=True)]
+        flows = [flow.to(device) for flow in setting.flows]
+        with torch.inference_mode():
+            return best_of(lambda: [f.log_likelihood_maps(m) for f, m in zip(flows, maps, strict=True)], device) / 4
+    flow, channels = setting.flows[level].to(device), setting.channels[level]
+    position = torch.randint((image_size // STRIDES[level]) ** 2, (vectors,), device=device)
+    batch = MiniBatch(level, torch.randn(vectors, channels, device=device), position, position % 9 == 0, 0, 1)
+    optimizer = torch.optim.Adam([p for p in flow.parameters() if p.requires_grad], lr=1e-6, fused=True)
+
+    def step():
+        optimizer.zero_grad()
+        step_loss(setting.recipe, "bgad", 1, flow, batch).backward()
+        optimizer.step()
+
+    return best_of(step, device)
+
+
+@cache
+def synthetic_seconds(kind: str) -> float:
+    """A synthetic image at full resolution: a disc with a scratch."""
+    rng, side = numpy_generator("suite hours"), SIDE_OF_IMAGES
+    y, x = np.mgrid[:side, :side] - side // 2
+    normal = np.where((x**2 + y**2 < (0.4 * side) ** 2)[..., None], rng.integers(0, 90, (side, side, 3)), 220).astype(np.uint8)
+    mask = (abs(x - y) < side // 50) & (abs(x) < side // 8)
+    anomalous = np.where(mask[..., None], 255 - normal, normal)
+
+    def make():
+        if kind == "pseudo":
+            return pseudo_anomaly(normal, anomalous, rng)
+        return cut_paste(normal, foreground(normal, texture=False), anomalous, mask, rng)
+
+    # Draws differ in what they cost, so the mean counts here.
+    make()
+    start = time.perf_counter()
+    for _ in range(20):
+        make()
+    return (time.perf_counter() - start) / 20
+
+
+def best_of(function, device: torch.device, tries: int = 7) -> float:
+    times = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+if __name__ == "__main__":
+    main()
