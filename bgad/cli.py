@@ -5,6 +5,7 @@ Imports of the heavy modules wait until a command needs them, so that ``bgad --h
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -249,8 +250,8 @@ def table(
     """
     from bgad.report.table import write_table
 
-    definition, wanted = _suite_cells(suite, datasets)
-    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path())
+    definition, wanted, left_out = _suite_cells(suite, datasets)
+    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out)
 
 
 @app.command()
@@ -265,7 +266,8 @@ def plots(
     """
     from bgad.report.plots import write_plots
 
-    write_plots(*_suite_cells(suite, datasets), output, Path())
+    definition, wanted, _ = _suite_cells(suite, datasets)
+    write_plots(definition, wanted, output, Path())
 
 
 @app.callback(invoke_without_command=True)
@@ -277,12 +279,13 @@ def version(show: Annotated[bool, Option("--version", help="Print the version an
 
 def _suite_cells(name: str, datasets: str | None):
     from bgad import paths
-    from bgad.cells import expand
+    from bgad.cells import expand, left_out
     from bgad.datasets import catalogue
     from bgad.settings import load_suite
 
     suite = load_suite(paths.suite_file(name))
-    return suite, expand(suite, lambda dataset: catalogue(dataset, _datasets(datasets, dataset)))
+    folders = cache(lambda dataset: catalogue(dataset, _datasets(datasets, dataset)))
+    return suite, expand(suite, folders), left_out(suite, folders)
 
 
 def _datasets(given: str | None, name: str):

@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 
 from bgad.cells import Cell
+from bgad.report.table import write_table
 from bgad.settings import Block, Suite
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 MVTEC = ["bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw", "tile"]
 MVTEC += ["toothbrush", "transistor", "wood", "zipper"]
 
@@ -26,9 +27,9 @@ def figure(last, best=None, epoch=3):
     return {"last": last, "best": last if best is None else best, "best_epoch": None if last is None else epoch}
 
 
-def figures(image, pixel=(98.0, 98.0), aupro=(94.0, 94.0)):
+def figures(image, pixel=(98.0, 98.0), aupro=(94.0, 94.0), released_pro=(93.0, 93.0)):
     """Each a pair (last, best), or None where undefined."""
-    return {m: figure(*(of or (None,))) for m, of in zip(METRICS, (image, pixel, aupro), strict=True)}
+    return {m: figure(*(of or (None,))) for m, of in zip(METRICS, (image, pixel, aupro, released_pro), strict=True)}
 
 
 def write_cell(root, of, values, full_test=None, by_type=None, history=None, **changed):
@@ -62,3 +63,36 @@ def write(root, of, name, text):
 
 def type_figures(image, pixel=98.0, n=10, known=True):
     return {"image_auroc": image, "pixel_auroc": pixel, "n": n, "known": known}
+
+
+def table(root, cells):
+    """The Markdown as lines, and the CSV as dictionaries."""
+    folder = root / "reports" / "a"
+    write_table("a", suite(), cells, folder / "table.md", folder / "table.csv", folder, root)
+    with (folder / "table.csv").open(newline="") as file:
+        return (folder / "table.md").read_text().splitlines(), list(csv.DictReader(file))
+
+
+def under(lines, heading):
+    """The cells of the table rows under a heading, by their first cell; with the rest of the lines under ""."""
+    start = next(i for i, line in enumerate(lines) if line.startswith("#") and heading in line)
+    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("#")), len(lines))
+    rows = [[c.strip() for c in line.strip("|").split(" | ")] for line in lines[start:end] if line.startswith("|")]
+    return {row[0].strip(): [c.strip() for c in row[1:]] for row in rows} | {"": "\n".join(lines[start:end])}
+
+
+def three_seeds(root, category="carpet", **of):
+    """image AUROC: last 90, 92, 97, so 93 with sd sqrt(13) = 3.61; best 94, 95, 99, so 96 with sd sqrt(7) = 2.65."""
+    cells = [cell(category, seed=seed, **of) for seed in range(3)]
+    for one, image in zip(cells, [(90.0, 94.0), (92.0, 95.0), (97.0, 99.0)], strict=True):
+        write_cell(root, one, figures(image))
+    return cells
+
+
+def headline(root, categories=MVTEC):
+    """15 categories, 2 seeds: image last 98, 99 (98.5), best 99, 99.4 (99.2); pixel last 97, 98 (97.5), best 99.5."""
+    cells = [cell(category, seed=seed) for category in categories for seed in (0, 1)]
+    for one in cells:
+        image, pixel = [((98.0, 99.0), (97.0, 99.5)), ((99.0, 99.4), (98.0, 99.5))][one.seed]
+        write_cell(root, one, figures(image, pixel))
+    return cells

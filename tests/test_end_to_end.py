@@ -42,7 +42,7 @@ def test_the_table_and_the_plots_are_there(small):
     folder = small.folder / "reports" / "tiny"
     table = (folder / "table.md").read_text()
     assert "5 of 5 cells" in table
-    for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves"):
+    for name in ("auroc-by-k", "known-unseen", "by-category", "best-epoch", "training-curves"):
         assert (folder / f"{name}.svg").stat().st_size > 1000
         with Image.open(folder / f"{name}.png") as picture:
             picture.load()

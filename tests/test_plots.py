@@ -16,8 +16,8 @@ def history(*images):
     """Evaluations in meta epochs 0, 2, 4, ...; none in between."""
     rows = []
     for epoch, image in enumerate(images):
-        rows.append({"epoch": 2 * epoch, "image_auroc": image, "pixel_auroc": 97.0, "aupro": 93.0})
-        rows.append({"epoch": 2 * epoch + 1, "image_auroc": "", "pixel_auroc": "", "aupro": ""})
+        rows.append({"epoch": 2 * epoch, "image_auroc": image, "pixel_auroc": 97.0, "aupro": 93.0, "released_pro": 92.0})
+        rows.append({"epoch": 2 * epoch + 1, "image_auroc": "", "pixel_auroc": "", "aupro": "", "released_pro": ""})
     return rows[:-1]
 
 
@@ -58,7 +58,7 @@ def test_every_plot_is_svg_and_png_with_its_words(small, tmp_path):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "by-category.svg").read_text()
     assert "tile †" in svg and "carpet †" not in svg and "k = 10, bgad" in svg
-    assert len(list(tmp_path.iterdir())) == 8  # nothing half-written stays
+    assert len(list(tmp_path.iterdir())) == 2 * len(PLOTS)  # nothing half-written stays
 
 
 def test_drawn_again_it_is_the_same_bytes(small, tmp_path):

@@ -1,9 +1,13 @@
 """The published numbers: what is found for a key, in which order, and what a published mean is over."""
 
+import csv
+from pathlib import Path
+
 from synthetic import MVTEC
 
 from bgad.report import published
 from bgad.report.published import lookup
+from bgad.report.verdict import TOLERANCE
 
 
 def test_the_headline_comes_before_the_official_codes_single_run():
@@ -50,3 +54,10 @@ def test_what_means_are_over():
     assert published.categories_of_mean("mine") == ()
     assert published.types_of_mean("mvtec", "metal_nut") == ("bent", "color", "flip", "scratch")
     assert published.types_of_mean("mine", "metal_nut") == ()
+
+
+def test_the_tolerance_is_half_the_last_digit_of_every_published_number():
+    with Path(published.__file__).parent.with_name("published.csv").open(newline="") as file:
+        digits = {len(line["value"].partition(".")[2]) for line in csv.DictReader(file)}
+    assert digits == {1}
+    assert TOLERANCE == 0.5 * 10**-1

@@ -1,39 +1,14 @@
 """The table of a suite, against figures worked out by hand from a few synthetic cells."""
 
-import csv
 import json
 from dataclasses import asdict, replace
 
 import pytest
-from synthetic import MVTEC, cell, figures, suite, type_figures, write, write_cell
+from synthetic import MVTEC, cell, figures, headline, suite, table, three_seeds, type_figures, under, write, write_cell
 
 from bgad.errors import BgadError
 from bgad.report.collect import collect
 from bgad.report.table import write_table
-
-
-def table(root, cells):
-    """The Markdown as lines, and the CSV as dictionaries."""
-    folder = root / "reports" / "a"
-    write_table("a", suite(), cells, folder / "table.md", folder / "table.csv", folder, root)
-    with (folder / "table.csv").open(newline="") as file:
-        return (folder / "table.md").read_text().splitlines(), list(csv.DictReader(file))
-
-
-def under(lines, heading):
-    """The cells of the table rows under a heading, by their first cell; with the rest of the lines under ""."""
-    start = next(i for i, line in enumerate(lines) if line.startswith("#") and heading in line)
-    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("#")), len(lines))
-    rows = [[c.strip() for c in line.strip("|").split(" | ")] for line in lines[start:end] if line.startswith("|")]
-    return {row[0].strip(): [c.strip() for c in row[1:]] for row in rows} | {"": "\n".join(lines[start:end])}
-
-
-def three_seeds(root, category="carpet", **of):
-    """image AUROC: last 90, 92, 97, so 93 with sd sqrt(13) = 3.61; best 94, 95, 99, so 96 with sd sqrt(7) = 2.65."""
-    cells = [cell(category, seed=seed, **of) for seed in range(3)]
-    for one, image in zip(cells, [(90.0, 94.0), (92.0, 95.0), (97.0, 99.0)], strict=True):
-        write_cell(root, one, figures(image))
-    return cells
 
 
 def test_mean_and_standard_deviation_over_seeds_last_and_best_apart(tmp_path):
@@ -69,8 +44,8 @@ def test_a_missing_cell_is_never_averaged_away(tmp_path):
     # What is left of carpet is 90 and 97: 93.5, sd sqrt(24.5) = 4.95.
     assert rows["carpet"][:2] == ["2 of 3", "93.50 ± 4.95 †"]
     assert rows["tile"][:2] == ["3", "93.00 ± 3.61"]
-    assert rows["mean over 2 categories †"] == ["0 of 3", *["—"] * 6]
-    assert rows["mean over the 1 complete of 2 categories †"][:2] == ["3", "93.00 ± 3.61 †"]
+    assert rows["mean over 2 categories †"] == ["0 of 3", *["—"] * 8]
+    assert rows["mean over the 1 complete of 2 categories: tile †"][:2] == ["3", "93.00 ± 3.61 †"]
     assert "1 of 6 cells is missing" in rows[""] and "carpet, seed 1: not run" in rows[""]
     (mean,) = (r for r in records if r["row"] == "mean over 2 categories" and r["metric"] == "image_auroc")
     assert (mean["last"], mean["best"], mean["note"]) == ("", "", "carpet, seed 1: not run")
@@ -136,30 +111,23 @@ def test_metrics_of_another_cell_are_refused(tmp_path):
         table(tmp_path, [cell()])
 
 
-def headline(root, categories=MVTEC):
-    """15 categories, 2 seeds: image last 98, 99 (98.5), best 99, 99.4 (99.2); pixel last 97, 98 (97.5), best 99.5."""
-    cells = [cell(category, seed=seed) for category in categories for seed in (0, 1)]
-    for one in cells:
-        image, pixel = [((98.0, 99.0), (97.0, 99.5)), ((99.0, 99.4), (98.0, 99.5))][one.seed]
-        write_cell(root, one, figures(image, pixel))
-    return cells
-
-
 def test_the_headline_is_compared_over_15_categories(tmp_path):
     lines, records = table(tmp_path, headline(tmp_path))
     compared = [r for r in records if r["section"] == "published"]
     of = [(r["metric"], r["published"], r["last"], r["last_minus_published"], r["best_minus_published"]) for r in compared]
     assert of == [
-        ("image_auroc", "99.30", "98.50", "-0.80", "-0.10"),
-        ("image_auroc", "99.40", "98.50", "-0.90", "-0.20"),
-        ("pixel_auroc", "99.20", "97.50", "-1.70", "+0.30"),
-        ("pixel_auroc", "99.30", "97.50", "-1.80", "+0.20"),
+        ("image_auroc", "99.3", "98.50", "-0.80", "-0.10"),
+        ("image_auroc", "99.4", "98.50", "-0.90", "-0.20"),
+        ("pixel_auroc", "99.2", "97.50", "-1.70", "+0.30"),
+        ("pixel_auroc", "99.3", "97.50", "-1.80", "+0.20"),
     ]
     row = next(line for line in lines if "| mean over 15 categories | image AUROC |" in line)
-    assert [c.strip() for c in row.split("|")][5:11] == ["99.30", "98.50 ± 0.71", "-0.80", "99.20 ± 0.28", "-0.10", "2"]
-    assert "BGAD (CVPR 2023) (arXiv 2207.01463" in row
+    shown = [c.strip() for c in row.split("|")]
+    assert shown[5:7] == ["99.3", "98.50 ± 0.71 [92.15, 104.85]"]
+    assert shown[7:] == ["-0.80", "reproduced", "99.20 ± 0.28 [96.66, 101.74]", "-0.10", "reproduced", "2", shown[13], ""]
+    assert shown[13].startswith("BGAD (CVPR 2023) (arXiv 2207.01463")
     of_setting = under(lines, "### mvtec, seen, k = 10, bgad")["mean over 15 categories"]
-    assert of_setting[3] == "99.30 (-0.80, -0.10); 99.40 (-0.90, -0.20)"
+    assert of_setting[3] == "99.3 (-0.80 reproduced, -0.10 reproduced); 99.4 (-0.90 reproduced, -0.20 reproduced)"
 
 
 @pytest.mark.parametrize("how", ["never asked for", "a seed is missing"])
@@ -168,20 +136,24 @@ def test_a_mean_over_fewer_categories_is_not_compared(tmp_path, how):
     if how == "a seed is missing":
         (tmp_path / cells[0].folder / "metrics.json").unlink()
     lines, records = table(tmp_path, cells)
-    compared = [r for r in records if "published" in r["section"]]
-    assert len(compared) == 8
+    compared = [r for r in records if r["section"] == "published"]
+    assert len(compared) == 4
+    reason = f"not measured (14 of 15 categories, without {'zipper' if how == 'never asked for' else 'bottle'})"
+    empty = [rule + end for rule in ("last", "best") for end in ("", "_sd", "_low", "_high", "_minus_published")]
     for record in compared:
-        assert record["note"] == "not measured (14 of 15 categories)"
-        assert not (record["last"] or record["best"] or record["last_minus_published"] or record["best_minus_published"])
-    assert "not measured (14 of 15 categories)" in under(lines, "Against the published")[""]
+        assert [record["note"], record["verdict_last"], record["verdict_best"]] == [reason, "not measured", "not measured"]
+        assert not any(record[column] for column in empty)
+    assert reason in under(lines, "Against the published")[""]
 
 
 def test_other_methods_stand_beside_the_same_category_and_setting(tmp_path):
     lines, _ = table(tmp_path, three_seeds(tmp_path, k=1))
     rows = under(lines, "Other methods in the same settings")
     assert rows["category"][:3] == ["ours, last", "ours, best", "devnet [1]"]
-    assert rows["carpet"][:3] == ["93.00 ± 3.61", "96.00 ± 2.65", "74.6 ± 7.6"]
-    assert rows["mean over 15 categories"][:2] == ["not measured (1 of 15 categories)", "—"]
+    # Student's t is 4.3027, so the half widths are 4.3027 sqrt(13) / sqrt(3) = 8.96 and 4.3027 sqrt(7) / sqrt(3) = 6.57.
+    ours = ["93.00 ± 3.61 [84.04, 101.96]", "96.00 ± 2.65 [89.43, 102.57]"]
+    assert rows["carpet"][:3] == [*ours, "74.6 ± 7.6 (+18.40 above)"]
+    assert rows["mean over 15 categories"][:3] == ["not measured (1 of 15 categories: carpet)", "—", "79.4 ± 1.4"]
     assert "- [1] arXiv 2203.14506 table 1" in rows[""]
     assert "there is none to compare" in under(lines, "Against the published")[""]
 
@@ -189,11 +161,11 @@ def test_other_methods_stand_beside_the_same_category_and_setting(tmp_path):
 def test_undefined_figures_are_dashes_and_keep_their_category_out_of_that_mean_alone(tmp_path):
     cells = [cell("a", dataset="mine"), cell("b", dataset="mine")]
     write_cell(tmp_path, cells[0], figures((80.0, 80.0), (70.0, 71.0)))
-    write_cell(tmp_path, cells[1], figures((90.0, 90.0), None, None))
+    write_cell(tmp_path, cells[1], figures((90.0, 90.0), None, None, None))
     rows = under(table(tmp_path, cells)[0], "mine, seen")
-    assert rows["b"] == ["1", "90.00", "90.00", "—", "—", "—", "—"]
+    assert rows["b"] == ["1", "90.00", "90.00", *["—"] * 6]
     assert rows["mean over 2 categories"][1:5] == ["85.00", "85.00", "—", "—"]
-    assert rows["mean over the 1 complete of 2 categories"][1:5] == ["—", "—", "70.00", "71.00"]
+    assert rows["mean over the 1 complete of 2 categories: a"][1:5] == ["—", "—", "70.00", "71.00"]
     assert "pixel AUROC is not defined for b." in rows[""]
 
 
@@ -227,7 +199,7 @@ def test_the_whole_test_set_is_of_k0_and_beside_unsupervised_methods(tmp_path):
     assert under(lines, "mvtec, seen, k = 0")["carpet"][1:3] == ["80.00", "82.00"]
     assert under(lines, "mvtec, whole test set, k = 0")["carpet"][1:3] == ["85.00", "87.00"]
     beside = [[c.strip() for c in line.split("|")[1:6]] for line in lines if line.startswith("| carpet ")]
-    assert ["carpet", "85.00", "87.00", "77.4", "97.0"] in beside  # image AUROC of kdad and draem
+    assert ["carpet", "85.00", "87.00", "77.4 (+7.60 above)", "97.0 (-12.00 below)"] in beside  # image AUROC of kdad and draem
     assert "- [1] arXiv 2203.14506 table 1" in under(lines, "Unsupervised methods")[""]
 
 
@@ -235,7 +207,7 @@ def test_csv_and_markdown_say_the_same(tmp_path):
     lines, records = table(tmp_path, headline(tmp_path) + three_seeds(tmp_path, k=0))
     text = "\n".join(lines)
     for record in records:
-        for column in ("last", "best", "last_minus_published", "best_minus_published", "last_minus_k0"):
+        for column in ("last", "best", "last_minus_published", "best_minus_published", "last_minus_k0", "verdict_best"):
             assert record[column] in text, (record["row"], column)
     shown = under(lines, "### mvtec, seen, k = 0")["carpet"][1:]
     of = [r for r in records if (r["section"], r["k"], r["row"]) == ("setting", "0", "carpet")]
@@ -252,6 +224,15 @@ def test_made_again_it_is_the_same_bytes_and_without_its_place(tmp_path):
     assert str(tmp_path).encode() not in first[0]
 
 
+def test_what_a_suite_cannot_have_is_said_with_its_reason(tmp_path):
+    cells = three_seeds(tmp_path)
+    reasons = ["wood hard-color k10: the type has 8 images", "toothbrush hard-*: its only type leaves none to test on"]
+    write_table("a", suite(), cells, tmp_path / "a.md", tmp_path / "a.csv", tmp_path, tmp_path, reasons)
+    assert f"- Not in the suite, for want of images: {'; '.join(reasons)}\n" in (tmp_path / "a.md").read_text()
+    write_table("a", suite(), cells, tmp_path / "a.md", tmp_path / "a.csv", tmp_path, tmp_path)
+    assert "for want of images" not in (tmp_path / "a.md").read_text()
+
+
 def test_mixed_sources_are_said(tmp_path):
     write_cell(tmp_path, cell(seed=0), figures((90.0, 94.0)))
     write_cell(tmp_path, cell(seed=1), figures((90.0, 94.0)), recipe_sha256="d" * 64)
@@ -263,3 +244,24 @@ def test_nothing_measured_is_said(tmp_path):
     lines, _ = table(tmp_path, [cell(seed=0), cell(seed=1)])
     assert "**0 of 2 cells measured; 0 failed, 2 not run.**" in lines
     assert "None of its 2 cells is measured (see Missing and failed cells)." in lines
+
+
+def test_both_pros_are_there_by_name_and_apart(tmp_path):
+    write_cell(tmp_path, cell(), figures((90.0, 94.0), aupro=(91.1, 92.2), released_pro=(93.3, 94.4)))
+    lines, records = table(tmp_path, [cell()])
+    rows = under(lines, "### mvtec, seen, k = 10, bgad")
+    beside = dict(zip(rows["category"], rows["carpet"], strict=True))
+    assert [beside[f"AUPRO, {rule}"] for rule in ("last", "best")] == ["91.10", "92.20"]
+    assert [beside[f"PRO (released), {rule}"] for rule in ("last", "best")] == ["93.30", "94.40"]
+    of = {r["metric"]: (r["last"], r["best"]) for r in records if (r["section"], r["row"]) == ("setting", "carpet")}
+    assert [of["aupro"], of["released_pro"]] == [("91.10", "92.20"), ("93.30", "94.40")]
+    text = under(lines, "Every setting")[""]
+    assert "**AUPRO** is exact, as in MVTec's own evaluation" in text and "**PRO (released)** is what the released" in text
+
+
+def test_a_cell_from_before_both_pros_is_failed_and_named(tmp_path):
+    old = figures((90.0, 94.0))
+    del old["released_pro"]
+    write_cell(tmp_path, cell(), old)
+    (status,) = collect([cell()], tmp_path).status.values()
+    assert status.endswith("metrics.json: released_pro: Field required; delete it and run again.")

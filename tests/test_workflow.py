@@ -44,6 +44,31 @@ def test_one_cell_by_its_path_needs_its_own_inputs_alone(project):
     assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": 1, "train": 1}
 
 
+@pytest.mark.parametrize(
+    ("cell", "indexes"),
+    [
+        ("paper/mvtec/capsule/seen/k10/bgad", 3),  # bottle and cable are drawn before it
+        ("paper/mvtec/capsule/seen/k0/bgad-wo", 3),  # on the same test images
+        ("paper/mvtec/bottle/seen/k10/bgad", 1),
+        ("corrected/mvtec/capsule/seen/k10/bgad", 1),
+        ("paper/mvtec/capsule/hard-crack/k10/bgad", 1),  # the released code has no hard splits
+    ],
+)
+def test_a_category_is_drawn_after_those_before_it_where_the_recipe_says_so(project, cell, indexes):
+    jobs = job_counts(project.snakemake("-n", f"results/{cell}/seed0/metrics.json"))
+    assert jobs == {"download": 1, "index": indexes, "split": 1, "features": 1, "train": 1}
+
+
+def test_a_strategy_has_a_pool_for_each_of_its_kinds(project):
+    recipes = project.folder / "config" / "recipes"
+    for strategy, pools in {"repeat": 0, "repeat+pseudo": 1, "all": 2}.items():
+        name = f"own-{strategy.replace('+', '-')}"
+        (recipes / f"{name}.yaml").write_text(f"base: demo\nanomalies: {{strategy: {strategy}}}\n")
+        jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json".replace("demo", name)))
+        expected = {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": pools, "train": 1}
+        assert jobs == {rule: count for rule, count in expected.items() if count}
+
+
 def test_a_copy_that_is_there_needs_no_download(project, tmp_path):
     for path in ("train/good/0.png", "test/good/0.png", "test/cut/0.png", "ground_truth/cut/0_mask.png"):
         (tmp_path / "bottle" / path).parent.mkdir(parents=True)

@@ -15,7 +15,8 @@ from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
+PLOTTED = METRICS[:3]  # in plots and at a glance, where there is no room for a second PRO
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
@@ -33,6 +34,7 @@ class Collected:
     status:     of each cell: done, interrupted, not run, or "failed: <sentence>"
     figures:    a row for each cell and metric: last, best (percent), best_epoch, status
     full_test:  the same on the whole test set, for the k0 cells
+    released_test: a row for each cell and metric: last, as the released code's test command counts (best is empty)
     by_type:    a row for each measured cell and defect type: image and pixel AUROC of the last epoch, known or not, n
     history:    a row for each measured cell and evaluation: epoch and the metrics, in percent
     origins:    a row for each measured cell: device, torch version, commit and hashes
@@ -41,6 +43,7 @@ class Collected:
     status: dict[Cell, str]
     figures: pd.DataFrame
     full_test: pd.DataFrame
+    released_test: pd.DataFrame
     by_type: pd.DataFrame
     history: pd.DataFrame
     origins: pd.DataFrame
@@ -52,13 +55,14 @@ def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
     BgadError if a metrics.json belongs to another cell than the folder it lies in; any other damage is the status of
     that cell.
     """
-    status, figures, full_test, by_type, history, origins = {}, [], [], [], [], []
+    status, figures, full_test, released_test, by_type, history, origins = {}, [], [], [], [], [], []
     for cell in cells:
         metrics, status[cell] = _read(cell, root)
         fields = _fields(cell)
         figures += _figure_rows(fields, metrics, status[cell])
         if cell.k == 0:
             full_test += _figure_rows(fields, metrics and metrics.full_test, status[cell])
+        released_test += _released_rows(fields, metrics and metrics.released_test_command, status[cell])
         if metrics:
             by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
             history += _history_rows(fields, root / cell.folder / "history.csv")
@@ -67,6 +71,7 @@ def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
         status,
         _numeric(pd.DataFrame(figures, columns=FIGURES), ["last", "best", "best_epoch"]),
         _numeric(pd.DataFrame(full_test, columns=FIGURES), ["last", "best", "best_epoch"]),
+        _numeric(pd.DataFrame(released_test, columns=FIGURES), ["last", "best", "best_epoch"]),
         _numeric(pd.DataFrame(by_type, columns=BY_TYPE), ["image_auroc", "pixel_auroc"]),
         _numeric(pd.DataFrame(history, columns=HISTORY), [*METRICS]),
         pd.DataFrame(origins, columns=ORIGINS),
@@ -92,6 +97,14 @@ class _OneSet(BaseModel):
     image_auroc: _Figure
     pixel_auroc: _Figure
     aupro: _Figure
+    released_pro: _Figure
+
+
+class _LastOnly(BaseModel):
+    image_auroc: Percent
+    pixel_auroc: Percent
+    aupro: Percent
+    released_pro: Percent
 
 
 class _Type(BaseModel):
@@ -103,6 +116,7 @@ class _Type(BaseModel):
 
 class _Metrics(_OneSet):
     full_test: _OneSet | None = None
+    released_test_command: _LastOnly | None = None  # of recipes with that quirk
     by_type: dict[str, _Type]
     recipe_sha256: str
     source_sha256: str
@@ -150,6 +164,11 @@ def _fields(cell: Cell) -> dict:
 def _figure_rows(fields: dict, of: _OneSet | None, status: str) -> list[dict]:
     values = of.model_dump() if of else {metric: {} for metric in METRICS}
     return [{**fields, "metric": metric, **values[metric], "status": status} for metric in METRICS]
+
+
+def _released_rows(fields: dict, of: _LastOnly | None, status: str) -> list[dict]:
+    values = of.model_dump() if of else {}
+    return [{**fields, "metric": metric, "last": values.get(metric), "status": status} for metric in METRICS]
 
 
 def _history_rows(fields: dict, path: Path) -> list[dict]:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bgad.report import published
-from bgad.report.collect import DONE, METRICS, Collected
+from bgad.report.collect import DONE, PLOTTED, Collected
 from bgad.report.plot_style import INK, PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
 from bgad.report.summary import Setting, by_seed, settings
 
@@ -23,13 +23,13 @@ def by_category(collected: Collected, title: str) -> Figure:
     groups = list(figures.groupby(["dataset", "kind"], sort=False))
     step = max(0.3, 0.13 * len(names))
     heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
-    figure, axes = panels(len(groups), len(METRICS), 3.9, heights, sharex="col")
-    head_columns(axes)
+    figure, axes = panels(len(groups), len(PLOTTED), 3.9, heights, sharex="col")
+    head_columns(axes, PLOTTED)
     lines = {}
     for row, ((dataset, kind), of_group) in enumerate(groups):
         categories = list(of_group["category"].unique())
         incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
-        for column, metric in enumerate(METRICS):
+        for column, metric in enumerate(PLOTTED):
             axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
             for i, key in enumerate(names):
                 part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
@@ -74,12 +74,12 @@ def training_curves(collected: Collected, title: str) -> Figure:
     names = series_names(order)
     look = looks(names)
     groups = list(drawn.groupby(["dataset", "category"], sort=False))
-    figure, axes = panels(len(groups), len(METRICS), 3.9, [1.55] * len(groups), sharex=True)
-    head_columns(axes)
+    figure, axes = panels(len(groups), len(PLOTTED), 3.9, [1.55] * len(groups), sharex=True)
+    head_columns(axes, PLOTTED)
     for row, ((dataset, category), of_group) in enumerate(groups):
         several = drawn["dataset"].nunique() > 1
         axes[row][0].set_ylabel(f"{dataset}\n{category}" if several else category, fontweight="bold")
-        for column, metric in enumerate(METRICS):
+        for column, metric in enumerate(PLOTTED):
             _curves(axes[row][column], of_group.dropna(subset=metric), metric, look)
     for axis in axes[-1]:
         axis.set_xlabel("meta epoch")

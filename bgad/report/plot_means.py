@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bgad.report import published
-from bgad.report.collect import METRICS, Collected
+from bgad.report.collect import PLOTTED, Collected
 from bgad.report.plot_style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
 from bgad.report.summary import RULES, complete_categories, over_categories, types_against_k0
 from bgad.report.table_format import NAMES
@@ -33,15 +33,16 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
 
     counts = sorted(figures["k"].unique())
-    figure, axes = panels(len(RULES), len(METRICS), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
-    head_columns(axes)
+    figure, axes = panels(len(RULES), len(PLOTTED), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
+    head_columns(axes, PLOTTED)
     several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
     handles, dashed, captions = [], {}, []
     for i, (key, of_line) in enumerate(lines):
         label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}
         means_over = {}
-        for column, (metric, of_metric) in enumerate(of_line.groupby("metric", sort=False)):
+        for column, metric in enumerate(PLOTTED):
+            of_metric = of_line[of_line["metric"] == metric]
             categories = _complete_at_every_k(of_metric)
             if categories:
                 means_over[metric] = len(categories)
@@ -76,7 +77,7 @@ def known_unseen(collected: Collected, title: str) -> Figure:
     groups = {key: name for key, name in TYPE_GROUPS.items() if key in there}
     counts = sorted(types["k"].unique())
     suites = list(types.groupby(["recipe", "dataset"], sort=False))
-    metrics = METRICS[:2]
+    metrics = PLOTTED[:2]
     figure, axes = panels(len(suites), 2, 4.6, [3.0] * len(suites), sharex=True, sharey="col")
     head_columns(axes, metrics)
     for row, ((recipe, dataset), of_suite) in enumerate(suites):

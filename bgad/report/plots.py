@@ -1,10 +1,11 @@
-"""The plots of a suite: four figures, each as SVG and PNG, from the cells' folders alone; the same bytes each time."""
+"""The plots of a suite: five figures, each as SVG and PNG, from the cells' folders alone; the same bytes each time."""
 
 from pathlib import Path
 
 from bgad.cells import Cell
 from bgad.report.collect import collect
 from bgad.report.plot_cells import by_category, training_curves
+from bgad.report.plot_epochs import best_epoch
 from bgad.report.plot_means import auroc_by_k, known_unseen
 from bgad.report.plot_style import save, style
 from bgad.settings import Suite
@@ -15,6 +16,7 @@ DRAWINGS = {
     "known-unseen": known_unseen,
     "by-category": by_category,
     "training-curves": training_curves,
+    "best-epoch": best_epoch,
 }
 
 

@@ -5,17 +5,19 @@ categories is only over categories of which every cell is there.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from bgad.report import published
 from bgad.report.collect import DONE, METRICS, Collected
 
 SETTING = ["recipe", "dataset", "kind", "k", "method"]
 RULES = ("last", "best")
+CONFIDENCE = 0.95
 MEAN = "mean"
 
 
@@ -33,6 +35,17 @@ class Spread:
         values = values[~np.isnan(values)]
         n = len(values)
         return cls(values.mean() if n else math.nan, values.std(ddof=1) if n > 1 else math.nan, n)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean, by Student's t: mean ± t(0.975, n - 1) sd / sqrt(n); nan, nan below two seeds.
+
+        Of percentages it may reach past 100, and is not cut there; of equal values it has no width.
+        """
+        if self.n < 2:
+            return math.nan, math.nan
+        half = stdtrit(self.n - 1, (1 + CONFIDENCE) / 2) * self.sd / math.sqrt(self.n)
+        return float(self.mean - half), float(self.mean + half)
 
 
 @dataclass(frozen=True)
@@ -80,12 +93,38 @@ def rows(setting: Setting, part: pd.DataFrame) -> list[Row]:
             for known_type, of_type in of_category.groupby("known_type", sort=False):
                 label = f"{category} / hard-{known_type}"
                 result.append(_row(label, category, known_type, of_type))
-    return result + _mean_rows(setting, part)
+    return result + mean_rows(setting, part)
+
+
+def mean_rows(setting: Setting, part: pd.DataFrame) -> list[Row]:
+    """The mean over all categories; then, where a category is missing, the mean over the complete ones, labelled so."""
+    categories = list(part["category"].unique())
+    seeds = part["seed"].nunique()
+    complete = {metric: complete_categories(of) for metric, of in part.groupby("metric", sort=False)}
+    groups = [categories, *(group for group in complete.values() if group and group != categories)]
+    result = []
+    for group in dict.fromkeys(tuple(group) for group in groups):
+        of_group = part[part["category"].isin(group)]
+        spread = dict.fromkeys([(metric, rule) for metric in METRICS for rule in RULES])
+        for metric, of_metric in of_group.groupby("metric", sort=False):
+            if tuple(complete[metric]) == group:
+                for rule in RULES:
+                    spread[metric, rule] = Spread.of(over_categories(of_metric, list(group), rule))
+        used = max((s.n for s in spread.values() if s), default=0)
+        label = f"mean over {_count(len(group), 'category', 'categories')}"
+        row = Row(label, MEAN, "", used, seeds, spread, _missing(of_group))
+        if group != tuple(categories):
+            label = f"mean over the {len(group)} complete of {len(categories)} categories{which(group, categories)}"
+            row = Row(label, "", "", used, seeds, spread, _missing(part))
+        for metric in METRICS:
+            row.lacks[metric] = _lacks(complete[metric], published.categories_of_mean(setting.dataset), "categories")
+        result.append(row)
+    return result
 
 
 def by_seed(part: pd.DataFrame, rule: str) -> pd.DataFrame:
     """One metric of one setting, category x seed: the mean over the hard types; nan where any cell has no figure."""
-    values = part.groupby(["category", "seed"], sort=False)[rule].agg(lambda types: types.mean(skipna=False))
+    values = _means(part.groupby(["category", "seed"], sort=False)[rule])
     return values.unstack("seed").reindex(index=part["category"].unique(), columns=sorted(part["seed"].unique()))
 
 
@@ -109,11 +148,16 @@ def types_against_k0(collected: Collected) -> pd.DataFrame:
     return with_k.merge(k0[[*same, "image_auroc", "pixel_auroc"]], on=same, how="left", suffixes=("", "_k0"))
 
 
+def _means(groups) -> pd.Series:
+    """Of each group of a pandas groupby; nan where any of it is."""
+    return groups.mean().where(groups.count() == groups.size())
+
+
 def _row(label: str, category: str, known_type: str, part: pd.DataFrame) -> Row:
     spread = {}
-    for metric, of_metric in part.groupby("metric", sort=False):
-        for rule in RULES:
-            spread[metric, rule] = Spread.of(by_seed(of_metric, rule).to_numpy().ravel())
+    for rule in RULES:
+        for metric, of_metric in _means(part.groupby(["metric", "seed"], sort=False)[rule]).groupby("metric", sort=False):
+            spread[metric, rule] = Spread.of(of_metric)
     of_seed = (part["status"] == DONE).groupby(part["seed"]).all()
     return Row(label, category, known_type, int(of_seed.sum()), len(of_seed), spread, _missing(part))
 
@@ -128,37 +172,22 @@ def _category_row(setting: Setting, category: str, part: pd.DataFrame) -> Row:
     return row
 
 
-def _mean_rows(setting: Setting, part: pd.DataFrame) -> list[Row]:
-    """The mean over all categories; then, where a category is missing, the mean over the complete ones, labelled so."""
-    categories = list(part["category"].unique())
-    seeds = part["seed"].nunique()
-    complete = {metric: complete_categories(of) for metric, of in part.groupby("metric", sort=False)}
-    groups = [categories, *(group for group in complete.values() if group and group != categories)]
-    result = []
-    for group in dict.fromkeys(tuple(group) for group in groups):
-        of_group = part[part["category"].isin(group)]
-        spread = dict.fromkeys([(metric, rule) for metric in METRICS for rule in RULES])
-        for metric, of_metric in of_group.groupby("metric", sort=False):
-            if tuple(complete[metric]) == group:
-                for rule in RULES:
-                    spread[metric, rule] = Spread.of(over_categories(of_metric, list(group), rule))
-        used = max((s.n for s in spread.values() if s), default=0)
-        label = f"mean over {_count(len(group), 'category', 'categories')}"
-        row = Row(label, MEAN, "", used, seeds, spread, _missing(of_group))
-        if group != tuple(categories):
-            label = f"mean over the {len(group)} complete of {len(categories)} categories"
-            row = Row(label, "", "", used, seeds, spread, _missing(part))
-        for metric in METRICS:
-            row.lacks[metric] = _lacks(complete[metric], published.categories_of_mean(setting.dataset), "categories")
-        result.append(row)
-    return result
-
-
 def _lacks(there: list[str], needed: tuple[str, ...], what: str) -> str:
-    found = sum(name in there for name in needed)
-    if needed and len(there) > found:
-        return f"not comparable ({len(there)} {what}, published over {len(needed)})"
-    return "" if found == len(needed) else f"not measured ({found} of {len(needed)} {what})"
+    further = [name for name in there if needed and name not in needed]
+    if further:
+        return f"not measured ({len(there)} {what}, published over {len(needed)}, without {', '.join(further)})"
+    found = [name for name in needed if name in there]
+    if len(found) == len(needed):
+        return ""
+    return f"not measured ({len(found)} of {len(needed)} {what}{which(found, needed)})"
+
+
+def which(found: Sequence[str], of: Sequence[str]) -> str:
+    """What is there or what is not, whichever are fewer: ": carpet, tile" or ", without zipper"; "" for none."""
+    absent = [name for name in of if name not in found]
+    if len(absent) < len(found):
+        return f", without {', '.join(absent)}"
+    return f": {', '.join(found)}" if found else ""
 
 
 def _missing(part: pd.DataFrame) -> list[str]:

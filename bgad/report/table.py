@@ -6,19 +6,26 @@ It is made from the cells' folders alone and has no date, so that the same cells
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from bgad.cells import Cell
 from bgad.files import write_text
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
+from bgad.report.table_claim import claim_section
+from bgad.report.table_epochs import epochs_section
 from bgad.report.table_format import PLOTS, markdown
-from bgad.report.table_published import published_section
+from bgad.report.table_published import published_section, verdict_lines
+from bgad.report.table_released import released_section
 from bgad.report.table_sections import full_test_section, glance_section, settings_section, types_section
 from bgad.settings import Suite
 
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
-COLUMNS += ["last", "last_sd", "best", "best_sd", "published", "last_minus_published", "best_minus_published", "source"]
-COLUMNS += ["types", "last_at_k0", "last_minus_k0", "note"]
+COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
+COLUMNS += ["published_method", "published", "published_sd", "last_minus_published", "best_minus_published"]
+COLUMNS += ["verdict_last", "verdict_best", "source"]
+COLUMNS += ["types", "last_at_k0", "last_minus_k0"]
+COLUMNS += ["against", "difference", "difference_low", "difference_high", "verdict_difference", "note"]
 
 
 def write_table(
@@ -29,13 +36,15 @@ def write_table(
     output_csv: Path,
     plots_folder: Path,
     root: Path = Path(),
+    left_out: Sequence[str] = (),
 ) -> None:
     """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same figures, as CSV.
 
-    ``plots_folder`` is where bgad.report.plots wrote the suite's plots. BgadError if a cell's metrics.json is another cell's.
+    ``plots_folder`` is where bgad.report.plots wrote the suite's plots; ``left_out`` names, each with its reason, what the
+    suite's hard-* cannot have. BgadError if a cell's metrics.json is another cell's.
     """
     collected = collect(cells, root)
-    lines, records = _head(suite_name, suite, collected), []
+    lines, records = [], []
     for section in SECTIONS:
         section_lines, section_records = section(collected)
         lines += ["", *section_lines]
@@ -43,10 +52,10 @@ def write_table(
     lines += ["", *_plots(Path(plots_folder), Path(output_md).parent)]
     lines += ["", *_trace(collected, Path(output_csv), Path(output_md).parent)]
     write_text(output_csv, _csv(records))
-    write_text(output_md, "\n".join(lines) + "\n")
+    write_text(output_md, "\n".join([*_head(suite_name, suite, collected, records, left_out), *lines]) + "\n")
 
 
-def _head(suite_name: str, suite: Suite, collected: Collected) -> list[str]:
+def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dict], left_out: Sequence[str]) -> list[str]:
     status = list(collected.status.values())
     counts = [f"{sum(s.startswith(FAILED) for s in status)} failed", f"{status.count(NOT_RUN)} not run"]
     if INTERRUPTED in status:
@@ -59,8 +68,11 @@ def _head(suite_name: str, suite: Suite, collected: Collected) -> list[str]:
         "",
         f"**{status.count(DONE)} of {len(status)} cells measured; {', '.join(counts)}.**",
         "",
+        *verdict_lines(records),
+        "",
         f"- Suite: `{suite_name}`; recipes: {', '.join(f'`{recipe}`' for recipe in recipes)}",
         *_origin_lines(collected),
+        *([f"- Not in the suite, for want of images: {'; '.join(left_out)}"] if left_out else []),
         "",
         "Figures are in percent, as mean ± standard deviation (n - 1) over seeds; with a single seed, its value. Every "
         "metric stands twice. **last** is the value of the last epoch: what one gets without looking at the test set. "
@@ -125,7 +137,17 @@ def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
     ]
 
 
-SECTIONS = (glance_section, published_section, settings_section, types_section, full_test_section, _missing_section)
+SECTIONS = (
+    glance_section,
+    published_section,
+    claim_section,
+    epochs_section,
+    settings_section,
+    types_section,
+    full_test_section,
+    released_section,
+    _missing_section,
+)
 
 
 def _csv(records: list[dict]) -> str:

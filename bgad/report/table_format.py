@@ -7,13 +7,14 @@ from tabulate import tabulate
 
 from bgad.report.summary import RULES, Row, Setting, Spread
 
-NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO", "released_pro": "PRO (released)"}
 NONE = "—"
 PLOTS = {
     "auroc-by-k": "Every metric against the number of known anomalies",
     "known-unseen": "Defect types that training knew and did not know, with and without known anomalies",
     "by-category": "Every category: each seed, and the mean over seeds",
     "training-curves": "Training curves: every metric against the meta epoch, for each category",
+    "best-epoch": "What choosing the epoch on the test set adds: best minus last, for every category",
 }
 # Markdown lines, and records of the CSV.
 Section = tuple[list[str], list[dict]]
@@ -38,16 +39,24 @@ def with_sd(record: dict, rule: str) -> str:
     return record[rule] + (f" ± {sd}" if sd else "")
 
 
+def with_interval(record: dict, rule: str) -> str:
+    """ "99.12 ± 0.30 [98.37, 99.87]": with the 95 % interval over seeds, where there are at least two."""
+    low, high = record[f"{rule}_low"], record[f"{rule}_high"]
+    return with_sd(record, rule) + (f" [{low}, {high}]" if low else "")
+
+
 def record_of(section: str, setting: Setting, row: str, metric: str) -> dict:
     return {"section": section, **vars(setting), "row": row, "metric": metric}
 
 
 def figures_of(section: str, setting: Setting, row: Row, metric: str) -> dict:
-    """The record of one metric of a row: last and best with their standard deviations, and what is missing."""
+    """The record of one metric of a row: last and best with deviation and interval over seeds, and what is missing."""
     record = record_of(section, setting, row.label, metric) | {"n": row.seeds, "asked": row.asked}
     for rule in RULES:
         spread = row.spread.get((metric, rule)) or Spread.of([])
+        low, high = spread.interval
         record |= {rule: number(spread.mean), f"{rule}_sd": number(spread.sd)}
+        record |= {f"{rule}_low": number(low), f"{rule}_high": number(high)}
     return record | {"note": "; ".join(row.missing)}
 
 

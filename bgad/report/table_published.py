@@ -1,17 +1,32 @@
-"""Published numbers in a suite's table: BGAD's own beside ours, and other methods in the same settings."""
+"""Published numbers in a suite's table, each with its verdict: BGAD's own beside ours, and other methods' in the same
+settings."""
+
+from collections import Counter
 
 from bgad.report import published
 from bgad.report.collect import METRICS, Collected
 from bgad.report.published import Published
 from bgad.report.summary import MEAN, RULES, Row, Setting, rows, settings
-from bgad.report.table_format import NAMES, Section, figures_of, markdown, number, signed, with_sd
+from bgad.report.table_format import NAMES, Section, figures_of, markdown, signed, with_interval
+from bgad.report.verdict import ABOVE, BELOW, LEVEL, NOT_MEASURED, REPRODUCED, TOLERANCE, verdict
 
 OURS = "bgad"  # as published.csv calls the method
+OWN, OTHERS = "published", "others"  # sections of the CSV
+
+VERDICTS = (
+    f"**Verdicts.** In square brackets stands the 95 % interval of our mean over seeds (Student's t; it is not cut at 100). "
+    f"*{REPRODUCED}*: the published value lies in it, or within {TOLERANCE} percentage points of our mean, half of the last "
+    f"published digit. *{ABOVE}*, *{BELOW}*: ours is above or below the published value. *{NOT_MEASURED}*: not everything is "
+    "there that the published number is over. With a single seed there is no interval, and the tolerance alone decides. "
+    "With two or three seeds the interval can be wide: then a value in it says little, and the interval says how little. "
+    "`verdict, best` judges by the rule of the published numbers; `verdict, last` stands beside it. Both are about the "
+    "recipe of their row, and only `paper` is the published protocol."
+)
 
 
 def published_section(collected: Collected) -> Section:
     """Every number published for BGAD beside our last and best, then the other methods of the same settings."""
-    shown, records, context = [], [], []
+    shown, records, context, others = [], [], [], []
     for setting, part in settings(collected.figures):
         if not setting.k:
             continue  # what is published without known anomalies is on the whole test set
@@ -19,23 +34,47 @@ def published_section(collected: Collected) -> Section:
         for row in _means_first(table):
             for metric in METRICS:
                 for one in numbers_of(setting, row, metric):
-                    records.append(compared("published", setting, row, metric, one))
+                    records.append(compared(OWN, setting, row, metric, one))
                     shown.append(_cells(setting, records[-1]))
-        context += context_tables(setting, table, setting.kind)
+        tables, of_others = others_tables(OTHERS, setting, table, setting.kind)
+        context += tables
+        others += of_others
 
     lines = ["## Against the published numbers", ""]
     if shown:
-        heads = ["recipe", "setting", "row", "metric", "published", "ours, last", "last - published", "ours, best"]
+        heads = ["recipe", "setting", "row", "metric", "published"]
+        for rule in RULES:
+            heads += [f"ours, {rule}", f"{rule} - published", f"verdict, {rule}"]
         lines += [
             "BGAD's per-category values are not public, so only its means over all categories can be compared. They "
             "are maxima over the evaluations on the test set: `best - published` compares like with like, and "
             "`last - published` is what remains when no epoch is chosen on the test set.",
             "",
-            *markdown([*heads, "best - published", "seeds", "source"], shown, left=4),
+            VERDICTS,
+            "",
+            *markdown([*heads, "seeds", "source"], shown, left=4),
         ]
     else:
         lines.append("No number that was published for BGAD belongs to a setting of this suite: there is none to compare.")
-    return [*lines, *context_lines(context, "Other methods in the same settings")], records
+    return [*lines, *others_lines(context, "Other methods in the same settings")], records + others
+
+
+def verdict_lines(records: list[dict]) -> list[str]:
+    """How many of BGAD's published numbers are reproduced, a line for each recipe that has any."""
+    own = [record for record in records if record["section"] == OWN]
+    recipes = list(dict.fromkeys(record["recipe"] for record in own))
+    lines = []
+    for recipe in recipes:
+        verdicts = Counter(record["verdict_best"] for record in own if record["recipe"] == recipe)
+        n = verdicts.total()
+        counts = ", ".join(f"{verdicts[word]} {word}" for word in (REPRODUCED, ABOVE, BELOW, NOT_MEASURED))
+        which = f", recipe `{recipe}`" if len(recipes) > 1 else ""
+        lines.append(
+            f"**Verdict{which}:** of {n} published {'number' if n == 1 else 'numbers'} of BGAD that belong to this "
+            f"suite: {counts} (our best evaluations against theirs)."
+        )
+    lines = lines or ["**Verdict:** no published number of BGAD belongs to this suite."]
+    return [line for text in lines for line in (text, "")][:-1]
 
 
 def numbers_of(setting: Setting, row: Row, metric: str) -> list[Published]:
@@ -47,42 +86,53 @@ def numbers_of(setting: Setting, row: Row, metric: str) -> list[Published]:
 
 
 def compared(section: str, setting: Setting, row: Row, metric: str, one: Published) -> dict:
-    """The record of a row beside one published number; without figures where the row is not what that number is of."""
+    """The record of a row beside one published number, with the verdict on our last, and on our best where the number
+    is BGAD's own: the others are not known to be chosen on the test set. Without figures where the row is not what that
+    number is of.
+    """
+    own = one.method == OURS
     record = figures_of(section, setting, row, metric)
     where = "; ".join(text for text in (one.source, one.note) if text)
-    record |= {"published": number(one.value), "source": f"{one.paper} ({where})"}
-    if row.lacks.get(metric):
-        empty = dict.fromkeys([*RULES, *(f"{rule}_sd" for rule in RULES)], "")
-        return record | empty | {"row": published_label(row, setting), "n": "", "note": row.lacks[metric]}
-    for rule in RULES:
+    record |= {"published_method": one.method, "published": f"{one.value:.1f}", "source": f"{one.paper} ({where})"}
+    record |= {"published_sd": "" if one.std is None else f"{one.std:.1f}"}
+    lacks = row.lacks.get(metric)
+    if lacks:
+        empty = dict.fromkeys([rule + end for rule in RULES for end in ("", "_sd", "_low", "_high")], "")
+        record |= empty | {"row": published_label(row, setting), "n": "", "note": lacks}
+    for rule in RULES if own else RULES[:1]:
+        ours = None if lacks else row.spread[metric, rule]
+        record[f"verdict_{rule}"] = verdict(ours, one.value, REPRODUCED if own else LEVEL)
         if record[rule]:
-            record[f"{rule}_minus_published"] = signed(row.spread[metric, rule].mean - one.value)
+            record[f"{rule}_minus_published"] = signed(ours.mean - one.value)
     return record
 
 
-def context_tables(setting: Setting, table: list[Row], published_as: str) -> list[tuple]:
-    """What other methods publish for the rows of ``table``: for each metric a caption, the methods, and the cells.
-
-    None where nothing of the setting is measured.
+def others_tables(section: str, setting: Setting, table: list[Row], published_as: str) -> tuple[list[tuple], list[dict]]:
+    """What other methods publish for the rows of ``table``: for each metric a caption, the methods and the cells, which
+    are empty where nothing of the setting is measured; and a record for each number.
     """
-    result = []
-    if not any(row.seeds for row in table):
-        return result
+    tables, records = [], []
+    measured = any(row.seeds for row in table)
     for metric in METRICS:
         others = [p for p in published.of_setting(setting.dataset, published_as, setting.k, metric) if p.method != OURS]
         methods = list(dict.fromkeys((p.method, p.source) for p in others))
-        body = []
+        body, before = [], len(records)
         for row in _means_first(table):
             key = (row.category, row.known_type if published_as == "hard" else "")
-            of_row = {(p.method, p.source): p for p in others if (p.category, p.known_type) == key}
-            if of_row:
-                values = [_with_std(of_row[method]) if method in of_row else "" for method in methods]
+            of_row = {
+                (p.method, p.source): compared(section, setting, row, metric, p)
+                for p in others
+                if (p.category, p.known_type) == key
+            }
+            records += of_row.values()
+            if of_row and measured:
+                values = [_with_verdict(of_row[method]) if method in of_row else "" for method in methods]
                 body.append([published_label(row, setting), *_ours(setting, row, metric), *values])
-        if body:
+        if len(records) > before:
             where = "whole test set" if published_as == "unsupervised" else published_as
             caption = f"{NAMES[metric]}: {setting.dataset}, {where}, k = {setting.k}"
-            result.append((f"{caption}; ours is {setting.method}, recipe {setting.recipe}", methods, body))
-    return result
+            tables.append((f"{caption}; ours is {setting.method}, recipe {setting.recipe}", methods, body))
+    return tables, records
 
 
 def published_label(row: Row, setting: Setting) -> str:
@@ -91,15 +141,29 @@ def published_label(row: Row, setting: Setting) -> str:
     return f"mean over {n} categories" if row.category == MEAN else row.label
 
 
-def context_lines(context: list[tuple], heading: str) -> list[str]:
-    if not context:
+def others_lines(tables: list[tuple], heading: str) -> list[str]:
+    """``tables`` as others_tables gives them, for all settings of a section."""
+    if not tables:
         return []
-    sources = list(dict.fromkeys(source for _, methods, _ in context for _, source in methods))
-    lines = ["", f"### {heading}", "", "As published, with mean ± standard deviation where both are given."]
-    for caption, methods, body in context:
-        heads = [f"{method} [{sources.index(source) + 1}]" for method, source in methods]
-        lines += ["", f"**{caption}**", "", *markdown(["category", "ours, last", "ours, best", *heads], body)]
-    return [*lines, "", "Sources:", "", *(f"- [{i}] {source}" for i, source in enumerate(sources, 1))]
+    lines = [
+        "",
+        f"### {heading}",
+        "",
+        "As published, with mean ± standard deviation where both are given. These are other methods, so that none of "
+        "them can be reproduced here. Behind a number stands the difference of our **last** epoch from it, since nothing "
+        f"says that theirs are chosen on the test set, and whether ours is *{ABOVE}* it, *{BELOW}* it, or *{LEVEL}* with it: "
+        "that is when it lies in our 95 % interval over seeds (in square brackets) or within "
+        f"{TOLERANCE} percentage points of our mean. With a single seed there is no interval, and the latter alone decides.",
+    ]
+    sources = list(dict.fromkeys(source for _, methods, body in tables if body for _, source in methods))
+    for caption, methods, body in tables:
+        lines += ["", f"**{caption}**", ""]
+        if body:
+            heads = [f"{method} [{sources.index(source) + 1}]" for method, source in methods]
+            lines += markdown(["category", "ours, last", "ours, best", *heads], body)
+        else:
+            lines.append("Nothing of ours is measured here yet.")
+    return [*lines, *(["", "Sources:", ""] if sources else []), *(f"- [{i}] {source}" for i, source in enumerate(sources, 1))]
 
 
 def _means_first(table: list[Row]) -> list[Row]:
@@ -111,19 +175,25 @@ def _ours(setting: Setting, row: Row, metric: str) -> list[str]:
     if row.lacks.get(metric):
         return [row.lacks[metric], ""]
     record = figures_of("", setting, row, metric)
-    texts = [with_sd(record, rule) for rule in RULES]
+    if not record["last"]:
+        return [NOT_MEASURED, ""]
+    texts = [with_interval(record, rule) for rule in RULES]
     return [f"{text} †" if text and row.missing else text for text in texts]
 
 
 def _cells(setting: Setting, of: dict) -> list[str]:
     ours = []
     for rule in RULES:
-        ours += [with_sd(of, rule), of.get(f"{rule}_minus_published", "")]
+        ours += [with_interval(of, rule), of.get(f"{rule}_minus_published", ""), of[f"verdict_{rule}"]]
     if not of["last"]:
         ours[0] = of["note"]
     where = f"{setting.dataset}, {setting.kind}, k = {setting.k}"
     return [setting.recipe, where, of["row"], NAMES[of["metric"]], of["published"], *ours, str(of["n"]), of["source"]]
 
 
-def _with_std(one: Published) -> str:
-    return f"{one.value:.1f}" + ("" if one.std is None else f" ± {one.std:.1f}")
+def _with_verdict(of: dict) -> str:
+    """ "74.6 ± 7.6 (+3.20 above)"; the number alone where ours says that it is not measured."""
+    text = of["published"] + (f" ± {of['published_sd']}" if of["published_sd"] else "")
+    if of["verdict_last"] == NOT_MEASURED:
+        return text
+    return f"{text} ({of['last_minus_published']} {of['verdict_last']})"

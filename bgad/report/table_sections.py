@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from bgad.report.collect import DONE, METRICS, Collected
-from bgad.report.summary import MEAN, RULES, Row, Setting, rows, settings, types_against_k0
+from bgad.report.collect import DONE, METRICS, PLOTTED, Collected
+from bgad.report.summary import MEAN, RULES, Row, Setting, mean_rows, rows, settings, types_against_k0
 from bgad.report.table_format import (
     NAMES,
     Section,
@@ -19,27 +19,34 @@ from bgad.report.table_format import (
     title,
     with_sd,
 )
-from bgad.report.table_published import compared, context_lines, context_tables, numbers_of
+from bgad.report.table_published import OTHERS, OWN, compared, numbers_of, others_lines, others_tables
+
+BOTH_PROS = (
+    f"**{NAMES['aupro']}** is exact, as in MVTec's own evaluation: the mean overlap of regions at every threshold, its curve "
+    "joined by straight lines and cut at a false positive rate of 0.3. "
+    f"**{NAMES['released_pro']}** is what the released code prints: a curve of 1000 evenly spaced thresholds, of which the "
+    "points up to that rate are stretched to all of it, without interpolation. They differ, and no column mixes them."
+)
 
 
 def glance_section(collected: Collected) -> Section:
     """A row a setting: the means over its categories, whose tables follow; the CSV has them there."""
     shown, missing = [], False
     for setting, part in settings(collected.figures):
-        mean = next(row for row in rows(setting, part) if row.category == MEAN)
-        figures = [figures_of("glance", setting, mean, metric) for metric in METRICS]
-        what = [setting.recipe, setting.dataset, setting.kind, setting.method, setting.k, mean.label.removeprefix("mean over ")]
+        mean = mean_rows(setting, part)[0]
+        figures = [figures_of("glance", setting, mean, metric) for metric in PLOTTED]
+        what = [setting.recipe, setting.dataset, setting.kind, setting.method, setting.k, _over(mean, part)]
         shown.append([*what, _seeds(mean), *(with_sd(record, rule) for record in figures for rule in RULES)])
         missing |= bool(mean.missing)
     heads = ["recipe", "data set", "split", "method", "k", "mean over", "seeds"]
-    heads += [f"{NAMES[metric]}, {rule}" for metric in METRICS for rule in RULES]
+    heads += [f"{NAMES[metric]}, {rule}" for metric in PLOTTED for rule in RULES]
     note = ["Where a cell is missing there is no mean; what is there stands in the setting's own table."] if missing else []
     return ["## At a glance", "", *markdown(heads, shown, left=4), *paragraphs(note)], []
 
 
 def settings_section(collected: Collected) -> Section:
     """A table for each recipe, data set, kind of split, k and method: its categories, then the means over them."""
-    lines, records = ["## Every setting"], []
+    lines, records = ["## Every setting", "", BOTH_PROS], []
     for setting, part in settings(collected.figures):
         table_lines, table_records = _table("setting", setting, rows(setting, part), part)
         lines += ["", f"### {title(setting)}", "", *table_lines]
@@ -49,7 +56,7 @@ def settings_section(collected: Collected) -> Section:
 
 def full_test_section(collected: Collected) -> Section:
     """The k0 cells on the whole test set, with what unsupervised methods publish."""
-    lines, records, context = ["## The whole test set", ""], [], []
+    lines, records, context, others = ["## The whole test set", ""], [], [], []
     if collected.full_test.empty:
         return [*lines, "This suite has no cell with k = 0, the kind that is also tested on the whole test set."], []
     lines.append(
@@ -68,8 +75,10 @@ def full_test_section(collected: Collected) -> Section:
             *table_lines,
         ]
         records += table_records
-        context += context_tables(setting, table, "unsupervised")
-    return [*lines, *context_lines(context, "Unsupervised methods on the whole test set")], records
+        tables, of_others = others_tables(f"{OTHERS}, whole test set", setting, table, "unsupervised")
+        context += tables
+        others += of_others
+    return [*lines, *others_lines(context, "Unsupervised methods on the whole test set")], records + others
 
 
 def types_section(collected: Collected) -> Section:
@@ -135,10 +144,9 @@ def _table(section: str, setting: Setting, table: list[Row], part: pd.DataFrame)
             for rule in RULES:
                 texts.append(with_sd(record, rule) + (mark if record[rule] else ""))
             if metric in beside:
-                of = [compared(f"{section}, published", setting, row, metric, one) for one in numbers[row.label, metric]]
+                of = [compared(OWN, setting, row, metric, one) for one in numbers[row.label, metric]]
                 texts.append("; ".join(_published_cell(record) for record in of))
                 sources += [one.paper for one in numbers[row.label, metric]]
-                records += of
         label = row.label + (mark if row.category in (MEAN, "") else "")
         source = ["; ".join(dict.fromkeys(sources))] if beside else []
         shown.append([label, _seeds(row), *texts, *source])
@@ -148,7 +156,7 @@ def _table(section: str, setting: Setting, table: list[Row], part: pd.DataFrame)
     heads = ["category", "seeds"]
     for metric in METRICS:
         heads += [f"{NAMES[metric]}, {rule}" for rule in RULES]
-        heads += ["published (difference of last, of best)"] * (metric in beside)
+        heads += ["published (last against it, best against it)"] * (metric in beside)
     return markdown([*heads, *["source"] * bool(beside)], shown) + _notes(table, part), records
 
 
@@ -167,6 +175,12 @@ def _notes(table: list[Row], part: pd.DataFrame) -> list[str]:
     return paragraphs(notes)
 
 
+def _over(mean: Row, part: pd.DataFrame) -> str:
+    """What a mean is over: the number of categories, and their names where they are few."""
+    names = list(part["category"].unique())
+    return mean.label.removeprefix("mean over ") + (f": {', '.join(names)}" if len(names) < 3 else "")
+
+
 def _seeds(row: Row) -> str:
     return str(row.seeds) if row.seeds == row.asked else f"{row.seeds} of {row.asked}"
 
@@ -174,4 +188,5 @@ def _seeds(row: Row) -> str:
 def _published_cell(record: dict) -> str:
     if record["note"] and not record["last"]:
         return f"{record['published']} ({record['note']})"
-    return f"{record['published']} ({record['last_minus_published']}, {record['best_minus_published']})"
+    against = (f"{record[f'{rule}_minus_published']} {record[f'verdict_{rule}']}" for rule in RULES)
+    return f"{record['published']} ({', '.join(against)})"

@@ -12,7 +12,9 @@ def metrics_for_table(wildcards, output):
 
 
 PLOTS = [
-    f"{name}.{ending}" for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves") for ending in ("svg", "png")
+    f"{name}.{ending}"
+    for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves", "best-epoch")
+    for ending in ("svg", "png")
 ]
 
 

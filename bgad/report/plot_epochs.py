@@ -1,0 +1,85 @@
+"""Plot of what choosing the epoch on the test set adds: best minus last, for every category and setting."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bgad.report.collect import DONE, Collected
+from bgad.report.interval import SHOWN, Interval
+from bgad.report.plot_style import PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
+from bgad.report.summary import by_seed, settings
+from bgad.report.table_epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
+
+SERIES = ["recipe", "k", "method"]
+BAND = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
+
+
+def best_epoch(collected: Collected, title: str) -> Figure:
+    """A panel for each metric, data set and kind of split: the gains of each category's cells, with mean and interval."""
+    title = f"{title}: what choosing the epoch on the test set adds"
+    table = gains(collected)
+    reason = nothing_to_choose(table)
+    if reason:
+        return nothing_to_show(title, reason)
+    names = series_names([setting for setting, _ in settings(table)])
+    look = looks(names)
+    groups = list(table.groupby(["dataset", "kind"], sort=False))
+    step = max(0.3, 0.15 * len(names))
+    heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
+    figure, axes = panels(len(groups), len(SHOWN), 3.9, heights, sharex="col")
+    head_columns(axes, SHOWN)
+    for row, ((dataset, kind), of_group) in enumerate(groups):
+        categories = list(of_group["category"].unique())
+        incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
+        for column, metric in enumerate(SHOWN):
+            axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
+            for i, key in enumerate(names):
+                offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
+                part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
+                _gains(axis, part, categories, offset, look[key])
+            _lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
+        axes[row][0].set_ylabel(f"{dataset}, {kind} splits")
+    for axis, metric in zip(axes[-1], SHOWN, strict=True):
+        # The cells fill the panels: the interval of two seeds may be many times as wide as they lie apart.
+        width = 1.25 * (table.loc[table["metric"] == metric, "gain"].max() or 1)
+        axis.set_xlim(-0.03 * width, width)
+        axis.set_xlabel("best - last, percentage points")
+    handles = [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]
+    handles.append(handle("mean over seeds", color=PALE, marker="|", ms=11, mew=2, ls=""))
+    handles.append(handle("its 95 % interval over seeds", color=PALE, **BAND))
+    return finish(figure, title, _caption(table), handles)
+
+
+def _gains(axis: Axes, part: pd.DataFrame, categories: list[str], offset: float, look: dict) -> None:
+    for category, of_category in part.groupby("category", sort=False):
+        y = categories.index(category) + offset
+        cells = of_category["gain"].dropna()
+        interval = Interval.of(by_seed(of_category, "gain").to_numpy().ravel())
+        axis.plot([max(interval.low, 0), interval.high], [y, y], color=look["color"], **BAND)
+        axis.plot(cells, [y] * len(cells), ls="", ms=4, alpha=0.6, mew=0, **look)
+        axis.plot([interval.mean], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
+
+
+def _lanes(axis: Axes, names: list[str]) -> None:
+    """A lane for each category, from the top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_yticks([y + 0.5 for y in range(len(names) - 1)], minor=True)
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="y", which="minor", color="#cccccc")
+    axis.tick_params(axis="y", which="minor", length=0)
+
+
+def _caption(table: pd.DataFrame) -> str:
+    texts = ["A dot is one cell: its best evaluation on the test set minus its last, which cannot be below 0."]
+    counts = {recipe: evaluations_text(of) for recipe, of in table.groupby("recipe", sort=False)}
+    several = len(counts) > 1
+    words = [text + f" with recipe {recipe}" * several for recipe, text in counts.items()]
+    texts.append(f"Evaluations of a cell: {', '.join(words)}.")
+    texts.append(few_evaluations(table))
+    texts.append("Intervals are Student's t, where there are several seeds; they are cut at 0 and at a panel's edge.")
+    if (table["kind"] == "hard").any():
+        texts.append("Hard splits have a cell for each type that is known in its turn; a seed is their mean.")
+    if (table["status"] != DONE).any():
+        texts.append("† some cells of the category are missing.")
+    return " ".join(text for text in texts if text)
