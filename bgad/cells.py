@@ -60,6 +60,14 @@ def left_out(suite: Suite, catalogue: Catalogue) -> list[str]:
     return list(_grid(suite, catalogue)[1])
 
 
+def with_examples(cells: list[Cell]) -> list[Cell]:
+    """The cells whose known anomalies a suite's page of examples shows: of each category the first, seen before hard."""
+    first = {}
+    for cell in sorted((cell for cell in cells if cell.k), key=lambda cell: cell.split != "seen"):
+        first.setdefault((cell.dataset, cell.category), cell)
+    return list(first.values())
+
+
 def check(cell: Cell, catalogue: Catalogue) -> None:
     """BgadError if there can be no such cell: an unknown category or type, or a method or type that does not go with k."""
     lists = {"splits": [cell.split], "k": [cell.k], "methods": [cell.method], "seeds": [cell.seed]}

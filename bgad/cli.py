@@ -5,6 +5,7 @@ Imports of the heavy modules wait until a command needs them, so that ``bgad --h
 
 import json
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -268,6 +269,34 @@ def plots(
 
     definition, wanted, _ = _suite_cells(suite, datasets)
     write_plots(definition, wanted, output, Path())
+
+
+@app.command()
+def examples(
+    suite: SuiteName,
+    output: Annotated[Path, Option(help="PNG file to write.")],
+    datasets: Datasets = None,
+) -> None:
+    """Draws a page of what CutPaste makes of each category's known anomalies.
+
+    Example: bgad examples demo --output reports/demo/cutpaste.png
+    """
+    from bgad import paths
+    from bgad.cells import with_examples
+    from bgad.datasets import Index
+    from bgad.examples import write_examples
+    from bgad.settings import load_recipe
+    from bgad.splits import Split, draws
+
+    definition, wanted, _ = _suite_cells(suite, datasets)
+    categories = []
+    for cell in with_examples(wanted):
+        names = asdict(cell)
+        split = paths.SPLIT.format(**names, draws=draws(load_recipe(paths.recipe_file(cell.recipe)), cell.split))
+        root = _datasets(datasets, cell.dataset).path or Path(paths.DATASET.format(**names))
+        index = Index.load(Path(paths.INDEX.format(**names)))
+        categories.append((index, Split.load(Path(split)), root / cell.category))
+    write_examples(definition.title, categories, output)
 
 
 @app.callback(invoke_without_command=True)

@@ -24,18 +24,48 @@ def cut_paste(
     """``normal`` with the RandAugmented anomaly pasted in: (H, W, 3) uint8, and where it was pasted: (H, W) bool.
 
     ``normal`` (H, W, 3) uint8 and its ``foreground`` (H, W) bool; ``anomalous`` (h, w, 3) uint8 and its ``mask`` (h, w)
-    bool, brought to the normal image's size if theirs is another. With more than 2/3 of the augmented mask in the
-    foreground the anomaly keeps its place, else each of its connected regions moves to a foreground point of its own.
-    The returned mask is empty only if ``mask`` is. The inputs stay as they are.
+    bool. The returned mask is empty only if ``mask`` is. The inputs stay as they are.
+    """
+    image, moved = augmented(anomalous, mask, normal.shape[:2], rng)
+    return paste(normal, foreground, image, moved, rng)
+
+
+def augmented(
+    anomalous: np.ndarray, mask: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The RandAugmented anomaly at ``shape`` (H, W), the normal image's: (H, W, 3) uint8, and its mask: (H, W) bool.
+
+    A mask that comes out empty is drawn again, at last without augmentation; nothing is drawn for a ``mask`` (h, w) that is
+    empty itself.
     """
     if not mask.any():
-        return normal.copy(), np.zeros(normal.shape[:2], dtype=bool)
-    image, augmented = _augmented(anomalous, mask, normal.shape[:2], rng)
-    if 3 * np.count_nonzero(augmented & foreground) > 2 * np.count_nonzero(augmented):
-        return _in_place(normal, image, augmented)
-    pasted, where = _scattered(normal, foreground, image, augmented, rng)
+        return _at_shape(anomalous, shape, Image.Resampling.LANCZOS), np.zeros(shape, dtype=bool)
+    for _ in range(1 + REDRAWS):
+        image, moved = rand_augment(anomalous, mask, rng)
+        image, moved = _at_shape(image, shape, Image.Resampling.LANCZOS), _at_shape(moved, shape)
+        if moved.any():
+            return image, moved
+    unmoved = _at_shape(mask, shape)
+    if not unmoved.any():
+        # Nearest can step over a defect of a few pixels when it makes the mask smaller: mark where its pixels end up.
+        rows, columns = np.nonzero(mask)
+        unmoved[rows * shape[0] // mask.shape[0], columns * shape[1] // mask.shape[1]] = True
+    return _at_shape(anomalous, shape, Image.Resampling.LANCZOS), unmoved
+
+
+def paste(
+    normal: np.ndarray, foreground: np.ndarray, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """``normal`` with ``image`` pasted in along ``mask``, all of one size, and where it was pasted: (H, W) bool.
+
+    With more than 2/3 of the mask in the ``foreground`` the anomaly keeps its place, else each of its connected regions
+    moves to a foreground point of its own.
+    """
+    if 3 * np.count_nonzero(mask & foreground) > 2 * np.count_nonzero(mask):
+        return _in_place(normal, image, mask)
+    pasted, where = _scattered(normal, foreground, image, mask, rng)
     # No foreground at all, or the moved regions' pixels all fell outside the image.
-    return (pasted, where) if where.any() else _in_place(normal, image, augmented)
+    return (pasted, where) if where.any() else _in_place(normal, image, mask)
 
 
 def foreground(image: np.ndarray, texture: bool) -> np.ndarray:
@@ -53,23 +83,6 @@ def foreground(image: np.ndarray, texture: bool) -> np.ndarray:
     border = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
     found = ~bright if border.mean() > 0.5 else bright
     return found if SMALLEST_FOREGROUND <= found.mean() < 1 else everywhere
-
-
-def _augmented(
-    anomalous: np.ndarray, mask: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The augmented anomaly at ``shape``, its mask never empty: drawn again, at last without augmentation."""
-    for _ in range(1 + REDRAWS):
-        image, moved = rand_augment(anomalous, mask, rng)
-        image, moved = _at_shape(image, shape, Image.Resampling.LANCZOS), _at_shape(moved, shape)
-        if moved.any():
-            return image, moved
-    unmoved = _at_shape(mask, shape)
-    if not unmoved.any():
-        # Nearest can step over a defect of a few pixels when it makes the mask smaller: mark where its pixels end up.
-        rows, columns = np.nonzero(mask)
-        unmoved[rows * shape[0] // mask.shape[0], columns * shape[1] // mask.shape[1]] = True
-    return _at_shape(anomalous, shape, Image.Resampling.LANCZOS), unmoved
 
 
 def _at_shape(pixels: np.ndarray, shape: tuple[int, int], how: Image.Resampling = Image.Resampling.NEAREST) -> np.ndarray:

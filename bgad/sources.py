@@ -45,11 +45,12 @@ STEPS = {
         "randomness.py",
     ),
     "report": ("report/*.py", "published.csv"),
+    "examples": ("examples.py", "cutpaste.py", "augment.py", "images.py", "randomness.py", "report/plot_style.py"),
 }
 
 
 def source_sha256(step: str, package: Path | None = None) -> str:
-    """The hash of the sources of a step: mini, index, split, features, synthetic, training or report."""
+    """The hash of the sources of a step: mini, index, split, features, synthetic, training, report or examples."""
     package = package or Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(path for pattern in STEPS[step] for path in package.glob(pattern)):

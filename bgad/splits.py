@@ -17,6 +17,7 @@ from bgad.datasets import ImageRecord, Index
 from bgad.errors import BgadError
 from bgad.files import read_json, write_json
 from bgad.randomness import shuffled
+from bgad.settings import Recipe
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
         if image.anomalous:
             by_type[image.type] += [] if image.empty_mask else [image.path]
     return by_type
+
+
+def draws(recipe: Recipe, split: str) -> str:
+    """How a recipe draws a split: "in-a-row", each category after the ones before it, or each on its "own"."""
+    return "in-a-row" if split == "seen" and recipe.quirks.draws_follow_one_another else "own"
 
 
 def _after(before: Sequence[Index], index: Index, seed: int, pool_size: int) -> tuple[str, ...]:

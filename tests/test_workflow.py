@@ -17,6 +17,7 @@ def test_the_paper_suite_plans_every_category_and_seed(project):
         "features": 15,
         "train": 15 * 3 * 2,  # bgad with ten known anomalies, and bgad-wo
         "plots": 1,
+        "examples": 1,
         "paper_table": 1,
     }
 
@@ -31,6 +32,7 @@ def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(p
         "synthetic": (4 + 2) * 2,
         "train": 4 * 2 * 5 + 2 * 2 * 2,  # seen: bgad-wo, nf, k 1, 5, 10; hard-scratch: bgad-wo, k 10
         "plots": 1,
+        "examples": 1,
         "table": 1,
     }
 
@@ -143,8 +145,9 @@ def finished(tmp_path_factory) -> Project:
         ("report/table", {"plots", "table"}),
         ("losses", {"train", "plots", "table"}),
         ("flow", {"train", "plots", "table"}),
-        ("splits", {"split", "synthetic", "train", "plots", "table"}),
-        ("cutpaste", {"synthetic", "train", "plots", "table"}),
+        ("splits", {"split", "synthetic", "train", "plots", "examples", "table"}),
+        ("cutpaste", {"synthetic", "train", "plots", "examples", "table"}),
+        ("examples", {"examples", "table"}),
     ],
 )
 def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(finished, module, rules):

@@ -119,7 +119,8 @@ def _plots(folder: Path, start: Path) -> list[str]:
     for name, caption in PLOTS.items():
         link = Path(os.path.relpath(folder / name, start)).as_posix()
         lines += ["", f"![{caption}]({link}.svg)", "", f"{caption} ([SVG]({link}.svg), [PNG]({link}.png))"]
-    return lines
+    link, caption = Path(os.path.relpath(folder / "cutpaste.png", start)).as_posix(), "What CutPaste makes of known anomalies"
+    return [*lines, "", f"![{caption}]({link})", "", f"{caption} ([PNG]({link}))"]
 
 
 def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:

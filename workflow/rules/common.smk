@@ -13,7 +13,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 # Beside Snakemake's own parallelism, a numerical library's idle threads only take cores from other jobs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bgad import cells, datasets, paths, presets, settings
+from bgad import cells, datasets, paths, presets, settings, splits
 from bgad.errors import BgadError
 from bgad.sources import source_sha256
 
@@ -122,9 +122,7 @@ def features_of(wildcards):
 
 
 def draws_of(wildcards):
-    """How a recipe draws a split: in a row with the categories before it, as the released code, which has no hard splits."""
-    in_a_row = wildcards.split == "seen" and recipe_of(wildcards.recipe).quirks.draws_follow_one_another
-    return "in-a-row" if in_a_row else "own"
+    return splits.draws(recipe_of(wildcards.recipe), wildcards.split)
 
 
 def split_of(wildcards):

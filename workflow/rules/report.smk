@@ -1,4 +1,5 @@
 # A suite's cells as a table and plots. reports/table.md is the paper suite's.
+from dataclasses import asdict
 
 
 def metrics_of(wildcards):
@@ -9,6 +10,13 @@ def metrics_of(wildcards):
 def metrics_for_table(wildcards, output):
     REQUESTED[getattr(wildcards, "suite", "paper")] = output
     return metrics_of(wildcards)
+
+
+def splits_with_examples(wildcards):
+    """Index and split of each category that knows anomalies."""
+    shown = [asdict(cell) for cell in cells.with_examples(cells_of(wildcards.suite))]
+    drawn = [paths.SPLIT.format(**of, draws=splits.draws(recipe_of(of["recipe"]), of["split"])) for of in shown]
+    return [paths.INDEX.format(**of) for of in shown] + drawn
 
 
 PLOTS = [
@@ -47,10 +55,39 @@ rule plots:
         "bgad plots {wildcards.suite} --output {params.folder:q} --datasets {params.datasets:q} > {log:q} 2>&1"
 
 
+rule examples:
+    input:
+        splits_with_examples,
+    output:
+        report(
+            paths.REPORT + "/cutpaste.png",
+            caption="../report/cutpaste.rst",
+            category="{suite}",
+            labels={"figure": "CutPaste"},
+        ),
+    log:
+        "resources/logs/examples/{suite}.log",
+    benchmark:
+        "resources/benchmarks/examples/{suite}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+        gpu=0,
+    params:
+        datasets=DATASETS_JSON,
+        source=source_sha256("examples"),
+    message:
+        "Examples of CutPaste of suite {wildcards.suite}"
+    shell:
+        "bgad examples {wildcards.suite} --output {output:q} --datasets {params.datasets:q} > {log:q} 2>&1"
+
+
 rule table:
     input:
         lambda wildcards: metrics_for_table(wildcards, f"reports/{wildcards.suite}/table.md"),
         plots=multiext(paths.REPORT + "/", *PLOTS),
+        examples=paths.REPORT + "/cutpaste.png",
     output:
         md=report(
             paths.REPORT + "/table.md",
@@ -84,6 +121,7 @@ use rule table as paper_table with:
     input:
         lambda wildcards: metrics_for_table(wildcards, "reports/table.md"),
         plots=multiext("reports/paper/", *PLOTS),
+        examples="reports/paper/cutpaste.png",
     output:
         md=report("reports/table.md", caption="../report/table.rst", category="paper", labels={"figure": "table"}),
         csv="reports/table.csv",
