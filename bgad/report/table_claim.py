@@ -157,7 +157,8 @@ def _introduction(found: list[Difference], records: list[dict]) -> list[str]:
         "(hard splits), then over the categories of which every pair is there; brackets are the 95 % interval of Student's t "
         f"over seeds. **{HELPS}**: the interval lies above 0. **{HURTS}**: below 0. **{NO_DIFFERENCE}**: it contains 0, which "
         "does not prove that there is none. A single seed allows no judgement. In hard splits every type that is tested is "
-        "unseen; known and unseen types of seen splits are each taken against all normal test images.",
+        "unseen; known and unseen types of seen splits are each taken against all normal test images. bgad-wo has the focal "
+        "weights beside the boundary, and nf has neither.",
         "",
     ]
     for asks, (method, against) in COMPARISONS.items():
