@@ -2,7 +2,7 @@
 
 Each kind of entry comes ``repeat * k`` times a pass (protocol: "anomaly entries"; released code: ``data_strategy``):
 
-    repeat            the real images (released as 0)
+    repeat            the real images (released as 0, with k of each type)
     repeat+cutpaste   and RandAugmented CutPaste of them onto random normal images (0,1; the published results)
     repeat+pseudo     and pseudo anomalies, made of normal images alone (0,2; released without the real images)
     all               and both (0,1,2; released with an index that runs out of its list)
@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 from bgad.backbones import Backbone
 from bgad.cutpaste import cut_paste, foreground
 from bgad.datasets import Index
+from bgad.errors import BgadError
 from bgad.images import read_image, read_mask
 from bgad.pseudo import pseudo_anomaly
 from bgad.splits import Split
@@ -73,7 +74,10 @@ class SyntheticMaker:
         if kind == "cutpaste":
             pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), *self._known(anomaly), rng)
         else:
-            pasted, pasted_mask = pseudo_anomaly(normal, self._normal(rng), rng)
+            try:
+                pasted, pasted_mask = pseudo_anomaly(normal, self._normal(rng), rng)
+            except BgadError as error:
+                raise BgadError(f"{self.category}: {error}") from error
         size = (self.image_size, self.image_size)
         small = Image.fromarray(pasted).resize(size, Image.Resampling.LANCZOS)
         small_mask = Image.fromarray(pasted_mask).resize(size, Image.Resampling.NEAREST)

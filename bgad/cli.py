@@ -83,7 +83,9 @@ def index(dataset: DataName, category: Category, root: Root, output: Output, dat
     Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
     """
     from bgad.datasets import build_index
+    from bgad.download import check_copy
 
+    check_copy(dataset, category, root)
     build_index(dataset, category, root, _datasets(datasets, dataset)).save(output)
 
 
@@ -94,8 +96,9 @@ def split(
     seed: Annotated[int, Option(min=0)],
     output: Output,
     pool: Annotated[int, Option(min=1, help="Known anomalies that leave the test set.")] = 10,
+    in_a_row: Annotated[bool, Option("--in-a-row", help="Draw as the released code, after the categories before it.")] = False,
     before: Annotated[
-        list[Path] | None, Option(help="Index of a category that the released code draws before; once for each, in order.")
+        list[Path] | None, Option(help="With --in-a-row: the index of each category before it, in order.")
     ] = None,
 ) -> None:
     """Draws a split: which anomalies can be known, and the test set.
@@ -105,7 +108,7 @@ def split(
     from bgad.datasets import Index
     from bgad.splits import draw
 
-    drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []])
+    drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []] if in_a_row else None)
     for path, reason in drawn.excluded:
         print(f"left out: {path} ({reason})")
     drawn.save(output)

@@ -82,6 +82,17 @@ def check_counts(root: Path, counts: dict[str, dict[str, int]], layout: str = "m
     return problems
 
 
+def check_copy(name: str, category: str, root: Path) -> None:
+    """BgadError unless ``root / category`` of a published data set is whole: its images and masks are counted.
+
+    A copy may have some of the categories only; a data set of one's own has no counts to be held against.
+    """
+    preset = dataset(name)
+    counts = {category: preset.counts[category]} if preset and category in preset.counts else {}
+    if problems := check_counts(root, counts, preset.layout if preset else "mvtec"):
+        raise BgadError(f"{root}: not the published {name}: {problems[0]}; take a whole copy, or give it another name.")
+
+
 def _fetch_archives(
     name: str, preset: Preset, archives: Path, own_copy: str, wait: float
 ) -> tuple[list[Path], dict[Path, str]]:

@@ -62,9 +62,9 @@ def write_examples(title: str, categories: list[Category], output: Path, rows_pe
     be read or ``output`` cannot be written; nothing half-written stays.
     """
     with style():
-        page = pixels(draw(title, categories, rows_per_category))
+        page = few_colours(pixels(draw(title, categories, rows_per_category)))
     with whole(output) as temporary:
-        Image.fromarray(page).quantize(COLOURS).save(temporary, format="png", optimize=True)
+        page.save(temporary, format="png", optimize=True)
 
 
 def draw(title: str, categories: list[Category], rows_per_category: int = 2) -> Figure:
@@ -74,7 +74,7 @@ def draw(title: str, categories: list[Category], rows_per_category: int = 2) -> 
     lacking = [f"{index.category} ({_lack(index)})" for index, split, _ in categories if not chosen(index, split, 1)]
     none = f" No example of {', '.join(lacking)}." if lacking else ""
     if not rows:
-        return nothing_to_show(title, none or "No category was asked for.")
+        return nothing_to_show(title, none.strip() or "No category was asked for.")
     figure, axes = panels(len(rows), len(COLUMNS), 1.7, [1.5] * len(rows))
     figure.dpi = DOTS_PER_INCH
     for axis, name in zip(axes[0], COLUMNS, strict=True):
@@ -115,6 +115,13 @@ def pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+
+
+def few_colours(page: np.ndarray) -> Image.Image:
+    """The page in COLOURS colours."""
+    # k-means, here until less than a hundredth of the pixels change: the median cut it starts from would turn the thin
+    # yellow line gray on a page of gray pictures.
+    return Image.fromarray(page).quantize(COLOURS, kmeans=page.size // 300)
 
 
 def _draw_row(axes: list[Axes], label: str, of: Example, texture: bool) -> None:

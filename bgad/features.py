@@ -34,7 +34,7 @@ class FeatureCache:
 
     ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a synthetic one:
     the known anomaly that it stands for); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it
-    took.
+    took; ``weights_sha256`` of the backbone's weights.
     """
 
     image_size: int
@@ -42,6 +42,7 @@ class FeatureCache:
     levels: list[Tensor]
     masks: Tensor | None
     seconds: float
+    weights_sha256: str = ""
 
     def side(self, level: int) -> int:
         """Height and width of that level's map."""
@@ -92,14 +93,15 @@ def compute_synthetic(
 def load(folder: Path) -> FeatureCache:
     """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
     record = read_json(folder / "features.json")
-    if not isinstance(record, dict) or not {"image_size", "paths", "seconds"} <= record.keys():
+    if not isinstance(record, dict) or not {"image_size", "paths", "seconds", "weights_sha256"} <= record.keys():
         raise BgadError(f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again.")
     levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
     masks = _mapped(folder / "masks.npy")
     count = len(record["paths"])
     if any(len(level) != count for level in levels) or len(masks) not in (0, count):
         raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
-    return FeatureCache(record["image_size"], record["paths"], levels, masks if len(masks) else None, record["seconds"])
+    masks = masks if len(masks) else None
+    return FeatureCache(record["image_size"], record["paths"], levels, masks, record["seconds"], record["weights_sha256"])
 
 
 def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:

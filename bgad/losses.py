@@ -1,8 +1,9 @@
 """BGAD's losses: maximum likelihood, the explicit boundary, the boundary guided semi-push-pull, and the focal weights.
 
 Throughout, ``log_likelihood`` is l = logp / C, the log-likelihood of each feature vector divided by its number of
-channels, shape (N,); L = l / normalizer is what the boundary and the weights are defined on. ``is_anomaly`` is (N,)
-boolean or 0/1. Source: BGAD, sections 3.2 and 3.3, with the constants of the released code.
+channels, shape (N,); L = l / normalizer is what the boundary and the weights are defined on. The losses leave the weights'
+normalizer at 10 whatever the boundary's is, as the released code does. ``is_anomaly`` is (N,) boolean or 0/1. Source: BGAD,
+sections 3.2 and 3.3, with the constants of the released code.
 """
 
 import torch
@@ -21,11 +22,11 @@ def bgad_loss(
 ) -> Tensor:
     """The loss of one mini-batch with known anomalies: ML + lambda (pull + push), or ML alone when none is in it."""
     if is_anomaly is None or not is_anomaly.any():
-        weights = normal_focal_weights(log_likelihood, normalizer) if focal else None
+        weights = normal_focal_weights(log_likelihood) if focal else None
         return maximum_likelihood(log_likelihood, weights)
 
     is_anomaly = is_anomaly.bool()
-    weights = focal_weights(log_likelihood, is_anomaly, normalizer) if focal else None
+    weights = focal_weights(log_likelihood, is_anomaly) if focal else None
     normal_weights = weights[~is_anomaly] if focal else None
     boundary = explicit_boundary(log_likelihood, is_anomaly, beta, tau, normalizer)
     pull, push = semi_push_pull(log_likelihood, is_anomaly, boundary, normalizer, weights)
@@ -42,7 +43,7 @@ def bgad_without_anomalies_loss(
 ) -> Tensor:
     """The loss of the paper's "without anomalies" row: ML + lambda pull, all vectors being normal."""
     is_anomaly = torch.zeros_like(log_likelihood, dtype=torch.bool)
-    weights = normal_focal_weights(log_likelihood, normalizer) if focal else None
+    weights = normal_focal_weights(log_likelihood) if focal else None
     boundary = explicit_boundary(log_likelihood, is_anomaly, beta, tau, normalizer)
     pull, _ = semi_push_pull(log_likelihood, is_anomaly, boundary, normalizer, weights)
     return maximum_likelihood(log_likelihood, weights) + push_pull_weight * pull

@@ -38,6 +38,11 @@ def predict(images: list[Path], cell: Path, device: torch.device, weights: Path 
     model = _load(cell / "model.pt", device)
     recipe = Recipe.model_validate(model["recipe"])
     backbone = load_backbone(recipe.backbone, device, weights)
+    if backbone.weights_sha256 != model["weights_sha256"]:
+        raise BgadError(
+            f"{cell / 'model.pt'}: trained on features of other weights (SHA-256 {model['weights_sha256'][:12]}...) than those "
+            f"that are loaded now ({backbone.weights_sha256[:12]}...); name the file of its weights, or run the cell again."
+        )
     sides = [recipe.image_size // stride for stride in STRIDES]
     # The draws are only there to be overwritten.
     flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))

@@ -6,9 +6,10 @@ Its own copy of NSA is not public; these are the defaults of NSA's public code, 
 * Half the height and half the width of what is cut out are uniform in [0.05, 0.2), each on its own; the centre is uniform
   at 0.05 or more from the border; what would lie outside the image is left away.
 * It is resized, bilinear, by one factor for both sides: normal(1, 0.5), clipped to 0.7 .. 1.3. Then the whole sides are
-  clipped to 0.05 .. 0.2, which NSA meant for half the sides, so a patch never covers more than 4 % of the image.
-* It lands uniformly anywhere inside the image and is Poisson blended with its own gradients (OpenCV's seamlessClone,
-  NORMAL_CLONE). Its outermost two pixels stay the normal image's.
+  clipped to 0.05 .. 0.2, though NSA names these the bounds of half the sides: no patch covers more than 4 % of the image.
+* It lands uniformly anywhere inside the image and is Poisson blended (OpenCV's seamlessClone, NORMAL_CLONE). The solver
+  keeps the normal image's values on the outermost two pixels of its place and its gradients on the outermost four;
+  further in, the gradients are the patch's own.
 * The mask: where the channels' mean absolute difference is above 1, then a 5 x 5 median against grain.
 
 Where ours deviates:
@@ -40,18 +41,17 @@ def pseudo_anomaly(normal: np.ndarray, source: np.ndarray, rng: np.random.Genera
 
     ``normal`` (H, W, 3) uint8, 8 pixels a side or more; ``source`` (h, w, 3) uint8, resized to (H, W) with Lanczos if that
     is not its size. The mask is never empty: while it would be, another patch is drawn, ``DRAWS`` times at most. After
-    that, patches are pasted sharply, without blending, again ``DRAWS`` at most, and the mask is then every pixel above the
-    tolerance, without the median; this is what happens to images of fewer than 48 x 48 pixels, and to two plain images
-    of different colours. BgadError if those change nothing either, as with two images of the same plain colour.
-    The inputs stay as they are.
+    that, patches are pasted sharply, without blending, again ``DRAWS`` at most; this is what happens to images of fewer
+    than 48 x 48 pixels, and to two plain images of different colours. BgadError if nothing of those is to be seen either,
+    as with two images of the same plain colour. The inputs stay as they are.
     """
     if source.shape != normal.shape:
         source = np.array(Image.fromarray(source).resize(normal.shape[1::-1], Image.Resampling.LANCZOS))
-    for paste, grain in ((blended, GRAIN), (sharp, 1)):
+    for paste in (blended, sharp):
         for _ in range(DRAWS):
             cut, place = draw_patch(normal.shape[:2], rng)
             image = paste(normal, resized(source[cut], place), place)
-            mask = differing(normal, image, place, grain)
+            mask = differing(normal, image, place)
             if mask.any():
                 return image, mask
     raise BgadError(
@@ -105,11 +105,13 @@ def sharp(normal: np.ndarray, patch: np.ndarray, place: Box) -> np.ndarray:
     return image
 
 
-def differing(normal: np.ndarray, image: np.ndarray, place: Box, grain: int) -> np.ndarray:
-    """Where in ``place`` the two images differ by more than ``TOLERANCE``, median over ``grain`` pixels: (H, W) bool."""
+def differing(normal: np.ndarray, image: np.ndarray, place: Box) -> np.ndarray:
+    """Where in ``place`` the two images differ by more than ``TOLERANCE``, after the median: (H, W) bool."""
     difference = np.abs(normal[place].astype(np.int16) - image[place]).mean(axis=-1)
     mask = np.zeros(normal.shape[:2], dtype=bool)
-    mask[place] = cv2.medianBlur((difference > TOLERANCE).astype(np.uint8), grain) > 0
+    # Over the place alone, beyond whose edge its own pixels go on: a blended patch has an unchanged rim anyway, and a sharp
+    # one of a few pixels would vanish among the unchanged ones around it.
+    mask[place] = cv2.medianBlur((difference > TOLERANCE).astype(np.uint8), GRAIN) > 0
     return mask
 
 

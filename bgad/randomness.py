@@ -7,6 +7,7 @@ before it in the same process.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,11 @@ def numpy_generator(*names: object) -> np.random.Generator:
 def frozen_generator(*names: object) -> np.random.RandomState:
     """A numpy generator whose stream never changes between numpy versions (NEP 19), for what must stay the same for ever."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed_of(*names))))
+
+
+def released_generator(seed: int) -> random.Random:
+    """Python's own generator, seeded as the released code seeds it: with the number itself. For its draws alone."""
+    return random.Random(seed)
 
 
 def shuffled(items: Iterable[str], *names: object) -> list[str]:

@@ -96,7 +96,7 @@ def run_cell(
     evaluation = evaluations["test"]
     _save_scores(output / "scores.csv", tests["test"], evaluation)
     _save_history(output / "history.csv", history)
-    _save_model(output / "model.pt", cell, recipe, flows, evaluation, tests["test"])
+    _save_model(output / "model.pt", cell, recipe, flows, evaluation, tests["test"], cache.weights_sha256)
     resident, on_gpu = peak_memory_mb(device)
     metrics = {
         "cell": asdict(cell),
@@ -111,6 +111,7 @@ def run_cell(
             "test_anomalous": int(tests["test"].is_anomalous.sum()),
         },
         "split_sha256": split.sha256,
+        "weights_sha256": cache.weights_sha256,
         "source_sha256": source_sha256("training"),
         "recipe_sha256": recipe.sha256,
         "timing": {
@@ -143,12 +144,16 @@ def _entries(
     real = with_defects([level[rows] for level in cache.levels], cache.masks[rows]).to(device).repeated(count)
     if recipe.anomalies.synthetic == "every_pass":
         backbone = load_backbone(recipe.backbone, device, weights) if kinds else None
+        if backbone:
+            _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
         rngs = {kind: numpy_generator(kind, *astuple(cell)) for kind in kinds}
         return lambda: [real, *(fresh(maker, kind, known, count, backbone, rng) for kind, rng in rngs.items())]
 
     missing = [kind for kind in kinds if kind not in pools]
     if missing:
         raise BgadError(f"recipe {cell.recipe} draws from a pool of {missing[0]} images: name its folder with --{missing[0]}.")
+    for kind in kinds:
+        _same_weights(cache, pools[kind].weights_sha256, f"those of its pool of {kind} images")
     pooled = {kind: _of_known(pools[kind], known).to(device) for kind in kinds}
     if isinstance(recipe.sampling, VectorDraws):
         return lambda: [real, *pooled.values()]  # which draws its share of vectors from the whole pool
@@ -157,6 +162,14 @@ def _entries(
         real,
         *(pooled[kind][torch.randperm(len(pooled[kind]), generator=rng)[:count]] for kind, rng in choosers.items()),
     ]
+
+
+def _same_weights(cache: FeatureCache, sha256: str, whose: str) -> None:
+    if cache.weights_sha256 != sha256:
+        raise BgadError(
+            f"the cached features were made with other weights (SHA-256 {cache.weights_sha256[:12]}...) than {whose} "
+            f"({sha256[:12]}...); delete resources/features, resources/cutpaste and resources/pseudo and run again."
+        )
 
 
 def _of_known(pool: FeatureCache, known: tuple[str, ...]) -> AnomalousImages:
@@ -227,11 +240,12 @@ def _save_csv(path: Path, columns: list[str], rows) -> None:
     write_text(path, text.getvalue())
 
 
-def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation: Evaluation, test: TestSet) -> None:
+def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation: Evaluation, test: TestSet, weights: str) -> None:
     """Tensors and plain values alone, so that it loads with weights_only."""
     content = {
         "cell": asdict(cell),
         "recipe": recipe.model_dump(),
+        "weights_sha256": weights,
         "flows": [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows],
         "scale": asdict(evaluation.scale),
         "threshold": best_f1_threshold(test.is_anomalous, evaluation.scores),

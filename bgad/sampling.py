@@ -48,7 +48,7 @@ def mini_batches(
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
-    """The mini-batches of one pass; ``entries`` are the anomaly entries in equal parts, none when only normals train."""
+    """The mini-batches of one pass; ``entries`` are the parts of the anomaly entries, none when only normals train."""
     kind = _image_batches if isinstance(recipe.sampling, ImageBatches) else _vector_draws
     return kind(recipe.sampling, recipe.schedule.sub_epochs, normal, entries, sub_epoch, rng)
 

@@ -190,7 +190,7 @@ class Config(Settings):
     datasets: dict[Name, Dataset] = Field(min_length=1)
     suites: list[Name] = Field(description="suites that exist, each a file in config/suites")
     weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:<n>")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")
     threads: int = Field(default=1, ge=1, description="CPU threads of a training")
 
 

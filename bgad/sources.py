@@ -12,12 +12,11 @@ from pathlib import Path
 STEPS = {
     "mini": ("mini.py", "randomness.py"),
     "index": ("datasets.py", "images.py", "presets.yaml"),
-    "split": ("splits.py", "randomness.py"),
-    "features": ("features.py", "backbones.py", "weights.*", "images.py"),
+    "split": ("splits.py", "released_draws.py", "randomness.py"),
+    "features": ("features.py", "backbones.py", "images.py"),
     "synthetic": (
         "features.py",
         "backbones.py",
-        "weights.*",
         "images.py",
         "anomalies.py",
         "cutpaste.py",
@@ -37,15 +36,22 @@ STEPS = {
         "augment.py",
         "pseudo.py",
         "backbones.py",
-        "weights.*",
         "images.py",
         "evaluate.py",
         "scoring.py",
         "metrics.py",
         "randomness.py",
     ),
-    "report": ("report/*.py", "published.csv"),
-    "examples": ("examples.py", "cutpaste.py", "augment.py", "images.py", "randomness.py", "report/plot_style.py"),
+    "report": ("report/*.py", "published.csv", "presets.yaml"),
+    "examples": (
+        "examples.py",
+        "cutpaste.py",
+        "augment.py",
+        "images.py",
+        "randomness.py",
+        "presets.yaml",
+        "report/plot_style.py",
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from bgad.datasets import ImageRecord, Index
 from bgad.errors import BgadError
 from bgad.files import read_json, write_json
 from bgad.randomness import shuffled
+from bgad.released_draws import released_order
 from bgad.settings import Recipe
 
 
@@ -87,15 +88,13 @@ class Split:
         return split
 
 
-def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Sequence[Index] = ()) -> Split:
+def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Sequence[Index] | None = None) -> Split:
     """The split of that name and seed. BgadError if the category cannot have it.
 
-    By default a split is drawn from its own names alone. With ``before``, the indexes of the categories that come before
-    this one in the order of the data set, the ``seen`` draw follows theirs, as in the released code: it seeds once and goes
-    through the categories, so that another anomaly in an earlier one changes all later draws. How many come from each type
-    stays the same. This has that property and no more: the released draws themselves cannot be replayed, since they come
-    from Python's global generator, from which the augmentation of earlier trainings may draw as well. A hard split, which
-    the released code does not have, is always drawn on its own, whatever ``before`` is.
+    By default a split is drawn from its own names alone. With ``before``, the indexes of the categories that come before this
+    one (none for the first), the ``seen`` draw is the released code's, in which a category's draw depends on theirs. Images
+    that are left out here (copies, empty masks) are part of that draw and then passed over. A hard split, which the released
+    code does not have, is always drawn on its own.
     """
     images, excluded = _one_of_each(index.images)
     normal = [image.path for image in images if not image.anomalous and image.part == "train"]
@@ -105,7 +104,11 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
 
     names = (index.dataset, index.category, split, seed)
     if split == "seen":
-        order = _spread(drawable, pool_size, (*names, *_after(before, index, seed, pool_size)))
+        if before is None:
+            order = _spread(drawable, pool_size, names)
+        else:
+            known = {path for paths in drawable.values() for path in paths}
+            order = [path for path in released_order(index, before, seed, pool_size) if path in known]
         leaves = set(order[:pool_size])
     else:
         kind = split.removeprefix("hard-")
@@ -152,21 +155,6 @@ def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
 def draws(recipe: Recipe, split: str) -> str:
     """How a recipe draws a split: "in-a-row", each category after the ones before it, or each on its "own"."""
     return "in-a-row" if split == "seen" and recipe.quirks.draws_follow_one_another else "own"
-
-
-def _after(before: Sequence[Index], index: Index, seed: int, pool_size: int) -> tuple[str, ...]:
-    """Names that stand for the seen draws of the categories ``before``, each made after the ones before it; () for none."""
-    names = ()
-    for earlier in before:
-        if earlier.dataset != index.dataset or earlier.category == index.category:
-            raise BgadError(
-                f"{index.dataset}/{index.category}: cannot be drawn after {earlier.dataset}/{earlier.category}; "
-                "name the other categories of its data set that come before it."
-            )
-        images, _ = _one_of_each(earlier.images)
-        order = _spread(_drawable(images), pool_size, (earlier.dataset, earlier.category, "seen", seed, *names))
-        names = ("after", hashlib.sha256(json.dumps([names, earlier.category, order]).encode()).hexdigest())
-    return names
 
 
 def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list[str]:

@@ -57,8 +57,8 @@ def find_weights(name: str, local: Path | None = None) -> tuple[Path, str]:
     if release:
         try:
             return _download(name, release)
-        except DownloadError as error:
-            failures.append(error.tried)
+        except BgadError as error:  # no address gave it, or there is no room for it
+            failures.append(getattr(error, "tried", str(error)).rstrip("."))
     if config.hf_hub_id:
         try:
             path = _from_hub(config)
@@ -118,7 +118,12 @@ def _cached(release: Release) -> Path:
 def _local_digest(name: str, local: Path, release: Release | None) -> str:
     if not local.is_file():
         raise BgadError(f"config: weights.{name} is {local}, which is not a file; correct the path.")
-    digest = sha256_of(local)
+    try:
+        digest = sha256_of(local)
+    except OSError as error:
+        raise BgadError(
+            f"config: weights.{name}: {local} cannot be read ({error.strerror}); change its permissions."
+        ) from error
     if release and not digest.startswith(release.sha256_prefix) and local.suffix != ".safetensors":
         raise BgadError(
             f"config: weights.{name} is {local}, which is not the published file "

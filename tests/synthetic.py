@@ -90,8 +90,8 @@ def three_seeds(root, category="carpet", **of):
 
 
 def headline(root, categories=MVTEC):
-    """15 categories, 2 seeds: image last 98, 99 (98.5), best 99, 99.4 (99.2); pixel last 97, 98 (97.5), best 99.5."""
-    cells = [cell(category, seed=seed) for category in categories for seed in (0, 1)]
+    """15 categories, 2 seeds of paper: image last 98, 99 (98.5), best 99, 99.4 (99.2); pixel last 97, 98 (97.5), best 99.5."""
+    cells = [cell(category, seed=seed, recipe="paper") for category in categories for seed in (0, 1)]
     for one in cells:
         image, pixel = [((98.0, 99.0), (97.0, 99.5)), ((99.0, 99.4), (98.0, 99.5))][one.seed]
         write_cell(root, one, figures(image, pixel))

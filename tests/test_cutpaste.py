@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from bgad import cutpaste
-from bgad.cutpaste import cut_paste, foreground
+from bgad.cutpaste import augmented, cut_paste, foreground, paste
 
 
 @pytest.fixture
@@ -202,12 +202,12 @@ def photograph() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def test_what_holds_for_every_augmentation(monkeypatch):
     normal, disc, anomalous, mask = photograph()
     before = [array.tobytes() for array in (normal, disc, anomalous, mask)]
-    augmented = {}
+    drawn = {}
     real = cutpaste.rand_augment
 
     def remembered(*arguments):
-        augmented["image"], augmented["mask"] = real(*arguments)
-        return augmented["image"], augmented["mask"]
+        drawn["image"], drawn["mask"] = real(*arguments)
+        return drawn["image"], drawn["mask"]
 
     monkeypatch.setattr(cutpaste, "rand_augment", remembered)
     kinds = {"in place": 0, "moved": 0}
@@ -215,8 +215,8 @@ def test_what_holds_for_every_augmentation(monkeypatch):
         image, where = cut_paste(normal, disc, anomalous, mask, rng(seed))
         assert where.any() and where.dtype == bool and image.dtype == np.uint8
         assert (image[~where] == normal[~where]).all()
-        shown = np.asarray(Image.fromarray(augmented["image"]).resize((70, 70), Image.Resampling.LANCZOS))
-        cut = np.asarray(Image.fromarray(augmented["mask"]).resize((70, 70), Image.Resampling.NEAREST))
+        shown = np.asarray(Image.fromarray(drawn["image"]).resize((70, 70), Image.Resampling.LANCZOS))
+        cut = np.asarray(Image.fromarray(drawn["mask"]).resize((70, 70), Image.Resampling.NEAREST))
         if (cut & disc).sum() / cut.sum() > 2 / 3:
             kinds["in place"] += 1
             assert (where == cut).all() and (image[where] == shown[where]).all()
@@ -225,6 +225,34 @@ def test_what_holds_for_every_augmentation(monkeypatch):
             assert set(map(tuple, image[where].tolist())) <= set(map(tuple, shown[cut].tolist()))
     assert min(kinds.values()) >= 15
     assert before == [array.tobytes() for array in (normal, disc, anomalous, mask)]
+
+
+def test_cut_paste_is_augmented_then_paste_with_the_same_draws():
+    normal, disc, anomalous, mask = photograph()
+    for seed in range(20):
+        one, two = rng(seed), rng(seed)
+        image, where = cut_paste(normal, disc, anomalous, mask, one)
+        stage, moved = augmented(anomalous, mask, (70, 70), two)
+        pasted, pasted_where = paste(normal, disc, stage, moved, two)
+        assert image.tobytes() == pasted.tobytes() and where.tobytes() == pasted_where.tobytes()
+        assert one.random() == two.random()
+        assert stage.shape == (70, 70, 3) and moved.shape == (70, 70) and moved.any()
+
+
+def test_augmented_is_a_lanczos_image_and_a_nearest_mask_at_the_size_asked_for(unaugmented):
+    _, _, anomalous, mask = photograph()
+    image, moved = augmented(anomalous, mask, (30, 45), rng())
+    assert np.array_equal(image, np.asarray(Image.fromarray(anomalous).resize((45, 30), Image.Resampling.LANCZOS)))
+    # at half the size, nearest takes every second pixel, the odd ones
+    assert np.array_equal(moved, mask[1::2, 1::2])
+
+
+def test_nothing_is_drawn_for_an_empty_mask():
+    _, _, anomalous, mask = photograph()
+    used, fresh = rng(4), rng(4)
+    image, moved = augmented(anomalous, np.zeros_like(mask), (60, 90), used)
+    assert np.array_equal(image, anomalous) and not moved.any()
+    assert used.random() == fresh.random()
 
 
 def test_equal_generators_give_equal_bytes():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bgad import mini, presets
 from bgad.datasets import Index, build_index, catalogue
+from bgad.download import check_copy
 from bgad.errors import BgadError
 from bgad.settings import Dataset
 
@@ -116,6 +117,21 @@ def test_textures_are_known_or_named(tmp_path):
     assert texture("own", "carpet", textures=["carpet"])
     assert texture("mvtec", "bottle", textures=["bottle"])
     assert texture("mvtec", "carpet", textures=["bottle"])
+
+
+def test_a_copy_of_a_published_data_set_is_counted(tmp_path):
+    counts = presets.dataset("mvtec").counts["toothbrush"]
+    make_category(tmp_path, "toothbrush", types={"defective": 30}, train=counts["train"], good=counts["good"])
+    check_copy("mvtec", "toothbrush", tmp_path)
+    (tmp_path / "toothbrush/test/defective/007.png").unlink()
+    with pytest.raises(BgadError) as error:
+        check_copy("mvtec", "toothbrush", tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}: not the published mvtec: toothbrush/test/defective has 29 images instead of 30; take a whole copy, or "
+        "give it another name."
+    )
+    check_copy("mine", "toothbrush", tmp_path)
+    check_copy("mvtec", "of my own", tmp_path)
 
 
 @pytest.mark.parametrize("layout", ["mvtec", "btad"])

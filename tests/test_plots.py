@@ -1,5 +1,9 @@
 """The plots of a suite: that each says what it shows, with its numbers, and says so where there is nothing to show."""
 
+import ast
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from synthetic import MVTEC, cell, figures, suite, type_figures, write_cell
@@ -9,7 +13,6 @@ from bgad.report.plot_cells import by_category, training_curves
 from bgad.report.plot_means import auroc_by_k, known_unseen
 from bgad.report.plot_style import save, style
 from bgad.report.plots import DRAWINGS, write_plots
-from bgad.report.table_format import PLOTS
 
 
 def history(*images):
@@ -45,20 +48,22 @@ def points(axis):
     return {(round(float(x), 2), round(float(y), 4)) for line in marked for x, y in zip(*line.get_data(), strict=True)}
 
 
-def test_the_table_links_to_the_plots_there_are():
-    assert list(DRAWINGS) == list(PLOTS)
+def test_the_workflow_waits_for_the_plots_there_are():
+    text = (Path(__file__).parents[1] / "workflow" / "rules" / "report.smk").read_text()
+    (names,) = re.findall(r"for name in (\(.*\))\n", text)
+    assert ast.literal_eval(names) == tuple(DRAWINGS)
 
 
 def test_every_plot_is_svg_and_png_with_its_words(small, tmp_path):
     root, cells = small
     write_plots(suite("Title of a suite"), cells, tmp_path, root)
-    for name in PLOTS:
+    for name in DRAWINGS:
         svg = (tmp_path / f"{name}.svg").read_text()
         assert "Title of a suite" in svg and "image AUROC" in svg and "<dc:date>" not in svg
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "by-category.svg").read_text()
     assert "tile †" in svg and "carpet †" not in svg and "k = 10, bgad" in svg
-    assert len(list(tmp_path.iterdir())) == 2 * len(PLOTS)  # nothing half-written stays
+    assert len(list(tmp_path.iterdir())) == 2 * len(DRAWINGS)  # nothing half-written stays
 
 
 def test_drawn_again_it_is_the_same_bytes(small, tmp_path):
@@ -80,6 +85,25 @@ def test_by_k_draws_the_mean_over_the_categories_that_are_complete_at_every_k(sm
     assert any("1 of 2 categories, those complete at every k" in text for text in texts(figure))
     assert any("lowest to the highest seed" in text for text in texts(figure))
     assert [label.get_text() for label in best.get_xticklabels()] == ["0", "10"]
+
+
+def test_a_line_of_hard_splits_is_over_the_types_that_every_k_has(tmp_path):
+    """Each type has the same figure at every k, and pill's color, the lowest, is not there at k 10: the line is flat at
+    pill (90 + 80) / 2 = 85 and wood 70, so 77.5, and not at 75 with color (pill 80, wood 70)."""
+    images = {("pill", "crack"): 90.0, ("pill", "scratch"): 80.0, ("pill", "color"): 70.0, ("wood", "hole"): 70.0}
+    cells = [cell(category, f"hard-{kind}", k) for category, kind in images for k in (0, 1, 10) if (kind, k) != ("color", 10)]
+    for one in cells:
+        image = images[one.category, one.split.removeprefix("hard-")]
+        write_cell(tmp_path, one, figures((image, image)))
+    figure = auroc_by_k(collect(cells, tmp_path), "T")
+    assert points(figure.axes[0]) == points(figure.axes[3]) == {(0.0, 77.5), (1.0, 77.5), (2.0, 77.5)}
+    said = "Hard splits: mean over 2 categories, over 3 of 4 types, those there at every k."
+    assert any(said in text for text in texts(figure))
+    # A type that is left out makes nothing incomplete.
+    (tmp_path / cells[6].folder / "metrics.json").unlink()  # color, k 0
+    assert points(auroc_by_k(collect(cells, tmp_path), "T").axes[0]) == {(0.0, 77.5), (1.0, 77.5), (2.0, 77.5)}
+    said = " ".join(texts(by_category(collect(cells, tmp_path), "T")))
+    assert "the types that are known in their turn (pill with k = 10 over 2 of 3 types)" in said
 
 
 def test_by_k_shows_the_published_mean_only_beside_all_15_categories(tmp_path):
@@ -120,7 +144,7 @@ def test_training_curves_mark_last_and_best(small):
     assert np.array_equal(curve.get_xdata(), [0, 2, 4])  # only where it was evaluated
 
 
-@pytest.mark.parametrize("draw", DRAWINGS.values())
+@pytest.mark.parametrize("draw", [draw for draw, _ in DRAWINGS.values()])
 def test_a_plot_with_nothing_to_show_says_so(draw, tmp_path):
     figure = draw(collect([cell()], tmp_path), "T")
     assert not figure.axes

@@ -1,164 +1,351 @@
-"""Pseudo anomalies: where a patch is cut and lands, what is blended, and what the mask then says, against NSA's rules."""
+"""Pseudo anomalies: drawn sizes and places against direct formulas, the two pastes against slow obvious versions."""
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import norm
 
 from bgad import pseudo
 from bgad.errors import BgadError
-from bgad.pseudo import pseudo_anomaly
-from bgad.randomness import numpy_generator
-
-SHAPE = (200, 300)
+from bgad.pseudo import Box, blended, differing, draw_patch, pseudo_anomaly, resized, sharp
 
 
-def noise(name, shape=SHAPE, low=0, high=256):
-    return numpy_generator("pseudo", name).integers(low, high, (*shape, 3), dtype=np.uint8)
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
-def smooth(name, shape=SHAPE):
-    """Blobs of some 20 pixels, as photographs have them."""
-    small = Image.fromarray(noise(name, (shape[0] // 20, shape[1] // 20)))
-    return np.array(small.resize(shape[::-1], Image.Resampling.BICUBIC))
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def patches(count=3000, shape=SHAPE):
-    rng = numpy_generator("patches")
-    return [pseudo.draw_patch(shape, rng) for _ in range(count)]
+def plain(height: int, width: int, value: int) -> np.ndarray:
+    return np.full((height, width, 3), value, dtype=np.uint8)
 
 
-def sides(box):
-    return np.array([part.stop - part.start for part in box])
+def box(top: int, left: int, height: int, width: int) -> Box:
+    return slice(top, top + height), slice(left, left + width)
 
 
-def test_what_is_cut_out_has_the_sizes_of_nsa():
-    """Half sides uniform in 5 % to 20 % of a side, less what lies outside of the image."""
-    cuts = np.array([sides(cut) for cut, _ in patches()]) / SHAPE
-    assert cuts.max() < 0.4
-    # The centre stays 5 % off the border, so no less than 5 % + 5 % is left.
-    assert cuts.min() >= 0.1
-    for axis in (0, 1):
-        inside = [sides(cut)[axis] / SHAPE[axis] for cut, _ in patches() if 0 < cut[axis].start and cut[axis].stop < SHAPE[axis]]
-        # Away from the border the mean side would be 0.25; larger ones reach the border more often: with a uniform centre a
-        # half side h stays inside with probability (1 - 2 h) / 0.9, so the mean is 2 (E h - 2 E h^2) / (1 - 2 E h).
-        h = np.arange(round(0.05 * SHAPE[axis]), round(0.2 * SHAPE[axis])) / SHAPE[axis]
-        expected = 2 * (h.mean() - 2 * (h**2).mean()) / (1 - 2 * h.mean())
-        assert np.mean(inside) == pytest.approx(expected, abs=0.005)
+def extent(place: Box) -> tuple[int, int]:
+    return place[0].stop - place[0].start, place[1].stop - place[1].start
 
 
-def test_a_patch_lands_inside_the_image_with_at_most_a_fifth_of_each_side():
-    for cut, place in patches():
-        for part, part_of_cut, length in zip(place, cut, SHAPE, strict=True):
-            assert 0 <= part_of_cut.start < part_of_cut.stop <= length
-            assert 1 <= part.start < part.stop <= length
-            assert round(0.05 * length) <= part.stop - part.start <= round(0.2 * length)
+def fit(values: np.ndarray, probabilities: np.ndarray) -> float:
+    """The largest distance between the distribution of ``values`` >= 0 and ``probabilities`` of 0, 1, 2, ..., in units of
+    Kolmogorov's standard: one draw in a hundred lies above 1.63."""
+    found = np.bincount(values, minlength=len(probabilities)) / len(values)
+    assert len(found) == len(probabilities), "a value that cannot be"
+    return abs(np.cumsum(found - probabilities)).max() * np.sqrt(len(values))
 
 
-def test_one_factor_resizes_both_sides_between_0_7_and_1_3():
-    """Where no factor could take a side to its bounds, height and width have grown by the same one, up to a pixel."""
-    factors, bounds = [], np.round(np.outer([0.05, 0.2], SHAPE))
-    for cut, place in patches(20000):
-        old, new = sides(cut), sides(place)
-        if ((0.7 * old > bounds[0]) & (1.3 * old < bounds[1])).all():
-            low, high = (new - 0.5) / old, (new + 1.5) / old  # rounded down, and from one another
-            assert low.max() <= high.min()
-            assert (new + 2 > 0.7 * old).all() and (new <= 1.3 * old).all()
-            factors.append((new[0] + 0.75) / old[0])
-    assert len(factors) > 100
-    # normal(1, 0.5), clipped: P(z < -0.6) = 0.2743 lie at 0.7, as many at 1.3.
-    assert np.mean(np.array(factors) < 0.75) == pytest.approx(0.2743 + 0.0342, abs=0.07)
-    assert np.mean(np.array(factors) > 1.25) == pytest.approx(0.2743 + 0.0342, abs=0.07)
+def cut_out(side: int) -> np.ndarray:
+    """The probability of each length cut out along a side: every half length and every centre, counted."""
+    least, most = round(0.05 * side), round(0.2 * side)
+    counts = np.zeros(2 * most)
+    for half in range(least, most):
+        for centre in range(least, side - least):
+            counts[min(side, centre + half) - max(0, centre - half)] += 1
+    return counts / counts.sum()
 
 
-@pytest.mark.parametrize("images", [noise, smooth])
-def test_outside_the_patch_the_image_is_the_normal_one_and_inside_the_mask_it_differs(images):
-    normal, source = images("normal"), images("source")
-    before = normal.copy(), source.copy()
-    for number in range(20):
-        image, mask = pseudo_anomaly(normal, source, numpy_generator("one", number))
-        assert image.dtype == np.uint8 and image.shape == normal.shape and mask.shape == normal.shape[:2]
-        assert mask.any()
-        rows, columns = np.nonzero(mask)
-        changed_rows, changed_columns = np.nonzero((image != normal).any(axis=2))
-        # All change is in one patch of at most a fifth of each side, and so is the mask.
-        assert np.ptp(changed_rows) < 0.2 * SHAPE[0] and np.ptp(changed_columns) < 0.2 * SHAPE[1]
-        assert set(rows) <= set(range(changed_rows.min() - 2, changed_rows.max() + 3))
-        assert set(columns) <= set(range(changed_columns.min() - 2, changed_columns.max() + 3))
-        # The median fills single pixels, so nearly all of the mask differs.
-        difference = np.abs(image.astype(int) - normal).mean(axis=2)
-        assert (difference[mask] > 1).mean() > 0.9
-    assert np.array_equal(normal, before[0]) and np.array_equal(source, before[1])
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[Box, Box]]:
+    generator = rng()
+    return [draw_patch((120, 200), generator) for _ in range(20_000)]
 
 
-def test_the_mask_is_a_median_over_where_the_mean_difference_is_above_one():
-    """A slow version: at each pixel of the patch, whether 13 or more of the 25 around it (the edge repeated) differ."""
-    normal = np.full((40, 50, 3), 100, dtype=np.uint8)
-    place = (slice(5, 25), slice(10, 40))
-    image = normal.copy()
-    image[place] += numpy_generator("mask").integers(0, 4, (20, 30, 3), dtype=np.uint8)
-    found = pseudo.differing(normal, image, place, 5)
-    above = (image[place].astype(int) - normal[place]).sum(axis=2) > 3
-    padded = np.pad(above, 2, mode="edge")
-    slow = np.zeros((40, 50), dtype=bool)
-    for row in range(20):
-        for column in range(30):
-            slow[5 + row, 10 + column] = padded[row : row + 5, column : column + 5].sum() >= 13
-    assert np.array_equal(found, slow)
-    assert 0 < slow.sum() < 600
+def test_what_is_cut_out_follows_the_direct_count(drawn):
+    sizes = np.array([extent(cut) for cut, _ in drawn])
+    assert fit(sizes[:, 0], cut_out(120)) < 1.63
+    assert fit(sizes[:, 1], cut_out(200)) < 1.63
+    assert abs(np.corrcoef(sizes.T)[0, 1]) < 3 / np.sqrt(len(sizes))  # each side on its own
+    # half of 6 .. 23 and 10 .. 39 pixels; at the border up to the whole half is left away, but for the 0.05
+    assert sizes.min(axis=0).tolist() == [12, 20]
+    assert sizes.max(axis=0).tolist() == [46, 78]
 
 
-def test_blending_takes_the_patchs_gradients_and_the_images_level():
-    """A flat patch of another colour vanishes; a step in it stays a step."""
-    normal = np.full((100, 100, 3), 100, dtype=np.uint8)
-    place = (slice(30, 60), slice(20, 60))
-    flat = np.full((30, 40, 3), 200, dtype=np.uint8)
-    assert np.abs(pseudo.blended(normal, flat, place).astype(int) - 100).max() <= 1
-    step = flat.copy()
-    step[10:20, 15:25] -= 60
-    image = pseudo.blended(normal, step, place)
-    inside, around = image[42:48, 37:43].mean(), image[32:36, 24:56].mean()
-    assert inside - around == pytest.approx(-60, abs=20)
-    outside = np.ones((100, 100), dtype=bool)
+def test_what_is_cut_out_lies_anywhere_in_the_image(drawn):
+    starts = np.array([[axis.start for axis in cut] for cut, _ in drawn])
+    stops = np.array([[axis.stop for axis in cut] for cut, _ in drawn])
+    assert starts.min(axis=0).tolist() == [0, 0]
+    assert stops.max(axis=0).tolist() == [120, 200]
+    assert np.allclose((starts == 0).mean(axis=0), (stops == (120, 200)).mean(axis=0), atol=0.015)
+
+
+def test_sizes_in_place_follow_the_formula(drawn):
+    """Each height, width and factor that can be drawn, with its probability, through the resizing rule."""
+    heights, widths = cut_out(120), cut_out(200)
+    edges = np.linspace(0.7, 1.3, 601)
+    middles = (edges[1:] + edges[:-1]) / 2
+    factors = np.concatenate([[0.7], middles, [1.3]])
+    weights = np.diff(norm.cdf(np.concatenate([[-np.inf], edges, [np.inf]]), 1, 0.5))
+    expected_heights, expected_widths = np.zeros(25), np.zeros(41)
+    for height in np.flatnonzero(heights):
+        width = np.flatnonzero(widths)[:, None]
+        tall = np.minimum(np.maximum(factors * height, 6), 24)
+        wide = np.minimum(np.maximum(np.floor(tall / height * width), 10), 40)
+        tall = np.minimum(np.maximum(np.floor(wide / width * height), 6), 24)
+        probability = heights[height] * widths[width] * weights
+        expected_heights += np.bincount(tall.ravel().astype(int), probability.ravel(), 25)
+        expected_widths += np.bincount(wide.ravel().astype(int), probability.ravel(), 41)
+    sizes = np.array([extent(place) for _, place in drawn])
+    assert fit(sizes[:, 0], expected_heights) < 1.63
+    assert fit(sizes[:, 1], expected_widths) < 1.63
+
+
+class Scripted:
+    """A generator whose draws are given."""
+
+    def __init__(self, *draws):
+        self.draws = list(draws)
+
+    def integers(self, low, high):
+        assert (np.array(low) <= self.draws[0]).all() and (self.draws[0] < np.array(high)).all()
+        return np.array(self.draws.pop(0))
+
+    def normal(self, mean, spread):
+        assert (mean, spread) == (1, 0.5)
+        return self.draws.pop(0)
+
+
+@pytest.mark.parametrize(
+    "halves, factor, size",
+    [
+        ((6, 12), 1.0, (12, 24)),
+        ((6, 12), 1.25, (15, 30)),
+        ((6, 12), -1.0, (8, 16)),  # 0.7: 8.4, then 16.8
+        ((6, 12), 2.5, (15, 31)),  # 1.3: 15.6, then 31.2, then 15.5
+        ((18, 11), 0.8, (19, 12)),  # 28.8 clipped to 20, then 22 * 20 / 36 = 12.2, then 36 * 12 / 22 = 19.6
+        ((5, 30), 1.0, (6, 40)),  # 60 clipped to 40, then 10 * 40 / 60 = 6.7
+    ],
+)
+def test_resizing_worked_by_hand(halves, factor, size):
+    cut, place = draw_patch((100, 200), Scripted(halves, (50, 100), factor, (7, 9)))
+    assert cut == box(50 - halves[0], 100 - halves[1], 2 * halves[0], 2 * halves[1])
+    assert place == box(7, 9, *size)
+
+
+def test_place_is_uniform_inside_the_image(drawn):
+    for axis, side in enumerate((120, 200)):
+        corners = np.array([place[axis].start for _, place in drawn])
+        lengths = np.array([extent(place)[axis] for _, place in drawn])
+        most = np.flatnonzero(np.bincount(lengths) > 400)  # lengths often enough seen
+        assert len(most)
+        for length in most:
+            # one pixel or more from either border; a patch of odd length keeps one more from the far one
+            last = side - 1 - length - (length % 2 == 0)
+            possible = np.zeros(last + 1)
+            possible[1:] = 1 / last
+            assert fit(corners[lengths == length], possible) < 1.95  # one in a thousand, some forty times
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 31), (32, 32), (47, 300), (256, 256)])
+def test_patches_stay_within_the_bounds(shape):
+    generator = rng()
+    least = [max(1, round(0.05 * side)) for side in shape]
+    most = [round(0.2 * side) for side in shape]
+    for _ in range(2000):
+        cut, place = draw_patch(shape, generator)
+        for axis, side in enumerate(shape):
+            assert 0 <= cut[axis].start < cut[axis].stop <= side
+            assert 1 <= place[axis].start < place[axis].stop <= side - 1
+            assert least[axis] <= extent(place)[axis] <= most[axis]
+
+
+def test_sharp_paste_equals_a_slow_one():
+    normal, source = noise(40, 50), noise(40, 50, seed=1)
+    place = box(3, 7, 9, 13)
+    expected = normal.astype(float)
+    for row in range(9):
+        for column in range(13):
+            # where the new pixel's centre lies in a patch of 16 x 10, and its four neighbours there
+            y, x = (row + 0.5) * 16 / 9 - 0.5, (column + 0.5) * 10 / 13 - 0.5
+            for at_y in range(int(np.floor(y)), int(np.floor(y)) + 2):
+                for at_x in range(int(np.floor(x)), int(np.floor(x)) + 2):
+                    share = (1 - abs(y - at_y)) * (1 - abs(x - at_x))
+                    pixel = source[20 + min(max(at_y, 0), 15), 30 + min(max(at_x, 0), 9)]
+                    expected[3 + row, 7 + column] += share * pixel
+            expected[3 + row, 7 + column] -= normal[3 + row, 7 + column]
+    pasted = sharp(normal, resized(source[box(20, 30, 16, 10)], place), place)
+    assert abs(pasted - expected).max() < 1  # OpenCV's weights for 8 bits are multiples of 1/2048
+    outside = np.ones((40, 50), dtype=bool)
     outside[place] = False
-    assert (image[outside] == 100).all()
+    assert (pasted[outside] == normal[outside]).all()
 
 
-def test_a_patch_of_odd_sides_is_in_its_place():
-    normal = np.full((100, 100, 3), 100, dtype=np.uint8)
-    for height, width in ((20, 20), (21, 20), (20, 21), (21, 21)):
-        patch = noise("odd", (height, width), 60, 180)
-        place = (slice(40, 40 + height), slice(50, 50 + width))
-        rows, columns = np.nonzero((pseudo.blended(normal, patch, place) != normal).any(axis=2))
-        assert (rows.min(), rows.max()) == (42, 40 + height - 3), (height, width)
-        assert (columns.min(), columns.max()) == (52, 50 + width - 3), (height, width)
+@pytest.mark.parametrize("height, width", [(14, 19), (19, 14), (9, 30), (16, 16), (17, 17)])
+def test_blend_solves_poissons_equation(height, width):
+    """The image whose differences are the patch's inside and the normal image's along the rim, solved for directly."""
+    # smooth and far from black and white, where the solution would be cut off
+    rows, columns = np.mgrid[:60, :70]
+    normal = np.stack([90 + rows, 80 + columns, 150 - rows], axis=-1).astype(np.uint8)
+    bumps = 120 + 30 * np.sin(rows / 2) * np.cos(columns / 3)
+    patch = np.stack([bumps, 250 - bumps, bumps * 0 + 20], axis=-1)[:height, :width].astype(np.uint8)
+    place = box(20, 31, height, width)
+
+    here, there = normal[place].astype(float), patch.astype(float)
+    unknown = [(row, column) for row in range(2, height - 2) for column in range(2, width - 2)]
+    number = {point: index for index, point in enumerate(unknown)}
+    equations, right = np.zeros((len(unknown), len(unknown))), np.zeros((len(unknown), 3))
+    for index, (row, column) in enumerate(unknown):
+        for one, two in [
+            ((row, column), (row + 1, column)),
+            ((row, column), (row, column + 1)),
+            ((row - 1, column), (row, column)),
+            ((row, column - 1), (row, column)),
+        ]:
+            patched = 4 <= one[0] < height - 4 and 4 <= one[1] < width - 4
+            step = (there if patched else here)[two] - (there if patched else here)[one]
+            neighbour, step = (two, step) if one == (row, column) else (one, -step)
+            equations[index, index] += 1
+            right[index] -= step
+            if neighbour in number:
+                equations[index, number[neighbour]] -= 1
+            else:
+                right[index] += here[neighbour]
+    solution = np.linalg.solve(equations, right)
+    assert solution.min() > 1 and solution.max() < 254
+    assert abs(solution - here[2:-2, 2:-2].reshape(-1, 3)).max() > 5
+
+    image = blended(normal, patch, place)
+    inner = image[place][2:-2, 2:-2].reshape(-1, 3)
+    # OpenCV cuts the fraction off; single precision may put a whole number just below itself
+    assert ((inner > solution - 1.01) & (inner < solution + 0.01)).all()
+    outside = np.ones((60, 70), dtype=bool)
+    outside[22 : 20 + height - 2, 33 : 31 + width - 2] = False
+    assert (image[outside] == normal[outside]).all()
 
 
-def test_one_generator_gives_one_image_and_another_another():
-    normal, source = smooth("normal"), smooth("source")
-    first, again, other = (pseudo_anomaly(normal, source, numpy_generator("draw", seed)) for seed in (0, 0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[1], other[1])
+@pytest.mark.parametrize("height, width", [(4, 40), (40, 4), (9, 9), (5, 18), (1, 1)])
+def test_too_few_pixels_are_not_blended(height, width):
+    normal = noise(60, 60)
+    image = blended(normal, noise(height, width, seed=1), box(5, 6, height, width))
+    assert (image == normal).all()
+    assert image is not normal
 
 
-def test_a_source_of_another_size_is_brought_to_the_normal_images():
-    normal, source = smooth("normal"), smooth("source", (100, 120))
-    resized = np.array(Image.fromarray(source).resize(SHAPE[::-1], Image.Resampling.LANCZOS))
-    found, expected = (pseudo_anomaly(normal, of, numpy_generator("size")) for of in (source, resized))
-    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+def test_mask_worked_by_hand():
+    normal, image = plain(20, 30, 100), plain(20, 30, 100)
+    image[4:11, 5:14, 0] += 4  # 4 / 3 over the channels: visible
+    image[4:11, 14:20, 1] += 3  # 3 / 3: not
+    image[15, 8] = 0  # a grain
+    image[6, 9] = 100  # a hole
+    image[1, 1] = 0  # outside the patch
+    place = box(3, 4, 14, 20)
+    expected = np.zeros((20, 30), dtype=bool)
+    expected[4:11, 5:14] = True
+    # The median: 13 or more of the 25 around. At a rectangle's corner it sees 9, beside a corner 12, a step further 15;
+    # one step in from the corner 16. The hole is filled, and the grain is gone.
+    for row in (4, 10):
+        for column in (5, 6, 12, 13):
+            expected[row, column] = False
+    for row in (5, 9):
+        for column in (5, 13):
+            expected[row, column] = False
+    assert (differing(normal, image, place) == expected).all()
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (32, 32), (33, 47)])
-def test_a_small_image_gets_a_sharp_patch_with_its_every_differing_pixel(shape):
-    normal, source = noise("small", shape), noise("small source", shape)
-    image, mask = pseudo_anomaly(normal, source, numpy_generator("small"))
-    difference = np.abs(image.astype(int) - normal)
+def test_only_the_patch_changes_and_the_mask_says_where():
+    areas = []
+    for seed in range(60):
+        normal, source = noise(120, 96, seed), noise(120, 96, seed + 1000)
+        image, mask = pseudo_anomaly(normal, source, rng(seed))
+        cut, place = draw_patch((120, 96), rng(seed))  # noise is always visible: the first draw, unless too small to blend
+        if min(extent(place)) < 10:
+            continue
+        inside = np.zeros((120, 96), dtype=bool)
+        inside[place[0].start + 2 : place[0].stop - 2, place[1].start + 2 : place[1].stop - 2] = True
+        assert (image[~inside] == normal[~inside]).all()
+        assert not mask[~inside].any()
+        assert (mask == differing(normal, image, place)).all()
+        assert (image[mask] != normal[mask]).any(axis=-1).mean() > 0.99  # all but holes that the median filled
+        assert mask.sum() > 0.7 * inside.sum()  # all but the corners, which the median rounds off
+        assert (image == blended(normal, resized(source[cut], place), place)).all()
+        areas.append(mask.mean())
+    assert len(areas) > 40
+    assert max(areas) <= 0.04
+
+
+def test_same_seed_same_anomaly():
+    normal, source = noise(100, 100), noise(100, 100, seed=1)
+    image, mask = pseudo_anomaly(normal, source, rng(5))
+    again, mask_again = pseudo_anomaly(normal, source, rng(5))
+    other, other_mask = pseudo_anomaly(normal, source, rng(6))
+    assert (image == again).all() and (mask == mask_again).all()
+    assert (image != other).any() and (mask != other_mask).any()
+
+
+def test_inputs_stay_as_they_are():
+    normal, source = noise(100, 100), noise(80, 90, seed=1)
+    for pixels in (normal, source):
+        pixels.setflags(write=False)
+    before = normal.copy(), source.copy()
+    for seed in range(20):
+        image, _ = pseudo_anomaly(normal, source, rng(seed))
+        image[:] = 0
+    assert (normal == before[0]).all() and (source == before[1]).all()
+
+
+def test_a_source_of_another_size_is_resized():
+    normal, source = noise(100, 130), noise(70, 61, seed=1)
+    same_size = np.array(Image.fromarray(source).resize((130, 100), Image.Resampling.LANCZOS))
+    for seed in range(5):
+        image, mask = pseudo_anomaly(normal, source, rng(seed))
+        expected, expected_mask = pseudo_anomaly(normal, same_size, rng(seed))
+        assert (image == expected).all() and (mask == expected_mask).all()
+
+
+def test_gray_stays_gray():
+    normal, source = (np.repeat(noise(100, 100, seed)[:, :, :1], 3, axis=2) for seed in (0, 1))
+    image, mask = pseudo_anomaly(normal, source, rng())
+    assert (image == image[:, :, :1]).all()
     assert mask.any()
-    assert np.array_equal(mask, difference.sum(axis=2) > 3)
 
 
-def test_two_plain_colours_get_a_sharp_patch_and_one_colour_is_refused():
-    dark, bright = np.full((100, 100, 3), 50, dtype=np.uint8), np.full((100, 100, 3), 200, dtype=np.uint8)
-    image, mask = pseudo_anomaly(dark, bright, numpy_generator("plain"))
-    assert (image[mask] == 200).all() and (image[~mask] == 50).all()
-    with pytest.raises(BgadError, match="both seem to be one plain colour"):
-        pseudo_anomaly(dark, dark.copy(), numpy_generator("plain"))
+def test_one_image_as_both():
+    image, mask = pseudo_anomaly(noise(100, 100), noise(100, 100), rng())
+    assert ((image != noise(100, 100)).any(axis=-1) & mask).any()
+
+
+def test_a_patch_that_shows_nothing_is_drawn_again():
+    """Two plain halves: blended into plain ground, a patch from either half changes nothing; one across the edge does."""
+    normal, source = plain(100, 100, 90), plain(100, 100, 200)
+    source[:, :50] = 150
+    redrawn = 0
+    for seed in range(30):
+        image, mask = pseudo_anomaly(normal, source, rng(seed))
+        generator = rng(seed)
+        cut, place = draw_patch((100, 100), generator)
+        redrawn += not cut[1].start < 50 < cut[1].stop
+        while not differing(normal, blended(normal, resized(source[cut], place), place), place).any():
+            cut, place = draw_patch((100, 100), generator)
+        assert cut[1].start < 50 < cut[1].stop
+        assert mask[place].sum() == mask.sum() > 0
+        assert (image == blended(normal, resized(source[cut], place), place)).all()
+    assert 10 < redrawn < 30
+
+
+def test_plain_images_of_different_colours_are_pasted_sharply():
+    normal, source = plain(100, 100, 90), plain(100, 100, 92)
+    for seed in range(10):
+        image, mask = pseudo_anomaly(normal, source, rng(seed))
+        generator = rng(seed)
+        for _ in range(pseudo.DRAWS + 1):
+            _, place = draw_patch((100, 100), generator)
+        assert mask[place].all() and mask.sum() == np.prod(extent(place))
+        assert (image[mask] == 92).all() and (image[~mask] == 90).all()
+
+
+def test_images_too_small_to_blend_are_pasted_sharply():
+    for shape in [(32, 32), (8, 8), (47, 47)]:
+        for seed in range(20):
+            normal, source = plain(*shape, 90), noise(*shape, seed)
+            image, mask = pseudo_anomaly(normal, source, rng(seed))
+            changed = abs(image.astype(int) - 90).sum(axis=-1) > 3
+            assert mask.any() and (mask == changed).all()
+
+
+@pytest.mark.parametrize("value", [90, 91])  # one gray value is not a visible difference
+def test_the_same_plain_colour_is_an_error(value):
+    with pytest.raises(BgadError, match=r"100 patches .* one plain colour"):
+        pseudo_anomaly(plain(64, 64, 90), plain(64, 64, value), rng())

@@ -1,6 +1,7 @@
 """A cell from its split and cached features to its files: with and without masks, and what predict makes of its model."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,24 @@ def test_a_model_scores_pictures_as_its_cell_did(whole):
     labels, values = zip(*((row["anomalous"] == "1", float(row["score"])) for row in scores.values()), strict=True)
     assert found[0].threshold == pytest.approx(best_f1_threshold(labels, values), abs=1e-5)
     assert [one.anomalous for one in found] == [value >= found[0].threshold - 1e-6 for value in values]
+
+
+def test_features_of_other_weights_are_refused(whole, tmp_path, monkeypatch, backbone):
+    """In a pool, in images made anew, and in pictures to score: never mixed, and the hashes are said."""
+    metrics, folder = whole.run(3, "bgad", "weights", recipe())
+    assert metrics["weights_sha256"] == backbone.weights_sha256
+    other = replace(backbone, weights_sha256="f" * 64)
+    monkeypatch.setattr("bgad.predict.load_backbone", lambda *_: other)
+    with pytest.raises(BgadError, match=r"trained on features of other weights .* than those that are loaded now \(f{12}"):
+        predict([], folder, CPU)
+    monkeypatch.setattr("bgad.results.load_backbone", lambda *_: other)
+    fresh = recipe("paper", images=4, vectors=16)
+    with pytest.raises(BgadError, match=r"other weights .* than the ones that are loaded now \(f{12}"):
+        whole.run(3, "bgad", "weights, every pass", fresh)
+    pools = whole.pools
+    monkeypatch.setattr(whole, "pools", {kind: replace(pool, weights_sha256="e" * 64) for kind, pool in pools.items()})
+    with pytest.raises(BgadError, match=r"other weights .* than those of its pool of cutpaste images \(e{12}"):
+        whole.run(3, "bgad", "weights, pool", recipe())
 
 
 def test_a_model_that_is_missing_or_damaged_is_named(whole, tmp_path):

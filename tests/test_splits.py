@@ -1,6 +1,5 @@
 """Splits: nothing is in training and in test, every k has one test set, and names alone decide the draw."""
 
-import hashlib
 import json
 import random
 import shutil
@@ -303,111 +302,6 @@ def test_a_split_that_cannot_be_is_refused(shape, split, sentence):
     with pytest.raises(BgadError) as error:
         draw(index_of(shape, "own/nut"), split, 0)
     assert str(error.value) == sentence
-
-
-# --- draws in a row -----------------------------------------------------------------------------------------
-
-ROW = [index_of(counts, f"mvtec/{category}") for category, counts in presets.dataset("mvtec").counts.items()]
-
-
-def in_a_row(row: list[Index], seed=0, pool_size=10) -> list[Split]:
-    return [draw(index, "seen", seed, pool_size, row[:place]) for place, index in enumerate(row)]
-
-
-def without(index: Index, path: str) -> Index:
-    images = tuple(image for image in index.images if image.path != path)
-    assert len(images) == len(index.images) - 1
-    return replace(index, images=images)
-
-
-def test_a_known_row():
-    """Against the definition, written out for types of up to ten images, whose order is one shuffle."""
-
-    def digest(text: str) -> str:
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    counts = {"a": 10, "b": 7, "c": 9}
-    row = [index_of({"train": 2, "good": 1, "cut": count}, f"own/{category}") for category, count in counts.items()]
-    drawn = in_a_row(row, seed=42, pool_size=6)
-    after, names = "", []
-    for category, split in zip(counts, drawn, strict=True):
-        paths = [f"test/cut/{number:03}.png" for number in range(counts[category])]
-        queue = sorted(paths, key=lambda path: digest(f"pool/own/{category}/seen/42{after}/cut/{path}"))
-        rest = sorted(queue[6:], key=lambda path: digest(f"rest/own/{category}/seen/42{after}/{path}"))
-        assert split.pool + split.further == tuple(queue[:6] + rest)
-        names = ["after", digest(json.dumps([names, category, queue[:6] + rest]))]
-        after = "/" + "/".join(names)
-
-
-def test_a_draw_in_a_row_follows_all_the_draws_before_it():
-    own, drawn = [draw(index, "seen", 0) for index in ROW], in_a_row(ROW)
-    assert drawn[0] == own[0]  # nothing comes before it
-    assert all(one.pool != other.pool for one, other in zip(own[1:], drawn[1:], strict=True))
-    for place in (0, 6):
-        changed = ROW.copy()
-        changed[place] = without(ROW[place], ROW[place].images[-1].path)  # an anomaly less
-        again = in_a_row(changed)
-        assert again[:place] == drawn[:place]
-        assert all(one.pool != other.pool for one, other in zip(again[place + 1 :], drawn[place + 1 :], strict=True))
-    swapped = draw(ROW[2], "seen", 0, before=[ROW[1], ROW[0]])
-    assert swapped.pool != drawn[2].pool
-    # Normal images are not drawn, and another seed is another row.
-    fewer = [without(ROW[0], "train/good/000.png"), *ROW[1:]]
-    assert in_a_row(fewer)[1:] == drawn[1:]
-    assert all(one.pool != other.pool for one, other in zip(in_a_row(ROW, seed=1), drawn, strict=True))
-
-
-def test_a_draw_in_a_row_differs_in_nothing_but_the_choice():
-    for index, split in zip(ROW, in_a_row(ROW), strict=True):
-        own = draw(index, "seen", 0)
-        kinds = {image.type for image in index.images if image.anomalous}
-        each = Counter(map(kind_of, split.pool))
-        assert min(each[kind] for kind in kinds) >= 10 // len(kinds)
-        for k in range(10 // len(kinds) * len(kinds) + 1):
-            so_far = Counter(map(kind_of, split.pool[:k]))
-            numbers = [so_far[kind] for kind in kinds]
-            assert max(numbers) - min(numbers) <= 1
-        assert sorted(split.pool + split.further) == sorted(own.pool + own.further)
-        assert split.full_test() == own.full_test()
-        choice = {"pool": own.pool, "further": own.further, "test_anomalous": own.test_anomalous}
-        assert replace(split, **choice) == own
-
-
-def test_every_anomaly_has_its_chance_in_a_row_too():
-    pools = [
-        draw(BOTTLE, "seen", seed, before=[index_of({"train": 1, "good": 1, "cut": 5}, "mvtec/a")]).pool for seed in range(300)
-    ]
-    drawn = Counter(path for pool in pools for path in pool)
-    assert len(drawn) == 63
-    # As for a draw of its own: about 48 each, with a standard deviation of about 6.3.
-    assert min(drawn.values()) > 20
-    assert max(drawn.values()) < 76
-
-
-def test_copies_and_empty_masks_of_an_earlier_category_do_not_count():
-    first = index_of({"train": 1, "good": 1, "cut": 5}, "mvtec/a")
-    copy = replace(first, images=(*first.images, record("test/cut/900.png", content="content of test/cut/004.png")))
-    empty = replace(first, images=(*first.images, replace(record("test/cut/901.png"), empty_mask=True)))
-    after = draw(BOTTLE, "seen", 0, before=[first])
-    assert draw(BOTTLE, "seen", 0, before=[copy]) == draw(BOTTLE, "seen", 0, before=[empty]) == after
-
-
-def test_a_hard_split_is_drawn_on_its_own_whatever_comes_before():
-    assert draw(ROW[3], "hard-hole", 0, before=ROW[:3]) == draw(ROW[3], "hard-hole", 0)
-
-
-def test_a_category_without_anomalies_passes_the_row_on():
-    empty = index_of({"train": 3, "good": 2}, "mvtec/a")
-    assert draw(BOTTLE, "seen", 0, before=[empty]).pool != draw(BOTTLE, "seen", 0).pool
-
-
-@pytest.mark.parametrize("stranger", ["own/nut", "mvtec/bottle"])
-def test_only_other_categories_of_the_data_set_come_before(stranger):
-    with pytest.raises(BgadError) as error:
-        draw(BOTTLE, "seen", 0, before=[index_of({"train": 1, "good": 1, "cut": 5}, stranger)])
-    assert str(error.value) == (
-        f"mvtec/bottle: cannot be drawn after {stranger}; name the other categories of its data set that come before it."
-    )
 
 
 # --- types with few images, and empty masks -----------------------------------------------------------------

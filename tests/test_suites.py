@@ -66,11 +66,11 @@ SUITES = {
             "paper/mvtec/carpet/seen/k10/bgad/seed0",
         ],
     ),
-    # 4 rows of parts and 2 values each of beta, tau and the normalizer
+    # 4 rows of parts, of which paper has the last, and 2 values each of beta, tau and the normalizer
     "ablation": (
         CATEGORIES * (4 + 2 + 2 + 2) * RUNS,
         [
-            "paper/mvtec/tile/seen/k0/nf/seed0",
+            "ablation-no-focal/mvtec/tile/seen/k0/nf/seed0",
             "ablation-no-focal/mvtec/tile/seen/k0/bgad-wo/seed0",
             "ablation-no-focal/mvtec/tile/seen/k10/bgad/seed0",
             "paper/mvtec/tile/seen/k10/bgad/seed0",
@@ -78,7 +78,7 @@ SUITES = {
             "ablation-tau-0.5/mvtec/tile/seen/k10/bgad/seed42",
             "ablation-normalizer-20/mvtec/tile/seen/k10/bgad/seed42",
         ],
-        ["ablation-no-focal/mvtec/tile/seen/k0/nf/seed0"],
+        ["paper/mvtec/tile/seen/k0/nf/seed0", "paper/mvtec/tile/seen/k0/bgad-wo/seed0"],
     ),
     "btad": (
         3 * 2 * RUNS,

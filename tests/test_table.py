@@ -238,6 +238,38 @@ def test_mixed_sources_are_said(tmp_path):
     write_cell(tmp_path, cell(seed=1), figures((90.0, 94.0)), recipe_sha256="d" * 64)
     lines, _ = table(tmp_path, [cell(seed=0), cell(seed=1)])
     assert "- **Mixed:** the cells of recipe `cpu` were trained with 2 different contents of it." in lines
+    assert not any("backbone weights." in line for line in lines)
+
+
+def test_mixed_weights_are_said_where_they_are_recorded(tmp_path):
+    said = "- **Mixed:** the cells of recipe `cpu` were trained with 2 different backbone weights."
+    write_cell(tmp_path, cell(seed=0), figures((90.0, 94.0)), weights_sha256="1" * 64)
+    write_cell(tmp_path, cell(seed=1), figures((90.0, 94.0)))  # from before weights were recorded
+    write_cell(tmp_path, cell(seed=2), figures((90.0, 94.0)), weights_sha256="2" * 64)
+    write_cell(tmp_path, cell(seed=0, recipe="paper"), figures((90.0, 94.0)), weights_sha256="3" * 64)
+    assert said not in table(tmp_path, [cell(seed=0), cell(seed=1), cell(recipe="paper")])[0]
+    assert said in table(tmp_path, [cell(seed=seed) for seed in range(3)])[0]
+
+
+def test_a_hard_mean_over_fewer_types_than_at_another_k_says_so(tmp_path):
+    """pill's color is not there at k 10; wood has one type at both."""
+    there = {"pill": ("crack", "color"), "wood": ("hole",)}
+    every = [cell(category, f"hard-{kind}", k) for category, kinds in there.items() for k in (1, 10) for kind in kinds]
+    cells = [one for one in every if (one.split, one.k) != ("hard-color", 10)]
+    for one in cells:
+        write_cell(tmp_path, one, figures((90.0, 90.0)))
+    lines, records = table(tmp_path, cells)
+    glance = [[c.strip() for c in line.strip("|").split(" | ")] for line in lines if line.startswith("| cpu ")]
+    assert [row[4:6] for row in glance[:2]] == [
+        ["1", "2 categories: pill, wood"],
+        ["10", "2 categories: pill, wood; over 2 of 3 types"],
+    ]
+    assert {"pill", "wood", "mean over 2 categories"} < set(under(lines, "### mvtec, hard, k = 1, bgad"))
+    at_10 = set(under(lines, "### mvtec, hard, k = 10, bgad"))
+    assert {"pill (over 1 of 2 types)", "pill / hard-crack", "wood", "mean over 2 categories (over 2 of 3 types)"} < at_10
+    notes = {(r["k"], r["row"]): r["note"] for r in records if r["section"] == "setting"}
+    assert notes["10", "pill"] == "over 1 of 2 types" and notes["10", "mean over 2 categories"] == "over 2 of 3 types"
+    assert notes["1", "pill"] == notes["10", "wood"] == notes["10", "pill / hard-crack"] == ""
 
 
 def test_nothing_measured_is_said(tmp_path):

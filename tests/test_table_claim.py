@@ -4,8 +4,9 @@ import pytest
 from synthetic import cell, figures, table, type_figures, under, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.interval import Interval
-from bgad.report.table_claim import HURTS, NO_DIFFERENCE, claim_section, judgement
+from bgad.report.summary import Spread, number, signed
+from bgad.report.table_claim import claim_section
+from bgad.report.verdict import HELPS, HURTS, NO_DIFFERENCE, judgement
 
 HEADING = "Do the explicit boundary"
 # Image AUROC of seeds 0, 1, 2. Paired, bgad-wo - nf is 1, 2, 3 in carpet and 3, 4, 2 in tile: seeds' means 2, 3, 2.5.
@@ -108,7 +109,7 @@ def test_a_mean_without_a_whole_category_is_not_measured(tmp_path):
     assert rows["bgad-wo - nf", "seen", "0", "tile †"] == ["0 of 3", *["not measured"] * 3]
     assert rows["bgad-wo - nf", "seen", "0", "carpet †"][0] == "2 of 3"
     of = [r for r in records if r["section"] == "claim" and r["row"] == "tile"]
-    assert [(r["difference"], r["verdict_difference"]) for r in of] == [("", "not measured")] * 3
+    assert [(r["difference"], r["verdict_difference"]) for r in of] == [("", "not measured")] * 4
 
 
 def test_an_undefined_metric_is_a_dash_and_no_judgement(tmp_path):
@@ -161,6 +162,52 @@ def test_types_are_compared_only_with_all_of_their_counterparts_and_in_the_categ
     assert [over for split, over in rows if split == "seen, unseen types"] == ["carpet"]
 
 
+def test_a_category_that_is_not_measured_yet_is_asked_of_its_types_too(tmp_path):
+    """carpet and tile gain 4 in cut; oil loses 5 in carpet and 3 in tile. grid is not measured, so that its types are not
+    known, and no mean may pass for one over all; leather is measured and has no unseen type, so it has no part in those."""
+    wo = {"cut": type_figures(80.0), "oil": type_figures(75.0)}
+    levels = {"bgad-wo": (80.0, 80.0), "bgad": (81.0, 81.0)}
+    cells = []
+    for category, oil in {"carpet": 70.0, "tile": 72.0, "leather": None, "grid": 70.0}.items():
+        bgad = {"cut": type_figures(84.0)} | ({"oil": type_figures(oil, known=False)} if oil else {})
+        cells += measured(tmp_path, {method: {category: of} for method, of in levels.items()}, bgad_wo=wo, bgad=bgad)
+    for one in cells[-2:]:  # bgad of grid
+        remove(tmp_path, one)
+    rows = {key[1:4:2]: row[:2] for key, row in shown(table(tmp_path, cells)[0]).items()}
+    asked = {over for split, over in rows if split == "seen, known types"}
+    assert "mean over the 3 complete of 4 categories, without grid †" in asked and "mean over 4 categories" not in asked
+    key = ("seen, unseen types", "mean over the 2 complete of 3 categories, without grid †")
+    assert rows[key] == ["2", "-4.00 [-4.00, -4.00] hurts"]
+    assert rows["seen, unseen types", "grid †"] == ["0 of 2", "not measured"]
+    assert ("seen, unseen types", "leather") not in rows
+
+
+def test_the_released_pro_is_in_the_csv_alone(tmp_path):
+    cells = measured(tmp_path, {method: {"carpet": LEVELS[method]["carpet"]} for method in ("nf", "bgad-wo")})
+    for one in cells:
+        write_cell(tmp_path, one, figures((80.0, 80.0), released_pro=(90.0 + (one.method == "bgad-wo"),) * 2))
+    lines, records = table(tmp_path, cells)
+    of = {r["metric"]: r["difference"] for r in records if r["section"] == "claim"}
+    assert of == {"image_auroc": "+0.00", "pixel_auroc": "+0.00", "aupro": "+0.00", "released_pro": "+1.00"}
+    section = under(lines, "### Differences")[""]
+    assert "PRO (released)" not in section and "+1.00" not in section
+    assert "The tables hold 3 such intervals" in under(lines, HEADING)[""]
+
+
+def test_a_difference_over_fewer_types_than_at_another_k_says_so(tmp_path):
+    """cut is there at k 1 and 10, hole at k 1 alone."""
+    levels = {"bgad-wo": 80.0, "bgad": 82.0}
+    cells = []
+    for k, kinds in {0: ("cut", "hole"), 1: ("cut", "hole"), 10: ("cut",)}.items():
+        for kind in kinds:
+            cells.append(cell("carpet", f"hard-{kind}", k))
+            write_cell(tmp_path, cells[-1], figures((levels[cells[-1].method], 100.0)))
+    lines, records = table(tmp_path, cells)
+    assert [key[2:] for key in shown(lines)] == [("1", "carpet"), ("10", "carpet (over 1 of 2 types)")]
+    of = [r for r in records if r["section"] == "claim" and r["metric"] == "aupro"]
+    assert [(r["row"], r["note"]) for r in of] == [("carpet", ""), ("carpet", "over 1 of 2 types")]
+
+
 def test_types_are_not_set_apart_where_all_are_known(tmp_path):
     types = {"cut": type_figures(84.0)}
     levels = {"bgad-wo": {"carpet": (80.0, 80.0)}, "bgad": {"carpet": (81.0, 81.0)}}
@@ -201,15 +248,20 @@ def test_a_single_seed_has_a_difference_and_no_judgement(tmp_path):
         ([0.0, 0.0], NO_DIFFERENCE),
         ([0.004, 0.004], NO_DIFFERENCE),  # is printed as 0.00
         ([-1e-14, -1e-14], NO_DIFFERENCE),
+        ([1.0, 1.7871, 2.5742], NO_DIFFERENCE),  # from -0.168
+        ([1.0, 1.672, 2.344], NO_DIFFERENCE),  # from 0.0027, which is printed as 0.00
+        ([1.0, 1.66, 2.32], HELPS),  # from 0.0205
+        ([3.0], ""),
         ([], ""),
     ],
 )
 def test_a_judgement_is_of_the_interval_as_it_is_printed(values, word):
-    assert judgement(Interval.of(values)) == word
+    assert judgement(Spread.of(values)) == word
 
 
 def test_minus_zero_is_not_printed():
-    assert Interval.of([-0.001, -0.001]).text() == "0.00 [0.00, 0.00]"
+    assert Spread.of([-0.001, -0.001]).text(number) == "0.00 [0.00, 0.00]"
+    assert Spread.of([-0.001, -0.001]).text(signed) == "+0.00 [+0.00, +0.00]"
 
 
 @pytest.mark.parametrize("method", ["bgad", "nf"])

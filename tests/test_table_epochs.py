@@ -62,7 +62,10 @@ def test_the_sentence_is_over_all_cells_with_the_interval_over_seeds(tmp_path):
         "1.50 [-1.79, 4.79] of image AUROC, 0.25 [0.25, 0.25] of pixel AUROC and 0.00 [0.00, 0.00] of AUPRO (percentage "
         "points), and in a single cell at most 4.00 of image AUROC, 0.25 of pixel AUROC and 0.00 of AUPRO.\n"
     ) in section
-    assert "such as the 25 of the released protocol" in section
+    assert (
+        "more evaluations of the same training the best can only be the same or higher; the released protocol has 25."
+        in section
+    )
 
 
 def test_every_category_and_the_mean_over_them(tmp_path):
@@ -80,6 +83,15 @@ def test_every_category_and_the_mean_over_them(tmp_path):
         ["tile", "3", "3", "2.00", "-2.30", "6.30", "5 evaluations"],
         ["mean over 2 categories", "3", "3", "1.50", "-1.79", "4.79", "5 evaluations"],
     ]
+
+
+def test_the_released_pro_is_in_the_csv_alone(tmp_path):
+    one = cell()
+    write_cell(tmp_path, one, figures((90.0, 90.0), released_pro=(80.0, 83.5)), history=evaluations(3))
+    lines, records = table(tmp_path, [one])
+    of = {r["metric"]: r["difference"] for r in records if r["section"] == "epoch_choice"}
+    assert of == {"image_auroc": "0.00", "pixel_auroc": "0.00", "aupro": "0.00", "released_pro": "3.50"}
+    assert "3.50" not in under(lines, "Best minus last")[""] and "3.50" not in under(lines, HEADING)[""]
 
 
 def test_a_seed_of_hard_splits_is_the_mean_over_its_types(tmp_path):

@@ -24,7 +24,7 @@ def test_what_the_released_test_command_counts(tmp_path):
     assert head[2:] == ["image AUROC", "- last", "pixel AUROC", "- last", "AUPRO", "- last", "PRO (released)", "- last"]
     assert shown[:4] == ["2 categories", "2", "95.50 ± 2.12", "+5.50"]
     assert shown[4:] == ["99.00 ± 0.00", "+1.00", "—", "—", "92.00 ± 0.00", "-1.00"]
-    assert "that flatters" in rows[""]
+    assert "counted on the test set that the released test command uses: the whole one" in rows[""]
     of = {r["row"]: (r["last"], r["last_sd"], r["best"]) for r in records if r["metric"] == "image_auroc"}
     # carpet 93 with sd sqrt(2), tile 98 with sd sqrt(8)
     assert of["carpet"] == ("93.00", "1.41", "") and of["tile"] == ("98.00", "2.83", "")

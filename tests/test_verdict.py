@@ -7,9 +7,9 @@ from synthetic import MVTEC, cell, figures, headline, table, three_seeds, under,
 
 from bgad.report.collect import METRICS, collect
 from bgad.report.published import Published
-from bgad.report.summary import Spread, rows, settings
+from bgad.report.summary import Spread, number, rows, settings
 from bgad.report.table_published import compared
-from bgad.report.verdict import LEVEL, verdict
+from bgad.report.verdict import LEVEL, TOLERANCE, verdict
 
 # Quantiles 0.975 of Student's t from a printed table, by the number of seeds.
 QUANTILES = {2: 12.7062, 3: 4.3027, 5: 2.7764}
@@ -40,8 +40,15 @@ def test_one_seed_has_no_interval():
         # 99.2 with sd 0.2: 4.3027 * 0.2 / sqrt(3) = 0.4968, so [98.703, 99.697]
         ([99.0, 99.2, 99.4], 99.6, "reproduced"),
         ([99.0, 99.2, 99.4], 98.8, "reproduced"),
-        ([99.0, 99.2, 99.4], 99.7, "below"),
-        ([99.0, 99.2, 99.4], 98.7, "above"),
+        ([99.0, 99.2, 99.4], 99.8, "below"),
+        ([99.0, 99.2, 99.4], 98.6, "above"),
+        # just outside that interval, and inside as it is printed: [98.70, 99.70]
+        ([99.0, 99.2, 99.4], 99.7, "reproduced"),
+        ([99.0, 99.2, 99.4], 98.7, "reproduced"),
+        # 99.1 with sd 0.0788: half 4.3027 * 0.0788 / sqrt(3) = 0.19575, so up to 99.29575, printed as 99.30
+        ([99.0212, 99.1, 99.1788], 99.3, "reproduced"),
+        # half 0.1943, so up to 99.2943, printed as 99.29
+        ([99.0218, 99.1, 99.1782], 99.3, "below"),
         # 99.26 with sd 0.01: [99.235, 99.285], outside of which the tolerance still holds up to 0.05
         ([99.25, 99.26, 99.27], 99.3, "reproduced"),
         ([99.25, 99.26, 99.27], 99.2, "above"),
@@ -65,11 +72,22 @@ def test_each_verdict(ours, published, expected):
     assert verdict(Spread.of(ours), published, met=LEVEL) == expected.replace("reproduced", "level")
 
 
-def test_a_mean_that_is_not_to_be_had_is_not_measured():
-    assert verdict(None, 99.3) == "not measured"
+@pytest.mark.parametrize("published", [98.9, 99.0, 99.1, 99.2, 99.3, 99.4])
+def test_no_verdict_contradicts_the_printed_figures(published):
+    """A word that is not ``reproduced`` leaves the published value outside the interval as it is printed, on its side."""
+    words = set()
+    for i in range(400):
+        ours = Spread.of([99.1 - 0.001 * i, 99.1, 99.1 + 0.0013 * i])
+        low, high = (float(text) for text in ours.text(number).split("[")[1].rstrip("]").split(", "))
+        word = verdict(ours, published)
+        words.add(word)
+        near = abs(float(number(ours.mean)) - published) <= TOLERANCE + 1e-9
+        side = "above" if low > published else "below" if high < published else "reproduced"
+        assert word == ("reproduced" if near else side), (low, high)
+    assert "reproduced" in words
 
 
-def full_suite(root, seeds, recipe="cpu"):
+def full_suite(root, seeds, recipe="paper"):
     """The 15 categories, each with ``seeds``: (image, pixel) pairs of (last, best) for each seed."""
     cells = [cell(category, seed=seed, recipe=recipe) for category in MVTEC for seed in range(len(seeds))]
     for one in cells:
@@ -94,7 +112,7 @@ def test_best_is_judged_and_last_stands_beside_it(tmp_path):
         ("pixel", "99.2", "reproduced", "above"),
         ("pixel", "99.3", "reproduced", "above"),
     ]
-    shown = [[c.strip() for c in line.split("|")] for line in lines if line.startswith("| cpu ") and "| mvtec, seen" in line]
+    shown = [[c.strip() for c in line.split("|")] for line in lines if line.startswith("| paper ") and "| mvtec, seen" in line]
     assert [(row[4].split()[0], row[5], row[8], row[11]) for row in shown] == own(records)
     assert [shown[0][9], shown[2][6]] == ["99.20 ± 0.10 [98.95, 99.45]", "99.25 ± 0.01 [99.23, 99.27]"]
     (first, *_) = (r for r in records if r["section"] == "published")
@@ -141,16 +159,32 @@ def test_what_is_complete_of_a_broken_suite_is_named(tmp_path):
     assert "mean over the 14 complete of 15 categories, without bottle †" in under(lines, "### mvtec, seen, k = 10")
 
 
-def test_several_recipes_have_a_verdict_each(tmp_path):
-    cells = [*full_suite(tmp_path, [((99.0, 99.3), (99.0, 99.3))], "paper"), cell("tile", recipe="cpu")]
-    lines, _ = table(tmp_path, cells)
-    verdicts = [line.split(" (our")[0] for line in lines if line.startswith("**Verdict, ")]
-    of = "of 4 published numbers of BGAD that belong to this suite:"
-    # image 99.3 is met and 99.4 is not; pixel 99.2 is passed and 99.3 met
-    assert verdicts == [
-        f"**Verdict, recipe `paper`:** {of} 2 reproduced, 1 above, 1 below, 0 not measured",
-        f"**Verdict, recipe `cpu`:** {of} 0 reproduced, 0 above, 0 below, 4 not measured",
+def test_the_published_recipe_alone_can_reproduce(tmp_path):
+    """Both have image 99.3, which is met, where 99.4 is not; pixel 99.2 is passed and 99.3 met."""
+    seeds = [((99.0, 99.3), (99.0, 99.3))]
+    cells = full_suite(tmp_path, seeds) + full_suite(tmp_path, seeds, "cpu")
+    lines, records = table(tmp_path, cells)
+    words = {
+        recipe: [r["verdict_best"] for r in records if (r["section"], r["recipe"]) == ("published", recipe)]
+        for recipe in ("paper", "cpu")
+    }
+    assert words == {"paper": ["reproduced", "below", "above", "reproduced"], "cpu": ["level", "below", "above", "level"]}
+    assert [line.split(" (our")[0] for line in lines if "erdict" in line and line.startswith("**") and ":** " in line] == [
+        "**Verdict, recipe `paper`:** of 4 published numbers of BGAD that belong to this suite: 2 reproduced, 1 above, "
+        "1 below, 0 not measured",
+        "**No verdict for `cpu`:** the recipe is not BGAD's published one, so nothing can be reproduced with it.",
     ]
+    section = under(lines, "Against the published")[""]
+    assert (
+        "Only the recipe `paper`, the released protocol, can reproduce anything; with another the word is *level*." in section
+    )
+    assert "BGAD's per-category values are not public where we looked" in section
+
+
+def test_without_the_published_recipe_there_is_no_verdict(tmp_path):
+    lines, _ = table(tmp_path, full_suite(tmp_path, [((99.0, 99.3), (99.0, 99.3))], "cpu"))
+    head = "\n".join(lines[: lines.index("## At a glance")])
+    assert "**No verdict for `cpu`:**" in head and "**Verdict:**" not in head and "1 reproduced" not in head
 
 
 def test_a_suite_without_numbers_of_bgad_has_no_verdict(tmp_path):
@@ -207,10 +241,11 @@ def test_a_mean_over_more_than_was_published_is_not_compared(tmp_path):
 def test_another_metric_is_compared_by_the_same_rule(tmp_path):
     """PRO (released) is named apart from AUPRO, so that a published one would meet its own."""
     for seed, pro in enumerate((92.9, 93.0, 93.1)):
-        write_cell(tmp_path, cell(seed=seed), figures((99.0, 99.0), released_pro=(pro, pro)))
-    collected = collect([cell(seed=seed) for seed in range(3)], tmp_path)
+        write_cell(tmp_path, cell(seed=seed, recipe="paper"), figures((99.0, 99.0), released_pro=(pro, pro)))
+    collected = collect([cell(seed=seed, recipe="paper") for seed in range(3)], tmp_path)
     ((setting, part),) = settings(collected.figures)
     row = rows(setting, part)[0]
     one = Published("mvtec", "carpet", "bgad", "seen", "", 10, METRICS[3], 93.2, None, "A paper", "its table", "")
     record = compared("published", setting, row, METRICS[3], one)
     assert [record[c] for c in ("last", "last_low", "last_high", "verdict_best")] == ["93.00", "92.75", "93.25", "reproduced"]
+    assert record["best_minus_published"] == "-0.20"

@@ -16,14 +16,14 @@ from bgad.errors import BgadError
 from bgad.files import read_json
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
-PLOTTED = METRICS[:3]  # in plots and at a glance, where there is no room for a second PRO
+SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
 FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
 BY_TYPE = [*CELL, "type", "known", "n", "image_auroc", "pixel_auroc"]
 HISTORY = [*CELL, "epoch", *METRICS]
-ORIGINS = [*CELL, "device", "torch", "git_commit", "recipe_sha256", "source_sha256"]
+ORIGINS = [*CELL, "device", "torch", "git_commit", "recipe_sha256", "source_sha256", "split_sha256", "weights_sha256"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ class _Metrics(_OneSet):
     by_type: dict[str, _Type]
     recipe_sha256: str
     source_sha256: str
+    split_sha256: str
+    weights_sha256: str = ""  # cells from before it was recorded have none
     environment: dict
 
 

@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bgad.report import published
-from bgad.report.collect import DONE, PLOTTED, Collected
-from bgad.report.plot_style import INK, PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
-from bgad.report.summary import Setting, by_seed, settings
+from bgad.report.collect import DONE, SHOWN, Collected
+from bgad.report.plot_style import INK, PALE, finish, handle, head_columns, lanes, looks, nothing_to_show, panels, series_names
+from bgad.report.summary import Setting, by_seed, settings, types_text
 
 SERIES = ["recipe", "k", "method"]
 
@@ -23,13 +23,13 @@ def by_category(collected: Collected, title: str) -> Figure:
     groups = list(figures.groupby(["dataset", "kind"], sort=False))
     step = max(0.3, 0.13 * len(names))
     heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
-    figure, axes = panels(len(groups), len(PLOTTED), 3.9, heights, sharex="col")
-    head_columns(axes, PLOTTED)
+    figure, axes = panels(len(groups), len(SHOWN), 3.9, heights, sharex="col")
+    head_columns(axes, SHOWN)
     lines = {}
     for row, ((dataset, kind), of_group) in enumerate(groups):
         categories = list(of_group["category"].unique())
         incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
-        for column, metric in enumerate(PLOTTED):
+        for column, metric in enumerate(SHOWN):
             axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
             for i, key in enumerate(names):
                 part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
@@ -40,12 +40,7 @@ def by_category(collected: Collected, title: str) -> Figure:
                     axis.axvline(one.value, ls="--", lw=1, color=INK)
                     lines[f"published mean over all categories: {one.paper}, k = {one.k} (best)"] = None
             ticks = [category + (" †" if category in incomplete else "") for category in categories]
-            axis.set_yticks(range(len(categories)), ticks if column == 0 else [""] * len(ticks))
-            axis.set_ylim(len(categories) - 0.5, -0.5)
-            axis.set_yticks([y + 0.5 for y in range(len(categories) - 1)], minor=True)
-            axis.grid(axis="y", visible=False)
-            axis.grid(axis="y", which="minor", color="#cccccc")
-            axis.tick_params(axis="y", which="minor", length=0)
+            lanes(axis, ticks if column == 0 else [""] * len(ticks))
         axes[row][0].set_ylabel(f"{dataset}, {kind} splits")
     for axis in axes[-1]:
         axis.set_xlabel("percent")
@@ -56,6 +51,12 @@ def by_category(collected: Collected, title: str) -> Figure:
     caption = "A dot is the last epoch of one seed"
     if (figures["kind"] == "hard").any():
         caption += "; in hard splits, the mean over the types that are known in their turn"
+        fewer = {}
+        for setting, part in settings(figures):
+            for category, of_category in part.groupby("category", sort=False):
+                if text := types_text(of_category):
+                    fewer[f"{category} with k = {setting.k} {text}"] = None
+        caption += f" ({', '.join(fewer)})" if fewer else ""
     if (figures["status"] != DONE).any():
         caption += ". † some cells of the category are missing: its means are over the seeds that are there"
     return finish(figure, title, f"{caption}.", handles)
@@ -74,12 +75,12 @@ def training_curves(collected: Collected, title: str) -> Figure:
     names = series_names(order)
     look = looks(names)
     groups = list(drawn.groupby(["dataset", "category"], sort=False))
-    figure, axes = panels(len(groups), len(PLOTTED), 3.9, [1.55] * len(groups), sharex=True)
-    head_columns(axes, PLOTTED)
+    figure, axes = panels(len(groups), len(SHOWN), 3.9, [1.55] * len(groups), sharex=True)
+    head_columns(axes, SHOWN)
     for row, ((dataset, category), of_group) in enumerate(groups):
         several = drawn["dataset"].nunique() > 1
         axes[row][0].set_ylabel(f"{dataset}\n{category}" if several else category, fontweight="bold")
-        for column, metric in enumerate(PLOTTED):
+        for column, metric in enumerate(SHOWN):
             _curves(axes[row][column], of_group.dropna(subset=metric), metric, look)
     for axis in axes[-1]:
         axis.set_xlabel("meta epoch")

@@ -4,10 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bgad.report.collect import DONE, Collected
-from bgad.report.interval import SHOWN, Interval
-from bgad.report.plot_style import PALE, finish, handle, head_columns, looks, nothing_to_show, panels, series_names
-from bgad.report.summary import by_seed, settings
+from bgad.report.collect import DONE, SHOWN, Collected
+from bgad.report.plot_style import PALE, finish, handle, head_columns, lanes, looks, nothing_to_show, panels, series_names
+from bgad.report.summary import Spread, by_seed, settings
 from bgad.report.table_epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
 
 SERIES = ["recipe", "k", "method"]
@@ -37,7 +36,7 @@ def best_epoch(collected: Collected, title: str) -> Figure:
                 offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
                 part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
                 _gains(axis, part, categories, offset, look[key])
-            _lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
+            lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
         axes[row][0].set_ylabel(f"{dataset}, {kind} splits")
     for axis, metric in zip(axes[-1], SHOWN, strict=True):
         # The cells fill the panels: the interval of two seeds may be many times as wide as they lie apart.
@@ -54,20 +53,11 @@ def _gains(axis: Axes, part: pd.DataFrame, categories: list[str], offset: float,
     for category, of_category in part.groupby("category", sort=False):
         y = categories.index(category) + offset
         cells = of_category["gain"].dropna()
-        interval = Interval.of(by_seed(of_category, "gain").to_numpy().ravel())
-        axis.plot([max(interval.low, 0), interval.high], [y, y], color=look["color"], **BAND)
+        mean = Spread.of(by_seed(of_category, "gain"))
+        low, high = mean.interval
+        axis.plot([max(low, 0), high], [y, y], color=look["color"], **BAND)
         axis.plot(cells, [y] * len(cells), ls="", ms=4, alpha=0.6, mew=0, **look)
-        axis.plot([interval.mean], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
-
-
-def _lanes(axis: Axes, names: list[str]) -> None:
-    """A lane for each category, from the top."""
-    axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_yticks([y + 0.5 for y in range(len(names) - 1)], minor=True)
-    axis.grid(axis="y", visible=False)
-    axis.grid(axis="y", which="minor", color="#cccccc")
-    axis.tick_params(axis="y", which="minor", length=0)
+        axis.plot([mean.mean], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
 
 
 def _caption(table: pd.DataFrame) -> str:

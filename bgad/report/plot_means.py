@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bgad.report import published
-from bgad.report.collect import PLOTTED, Collected
+from bgad.report.collect import SHOWN, Collected
 from bgad.report.plot_style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
 from bgad.report.summary import RULES, complete_categories, over_categories, types_against_k0
 from bgad.report.table_format import NAMES
@@ -33,24 +33,24 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
 
     counts = sorted(figures["k"].unique())
-    figure, axes = panels(len(RULES), len(PLOTTED), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
-    head_columns(axes, PLOTTED)
+    figure, axes = panels(len(RULES), len(SHOWN), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
+    head_columns(axes, SHOWN)
     several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
     handles, dashed, captions = [], {}, []
     for i, (key, of_line) in enumerate(lines):
         label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}
         means_over = {}
-        for column, metric in enumerate(PLOTTED):
+        for column, metric in enumerate(SHOWN):
             of_metric = of_line[of_line["metric"] == metric]
-            categories = _complete_at_every_k(of_metric)
+            of_metric, categories, over = _the_same_at_every_k(of_metric)
             if categories:
-                means_over[metric] = len(categories)
+                means_over[metric] = over
                 column_of_axes = [row[column] for row in axes]
                 _lines(column_of_axes, of_metric, categories, counts, 0.06 * (i - (len(lines) - 1) / 2), look)
                 dashed |= dict.fromkeys(_published_lines(column_of_axes, of_metric, categories))
         if means_over:
-            captions.append(_means_caption(label, means_over, of_line["category"].nunique()))
+            captions.append(_means_caption(label, means_over))
             handles += [handle(label, **look)] if (of_line["method"] != NF).any() else []
             handles += [handle(f"{label}, nf", **look | NF_LOOK, ls="")] if (of_line["method"] == NF).any() else []
     if not captions:
@@ -77,7 +77,7 @@ def known_unseen(collected: Collected, title: str) -> Figure:
     groups = {key: name for key, name in TYPE_GROUPS.items() if key in there}
     counts = sorted(types["k"].unique())
     suites = list(types.groupby(["recipe", "dataset"], sort=False))
-    metrics = PLOTTED[:2]
+    metrics = SHOWN[:2]
     figure, axes = panels(len(suites), 2, 4.6, [3.0] * len(suites), sharex=True, sharey="col")
     head_columns(axes, metrics)
     for row, ((recipe, dataset), of_suite) in enumerate(suites):
@@ -110,10 +110,25 @@ def known_unseen(collected: Collected, title: str) -> Figure:
     return finish(figure, title, f"Here every type is {kind}. {caption}", handles, columns=2)
 
 
-def _complete_at_every_k(of_metric: pd.DataFrame) -> list[str]:
-    """So that every point of a line is a mean over the same categories."""
-    at_k = [set(complete_categories(part)) for _, part in of_metric.groupby(["k", "method"])]
-    return [category for category in of_metric["category"].unique() if all(category in of for of in at_k)]
+def _the_same_at_every_k(of_metric: pd.DataFrame) -> tuple[pd.DataFrame, list[str], str]:
+    """What every point of a line is a mean over, so that it moves with k alone: the rows of the hard types that every k
+    has, the categories that are complete in them at every k, and both in words."""
+    points = of_metric.assign(point=of_metric.groupby(["k", "method"]).ngroup())
+    at = points.groupby(["category", "split"])["point"].transform("nunique")
+    same = of_metric[at == points["point"].nunique()]
+    complete = [set(complete_categories(part)) for _, part in same.groupby(["k", "method"])]
+    categories = [category for category in same["category"].unique() if all(category in of for of in complete)]
+
+    n, asked = len(categories), of_metric["category"].nunique()
+    words = (
+        f"{n} {'category' if n == 1 else 'categories'}"
+        if n == asked
+        else f"{n} of {asked} categories, those complete at every k"
+    )
+    types, every = (
+        len(of.loc[of["category"].isin(categories), ["category", "split"]].drop_duplicates()) for of in (same, of_metric)
+    )
+    return same, categories, words + (f", over {types} of {every} types, those there at every k" if types < every else "")
 
 
 def _lines(
@@ -146,13 +161,7 @@ def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list
     return names
 
 
-def _means_caption(label: str, means_over: dict[str, int], asked: int) -> str:
-    words = {
-        metric: f"{n} {'category' if n == 1 else 'categories'}"
-        if n == asked
-        else f"{n} of {asked} categories, those complete at every k"
-        for metric, n in means_over.items()
-    }
+def _means_caption(label: str, words: dict[str, str]) -> str:
     if len(set(words.values())) == 1:
         return f"{label.capitalize()}: mean over {next(iter(words.values()))}."
     return f"{label.capitalize()}: mean over {'; '.join(f'{text} ({NAMES[m]})' for m, text in words.items())}."

@@ -87,6 +87,16 @@ def head_columns(axes: list[list[Axes]], metrics: list[str] = METRICS) -> None:
         axis.set_title(NAMES[metric], loc="left", fontweight="bold")
 
 
+def lanes(axis: Axes, names: list[str]) -> None:
+    """A lane for each category, from the top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_yticks([y + 0.5 for y in range(len(names) - 1)], minor=True)
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="y", which="minor", color="#cccccc")
+    axis.tick_params(axis="y", which="minor", length=0)
+
+
 def series_names(settings: list[Setting]) -> dict[tuple[str, int, str], str]:
     """(recipe, k, method) in order, named by k and method, and by the recipe where there are several."""
     several = len({setting.recipe for setting in settings}) > 1

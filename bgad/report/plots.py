@@ -10,13 +10,13 @@ from bgad.report.plot_means import auroc_by_k, known_unseen
 from bgad.report.plot_style import save, style
 from bgad.settings import Suite
 
-# The names are those of bgad.report.table_format.PLOTS, which the table links to.
+# Each with its caption in the table.
 DRAWINGS = {
-    "auroc-by-k": auroc_by_k,
-    "known-unseen": known_unseen,
-    "by-category": by_category,
-    "training-curves": training_curves,
-    "best-epoch": best_epoch,
+    "auroc-by-k": (auroc_by_k, "Every metric against the number of known anomalies"),
+    "known-unseen": (known_unseen, "Defect types that training knew and did not know, with and without known anomalies"),
+    "by-category": (by_category, "Every category: each seed, and the mean over seeds"),
+    "training-curves": (training_curves, "Training curves: every metric against the meta epoch, for each category"),
+    "best-epoch": (best_epoch, "What choosing the epoch on the test set adds: best minus last, for every category"),
 }
 
 
@@ -27,5 +27,5 @@ def write_plots(suite: Suite, cells: list[Cell], folder: Path, root: Path = Path
     """
     collected = collect(cells, root)
     with style():
-        for name, draw in DRAWINGS.items():
+        for name, (draw, _) in DRAWINGS.items():
             save(draw(collected, suite.title), Path(folder) / name)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from bgad import presets
 
+# The recipe that is the released protocol, behind the numbers that BGAD published.
+PUBLISHED_RECIPE = "paper"
+
 
 @dataclass(frozen=True)
 class Published:

@@ -5,8 +5,8 @@ categories is only over categories of which every cell is there.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from bgad.report.collect import DONE, METRICS, Collected
 SETTING = ["recipe", "dataset", "kind", "k", "method"]
 RULES = ("last", "best")
 CONFIDENCE = 0.95
+DECIMALS = 2
 MEAN = "mean"
 
 
@@ -31,10 +32,11 @@ class Spread:
 
     @classmethod
     def of(cls, values) -> "Spread":
+        """Of the values that are not nan."""
         values = np.asarray(values, dtype=float)
         values = values[~np.isnan(values)]
         n = len(values)
-        return cls(values.mean() if n else math.nan, values.std(ddof=1) if n > 1 else math.nan, n)
+        return cls(float(values.mean()) if n else math.nan, float(values.std(ddof=1)) if n > 1 else math.nan, n)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -46,6 +48,22 @@ class Spread:
             return math.nan, math.nan
         half = stdtrit(self.n - 1, (1 + CONFIDENCE) / 2) * self.sd / math.sqrt(self.n)
         return float(self.mean - half), float(self.mean + half)
+
+    @property
+    def printed(self) -> tuple[float, float, float]:
+        """Mean and ends of the interval with the two decimals of the tables, by which every word about them is chosen."""
+        mean, low, high = (round(value, DECIMALS) for value in (self.mean, *self.interval))
+        return mean, low, high
+
+    def text(self, write: Callable[[float], str]) -> str:
+        """ "1.20 [0.80, 1.60]", "1.20" with a single seed, "" without a figure; ``write`` is number or signed."""
+        mean, low, high = map(write, self.printed)
+        return f"{mean} [{low}, {high}]" if low else mean
+
+    def record(self, column: str, write: Callable[[float], str]) -> dict:
+        """The mean in ``column`` of the CSV, its interval in those beside it."""
+        columns = (column, f"{column}_low", f"{column}_high")
+        return {"n": self.n, **dict(zip(columns, map(write, self.printed), strict=True))}
 
 
 @dataclass(frozen=True)
@@ -63,63 +81,106 @@ class Setting:
 class Row:
     """A row of a table: a category, a hard type of one, or a mean over categories.
 
-    ``category`` and ``known_type`` are what published.lookup calls it. ``spread[metric, rule]`` is None where a mean is
-    not to be had. ``seeds`` of ``asked`` are whole; ``missing`` names the cells that are not there. ``lacks`` says for
-    each metric, in words, why this row cannot be held against a published mean; "" if it can.
+    ``category`` and ``known_type`` are what published.lookup calls it. ``spread[metric, column]`` has n = 0 where a mean is
+    not to be had. ``asked`` counts seeds; ``missing`` names the cells that are not there. ``types`` says that another k or
+    method has more hard types: "over 6 of 7 types". ``lacks`` says for each metric, in words, why this row cannot be held
+    against a published mean; "" if it can.
     """
 
     label: str
     category: str
     known_type: str
-    seeds: int
     asked: int
-    spread: dict[tuple[str, str], Spread | None]
-    missing: list[str] = field(default_factory=list)
+    spread: dict[tuple[str, str], Spread]
+    missing: list[str]
+    types: str = ""
     lacks: dict[str, str] = field(default_factory=dict)
+
+    def of(self, metric: str, column: str) -> Spread:
+        return self.spread.get((metric, column), Spread.of([]))
+
+    @property
+    def seeds(self) -> int:
+        return max((spread.n for spread in self.spread.values()), default=0)
+
+    @property
+    def seeds_text(self) -> str:
+        return str(self.seeds) if self.seeds == self.asked else f"{self.seeds} of {self.asked}"
+
+    @property
+    def full_label(self) -> str:
+        return f"{self.label} ({self.types})" if self.types else self.label
 
 
 def settings(figures: pd.DataFrame) -> Iterator[tuple[Setting, pd.DataFrame]]:
-    """The settings of a suite in its order, each with its rows of ``figures``."""
-    for values, part in figures.groupby(SETTING, sort=False):
+    """The settings of a suite in its order, each with its rows of ``figures`` and, as ``of_types``, how many splits of its
+    kind a row's category has at any k and with any method."""
+    splits = figures.groupby(["recipe", "dataset", "kind", "category"])["split"]
+    for values, part in figures.assign(of_types=splits.transform("nunique")).groupby(SETTING, sort=False):
         yield Setting(*values), part
 
 
 def rows(setting: Setting, part: pd.DataFrame) -> list[Row]:
     """The rows of a setting: its categories, each with its hard types, then the means over categories."""
     result = []
-    for category, of_category in part.groupby("category", sort=False):
-        result.append(_category_row(setting, category, of_category))
-        if setting.kind == "hard":
-            for known_type, of_type in of_category.groupby("known_type", sort=False):
-                label = f"{category} / hard-{known_type}"
-                result.append(_row(label, category, known_type, of_type))
-    return result + mean_rows(setting, part)
-
-
-def mean_rows(setting: Setting, part: pd.DataFrame) -> list[Row]:
-    """The mean over all categories; then, where a category is missing, the mean over the complete ones, labelled so."""
-    categories = list(part["category"].unique())
-    seeds = part["seed"].nunique()
-    complete = {metric: complete_categories(of) for metric, of in part.groupby("metric", sort=False)}
-    groups = [categories, *(group for group in complete.values() if group and group != categories)]
-    result = []
-    for group in dict.fromkeys(tuple(group) for group in groups):
-        of_group = part[part["category"].isin(group)]
-        spread = dict.fromkeys([(metric, rule) for metric in METRICS for rule in RULES])
-        for metric, of_metric in of_group.groupby("metric", sort=False):
-            if tuple(complete[metric]) == group:
-                for rule in RULES:
-                    spread[metric, rule] = Spread.of(over_categories(of_metric, list(group), rule))
-        used = max((s.n for s in spread.values() if s), default=0)
-        label = f"mean over {_count(len(group), 'category', 'categories')}"
-        row = Row(label, MEAN, "", used, seeds, spread, _missing(of_group))
-        if group != tuple(categories):
-            label = f"mean over the {len(group)} complete of {len(categories)} categories{which(group, categories)}"
-            row = Row(label, "", "", used, seeds, spread, _missing(part))
-        for metric in METRICS:
-            row.lacks[metric] = _lacks(complete[metric], published.categories_of_mean(setting.dataset), "categories")
+    for row in category_rows(setting, part, RULES):
         result.append(row)
+        if setting.kind == "hard":
+            of_category = part[part["category"] == row.category]
+            for known_type, of_type in of_category.groupby("known_type", sort=False):
+                result.append(_row(f"{row.category} / hard-{known_type}", row.category, known_type, of_type, RULES))
+    return result + mean_rows(setting, part, RULES)
+
+
+def category_rows(setting: Setting, part: pd.DataFrame, columns: Sequence[str]) -> list[Row]:
+    """A row for each category: over the seeds of which it has every hard type."""
+    result = []
+    for category, of_category in part.groupby("category", sort=False):
+        result.append(_row(category, category, MEAN if setting.kind == "hard" else "", of_category, columns))
+        if setting.kind == "hard":
+            result[-1] = replace(result[-1], types=types_text(of_category))
+            needed = published.types_of_mean(setting.dataset, category)
+            for metric, of_metric in of_category.groupby("metric", sort=False):
+                whole = of_metric["last"].notna().groupby(of_metric["known_type"]).all()
+                result[-1].lacks[metric] = _lacks(list(whole[whole].index), needed, "types")
     return result
+
+
+def mean_rows(setting: Setting, part: pd.DataFrame, columns: Sequence[str]) -> list[Row]:
+    """The mean over all categories; then, where a category is missing, the mean over the complete ones, labelled so."""
+    categories = tuple(part["category"].unique())
+    complete = {metric: tuple(complete_categories(of)) for metric, of in part.groupby("metric", sort=False)}
+    needed = published.categories_of_mean(setting.dataset)
+    lacks = {metric: _lacks(group, needed, "categories") for metric, group in complete.items()}
+    result = []
+    for group in dict.fromkeys([categories, *filter(None, complete.values())]):
+        of_group, spread = part[part["category"].isin(group)], {}
+        for metric, of_metric in of_group.groupby("metric", sort=False):
+            for column in columns:
+                whole = complete[metric] == group
+                spread[metric, column] = Spread.of(over_categories(of_metric, group, column) if whole else [])
+        category, label = MEAN, f"mean over {_count(len(group), 'category', 'categories')}"
+        if group != categories:
+            category = ""
+            label = f"mean over the {len(group)} complete of {len(categories)} categories{which(group, categories)}"
+        asked = part["seed"].nunique()
+        result.append(Row(label, category, "", asked, spread, _missing(part), types_text(of_group), lacks))
+    return result
+
+
+def measured_means(setting: Setting, part: pd.DataFrame, columns: Sequence[str]) -> list[Row]:
+    """The mean rows that have figures, or the first where none has; a single category is its own mean, over its seeds."""
+    if part["category"].nunique() == 1:
+        return category_rows(setting, part, columns)
+    means = mean_rows(setting, part, columns)
+    return [row for row in means if row.seeds] or means[:1]
+
+
+def types_text(part: pd.DataFrame) -> str:
+    """Over how many hard types ``part`` (of settings) is, where others of its recipe are over more; else ""."""
+    of_category = part.groupby("category")
+    there, asked = of_category["split"].nunique().sum(), of_category["of_types"].first().sum()
+    return "" if there == asked else f"over {there} of {asked} types"
 
 
 def by_seed(part: pd.DataFrame, rule: str) -> pd.DataFrame:
@@ -134,7 +195,7 @@ def complete_categories(part: pd.DataFrame) -> list[str]:
     return list(whole[whole].index)
 
 
-def over_categories(part: pd.DataFrame, categories: list[str], rule: str) -> pd.Series:
+def over_categories(part: pd.DataFrame, categories: Sequence[str], rule: str) -> pd.Series:
     """The mean over ``categories`` of each seed that all of them have, for one metric of one setting."""
     return by_seed(part[part["category"].isin(categories)], rule).mean(axis=0, skipna=False).dropna()
 
@@ -153,26 +214,16 @@ def _means(groups) -> pd.Series:
     return groups.mean().where(groups.count() == groups.size())
 
 
-def _row(label: str, category: str, known_type: str, part: pd.DataFrame) -> Row:
+def _row(label: str, category: str, known_type: str, part: pd.DataFrame, columns: Sequence[str]) -> Row:
     spread = {}
-    for rule in RULES:
-        for metric, of_metric in _means(part.groupby(["metric", "seed"], sort=False)[rule]).groupby("metric", sort=False):
-            spread[metric, rule] = Spread.of(of_metric)
-    of_seed = (part["status"] == DONE).groupby(part["seed"]).all()
-    return Row(label, category, known_type, int(of_seed.sum()), len(of_seed), spread, _missing(part))
+    for column in columns:
+        of_seed = _means(part.groupby(["metric", "seed"], sort=False)[column])
+        for metric, of_metric in of_seed.groupby("metric", sort=False):
+            spread[metric, column] = Spread.of(of_metric)
+    return Row(label, category, known_type, part["seed"].nunique(), spread, _missing(part))
 
 
-def _category_row(setting: Setting, category: str, part: pd.DataFrame) -> Row:
-    row = _row(category, category, MEAN if setting.kind == "hard" else "", part)
-    if setting.kind == "hard":
-        needed = published.types_of_mean(setting.dataset, category)
-        for metric, of_metric in part.groupby("metric", sort=False):
-            whole = of_metric["last"].notna().groupby(of_metric["known_type"]).all()
-            row.lacks[metric] = _lacks(list(whole[whole].index), needed, "types")
-    return row
-
-
-def _lacks(there: list[str], needed: tuple[str, ...], what: str) -> str:
+def _lacks(there: Sequence[str], needed: tuple[str, ...], what: str) -> str:
     further = [name for name in there if needed and name not in needed]
     if further:
         return f"not measured ({len(there)} {what}, published over {len(needed)}, without {', '.join(further)})"
@@ -180,6 +231,16 @@ def _lacks(there: list[str], needed: tuple[str, ...], what: str) -> str:
     if len(found) == len(needed):
         return ""
     return f"not measured ({len(found)} of {len(needed)} {what}{which(found, needed)})"
+
+
+def number(value: float) -> str:
+    """Percent with two decimals; "" where there is no figure."""
+    # 0.0 is added because a rounded -0.001 is -0.0, which would show its sign.
+    return "" if math.isnan(value) else f"{round(value, DECIMALS) + 0.0:.{DECIMALS}f}"
+
+
+def signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{round(value, DECIMALS) + 0.0:+.{DECIMALS}f}"
 
 
 def which(found: Sequence[str], of: Sequence[str]) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 from bgad.cells import Cell
 from bgad.files import write_text
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
+from bgad.report.plots import DRAWINGS
 from bgad.report.table_claim import claim_section
 from bgad.report.table_epochs import epochs_section
-from bgad.report.table_format import PLOTS, markdown
+from bgad.report.table_format import markdown
 from bgad.report.table_published import published_section, verdict_lines
+from bgad.report.table_recipes import recipes_section
 from bgad.report.table_released import released_section
 from bgad.report.table_sections import full_test_section, glance_section, settings_section, types_section
 from bgad.settings import Suite
@@ -47,7 +49,7 @@ def write_table(
     lines, records = [], []
     for section in SECTIONS:
         section_lines, section_records = section(collected)
-        lines += ["", *section_lines]
+        lines += ["", *section_lines] if section_lines else []
         records += section_records
     lines += ["", *_plots(Path(plots_folder), Path(output_md).parent)]
     lines += ["", *_trace(collected, Path(output_csv), Path(output_md).parent)]
@@ -91,9 +93,10 @@ def _origin_lines(collected: Collected) -> list[str]:
             several = len(counts) > 1
             texts = [f"{value} ({n} cells)" if several else value for value, n in counts.items()]
             lines.append(f"- {name}: {', '.join(texts)}")
-    versions = origins.groupby("recipe")["recipe_sha256"].nunique()
-    for recipe, n in versions[versions > 1].items():
-        lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different contents of it.")
+    for column, what in {"recipe_sha256": "contents of it", "weights_sha256": "backbone weights"}.items():
+        versions = origins[origins[column] != ""].groupby("recipe")[column].nunique()
+        for recipe, n in versions[versions > 1].items():
+            lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different {what}.")
     if origins["source_sha256"].nunique() > 1:
         n = origins["source_sha256"].nunique()
         lines.append(f"- **Mixed:** the cells were trained by {n} different versions of the code.")
@@ -116,7 +119,7 @@ def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
 
 def _plots(folder: Path, start: Path) -> list[str]:
     lines = ["## Plots"]
-    for name, caption in PLOTS.items():
+    for name, (_, caption) in DRAWINGS.items():
         link = Path(os.path.relpath(folder / name, start)).as_posix()
         lines += ["", f"![{caption}]({link}.svg)", "", f"{caption} ([SVG]({link}.svg), [PNG]({link}.png))"]
     link, caption = Path(os.path.relpath(folder / "cutpaste.png", start)).as_posix(), "What CutPaste makes of known anomalies"
@@ -132,9 +135,10 @@ def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
         "",
         f"Every figure of ours is a line of [{table}]({table}). Its recipe, data set, kind of split, k and method, "
         f"with the category and the seeds, name the cells it comes from, such as `{path}`. That file has the unrounded "
-        "figures with the epoch of the best one; `split_sha256`, `recipe_sha256`, `source_sha256` and `git_commit` say "
-        "which split, recipe and code made it, and `history.csv` and `scores.csv` beside it hold every evaluation and "
-        f"every image's score. `snakemake --cores all -f {path}` makes it again.",
+        "figures with the epoch of the best one; `split_sha256`, `recipe_sha256`, `weights_sha256`, `source_sha256` and "
+        "`git_commit` say which split, recipe, backbone weights and code made it, and `history.csv` and `scores.csv` beside "
+        "it hold every evaluation and every image's score. "
+        f"`snakemake --cores all -f {path}` makes it again.",
     ]
 
 
@@ -142,6 +146,7 @@ SECTIONS = (
     glance_section,
     published_section,
     claim_section,
+    recipes_section,
     epochs_section,
     settings_section,
     types_section,

@@ -2,20 +2,18 @@
 
 import pandas as pd
 
-from bgad.report.collect import CELL, DONE, Collected
-from bgad.report.interval import SHOWN, Interval, category_lines, mean_lines
-from bgad.report.summary import Setting, settings
-from bgad.report.table_format import NAMES, Section, markdown, number, record_of
+from bgad.report.collect import CELL, DONE, METRICS, SHOWN, Collected
+from bgad.report.summary import Setting, Spread, category_rows, measured_means, number, settings
+from bgad.report.table_format import NAMES, Section, markdown, record_of
 
 RELEASED_EVALUATIONS = 25  # one after each meta epoch
 
 
 def gains(collected: Collected) -> pd.DataFrame:
-    """The rows of ``collected.figures`` for SHOWN, with ``gain`` = best - last (percentage points, at least 0, nan where
+    """The rows of ``collected.figures`` with ``gain`` = best - last (percentage points, at least 0, nan where
     the cell has no figure) and ``evaluations``, how many its history has (nan without one)."""
-    figures = collected.figures[collected.figures["metric"].isin(SHOWN)]
     counts = collected.history.groupby(CELL).size().rename("evaluations").reset_index()
-    figures = figures.merge(counts, on=CELL, how="left")
+    figures = collected.figures.merge(counts, on=CELL, how="left")
     return figures.assign(gain=figures["best"] - figures["last"])
 
 
@@ -45,8 +43,8 @@ def few_evaluations(of: pd.DataFrame) -> str:
     if not (of.loc[of["gain"].notna(), "evaluations"] < RELEASED_EVALUATIONS).any():
         return ""
     return (
-        "Few evaluations leave little to choose from: with more of them, such as the "
-        f"{RELEASED_EVALUATIONS} of the released protocol, the best can only be the same or higher."
+        "Few evaluations leave little to choose from: with more evaluations of the same training the best can only be the "
+        f"same or higher; the released protocol has {RELEASED_EVALUATIONS}."
     )
 
 
@@ -65,7 +63,8 @@ def epochs_section(collected: Collected) -> Section:
         "",
         "The gain of a cell is its best evaluation minus its last: what an epoch that was chosen on the test set is ahead of "
         "one that was not. Brackets are 95 % intervals of Student's t over seeds, of each seed's mean over its cells. A gain "
-        "is never negative: an interval that reaches below 0 only says how uncertain its mean is.",
+        "is never negative: an interval that reaches below 0 only says how uncertain its mean is. PRO (released) is in the CSV "
+        "alone.",
     ]
     lines += ["", text] if (text := few_evaluations(table)) else []
     for (recipe, dataset), of_group in groups:
@@ -96,7 +95,7 @@ def _sentence(of_group: pd.DataFrame) -> str:
             by_cell = of_metric.pivot(index=["kind", "k", "method", "category", "split"], columns="seed", values="gain")
             equal = not by_cell.isna().any(axis=None)
             unequal |= not equal
-            mean = Interval.of(by_cell.mean()).text() if equal else number(of_metric["gain"].mean())
+            mean = Spread.of(by_cell.mean()).text(number) if equal else number(of_metric["gain"].mean())
             averages.append(f"{mean} of {NAMES[metric]}")
             largest.append(f"{number(of_metric['gain'].max())} of {NAMES[metric]}")
     text = (
@@ -109,20 +108,18 @@ def _sentence(of_group: pd.DataFrame) -> str:
 def _rows(setting: Setting, part: pd.DataFrame) -> Section:
     """The categories of a setting, then the mean over them; a table's rows and a CSV's records."""
     shown, records = [], []
-    lines = category_lines(part, "gain")
-    if len(lines) > 1:
-        lines += mean_lines(part, "gain")
-    for line in lines:
-        mark = " †" if line.missing else ""
-        of = part[part["category"] == line.over] if line.over in set(part["category"]) else part
-        intervals = {metric: line.of.get(metric, Interval.of([])) for metric in SHOWN}
+    rows = category_rows(setting, part, ["gain"])
+    if len(rows) > 1:
+        rows += measured_means(setting, part, ["gain"])
+    for row in rows:
+        of = part[part["category"] == row.category] if row.category in set(part["category"]) else part
         evaluations = evaluations_text(of) if (of["status"] == DONE).any() else ""
-        texts = [interval.text() for interval in intervals.values()]
-        shown.append([setting.kind, setting.method, setting.k, line.over + mark, line.seeds, evaluations, *texts])
-        for metric, interval in intervals.items():
-            note = f"{evaluations or 'no'} evaluations"
-            record = record_of("epoch_choice", setting, line.over, metric) | {"asked": line.asked, "note": note}
-            records.append(record | interval.record("difference"))
+        what = [setting.kind, setting.method, setting.k, row.full_label + " †" * bool(row.missing), row.seeds_text]
+        shown.append([*what, evaluations, *(row.of(metric, "gain").text(number) for metric in SHOWN)])
+        for metric in METRICS:
+            record = record_of("epoch_choice", setting, row.label, metric) | row.of(metric, "gain").record("difference", number)
+            note = "; ".join(filter(None, [f"{evaluations or 'no'} evaluations", row.types]))
+            records.append(record | {"asked": row.asked, "note": note})
     return shown, records
 
 

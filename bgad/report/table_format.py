@@ -1,36 +1,19 @@
 """How the figures of a suite's table are written: one text for Markdown and CSV alike, so that both say the same."""
 
-import math
 from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from bgad.report.summary import RULES, Row, Setting, Spread
+from bgad.report.summary import RULES, Row, Setting, number
 
 NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO", "released_pro": "PRO (released)"}
 NONE = "—"
-PLOTS = {
-    "auroc-by-k": "Every metric against the number of known anomalies",
-    "known-unseen": "Defect types that training knew and did not know, with and without known anomalies",
-    "by-category": "Every category: each seed, and the mean over seeds",
-    "training-curves": "Training curves: every metric against the meta epoch, for each category",
-    "best-epoch": "What choosing the epoch on the test set adds: best minus last, for every category",
-}
 # Markdown lines, and records of the CSV.
 Section = tuple[list[str], list[dict]]
 
 
 def title(setting: Setting) -> str:
     return f"{setting.dataset}, {setting.kind}, k = {setting.k}, {setting.method}, recipe {setting.recipe}"
-
-
-def number(value: float) -> str:
-    """Percent with two decimals; "" where there is no figure."""
-    return "" if math.isnan(value) else f"{value:.2f}"
-
-
-def signed(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.2f}"
 
 
 def with_sd(record: dict, rule: str) -> str:
@@ -51,13 +34,11 @@ def record_of(section: str, setting: Setting, row: str, metric: str) -> dict:
 
 def figures_of(section: str, setting: Setting, row: Row, metric: str) -> dict:
     """The record of one metric of a row: last and best with deviation and interval over seeds, and what is missing."""
-    record = record_of(section, setting, row.label, metric) | {"n": row.seeds, "asked": row.asked}
+    record = record_of(section, setting, row.label, metric) | {"asked": row.asked}
     for rule in RULES:
-        spread = row.spread.get((metric, rule)) or Spread.of([])
-        low, high = spread.interval
-        record |= {rule: number(spread.mean), f"{rule}_sd": number(spread.sd)}
-        record |= {f"{rule}_low": number(low), f"{rule}_high": number(high)}
-    return record | {"note": "; ".join(row.missing)}
+        spread = row.of(metric, rule)
+        record |= spread.record(rule, number) | {f"{rule}_sd": number(spread.sd), "n": row.seeds}
+    return record | {"note": "; ".join(filter(None, [row.types, *row.missing]))}
 
 
 def are_missing(missing: int, cells: int) -> str:

@@ -5,9 +5,9 @@ from collections import Counter
 
 from bgad.report import published
 from bgad.report.collect import METRICS, Collected
-from bgad.report.published import Published
-from bgad.report.summary import MEAN, RULES, Row, Setting, rows, settings
-from bgad.report.table_format import NAMES, Section, figures_of, markdown, signed, with_interval
+from bgad.report.published import PUBLISHED_RECIPE, Published
+from bgad.report.summary import MEAN, RULES, Row, Setting, Spread, rows, settings, signed
+from bgad.report.table_format import NAMES, Section, figures_of, markdown, with_interval
 from bgad.report.verdict import ABOVE, BELOW, LEVEL, NOT_MEASURED, REPRODUCED, TOLERANCE, verdict
 
 OURS = "bgad"  # as published.csv calls the method
@@ -16,11 +16,12 @@ OWN, OTHERS = "published", "others"  # sections of the CSV
 VERDICTS = (
     f"**Verdicts.** In square brackets stands the 95 % interval of our mean over seeds (Student's t; it is not cut at 100). "
     f"*{REPRODUCED}*: the published value lies in it, or within {TOLERANCE} percentage points of our mean, half of the last "
-    f"published digit. *{ABOVE}*, *{BELOW}*: ours is above or below the published value. *{NOT_MEASURED}*: not everything is "
+    f"published digit. Only the recipe `{PUBLISHED_RECIPE}`, the released protocol, can reproduce anything; with another the "
+    f"word is *{LEVEL}*. *{ABOVE}*, *{BELOW}*: ours is above or below the published value. *{NOT_MEASURED}*: not everything is "
     "there that the published number is over. With a single seed there is no interval, and the tolerance alone decides. "
     "With two or three seeds the interval can be wide: then a value in it says little, and the interval says how little. "
-    "`verdict, best` judges by the rule of the published numbers; `verdict, last` stands beside it. Both are about the "
-    "recipe of their row, and only `paper` is the published protocol."
+    "Words go by the figures as they are printed. `verdict, best` judges by the rule of the published numbers; `verdict, last` "
+    "stands beside it."
 )
 
 
@@ -46,8 +47,8 @@ def published_section(collected: Collected) -> Section:
         for rule in RULES:
             heads += [f"ours, {rule}", f"{rule} - published", f"verdict, {rule}"]
         lines += [
-            "BGAD's per-category values are not public, so only its means over all categories can be compared. They "
-            "are maxima over the evaluations on the test set: `best - published` compares like with like, and "
+            "BGAD's per-category values are not public where we looked, so only its means over all categories can be "
+            "compared. They are maxima over the evaluations on the test set: `best - published` compares like with like, and "
             "`last - published` is what remains when no epoch is chosen on the test set.",
             "",
             VERDICTS,
@@ -60,20 +61,25 @@ def published_section(collected: Collected) -> Section:
 
 
 def verdict_lines(records: list[dict]) -> list[str]:
-    """How many of BGAD's published numbers are reproduced, a line for each recipe that has any."""
+    """How many of BGAD's published numbers the published recipe reproduces, and which recipes cannot."""
     own = [record for record in records if record["section"] == OWN]
     recipes = list(dict.fromkeys(record["recipe"] for record in own))
-    lines = []
-    for recipe in recipes:
-        verdicts = Counter(record["verdict_best"] for record in own if record["recipe"] == recipe)
+    others = [recipe for recipe in recipes if recipe != PUBLISHED_RECIPE]
+    lines = [] if recipes else ["**Verdict:** no published number of BGAD belongs to this suite."]
+    if PUBLISHED_RECIPE in recipes:
+        verdicts = Counter(record["verdict_best"] for record in own if record["recipe"] == PUBLISHED_RECIPE)
         n = verdicts.total()
         counts = ", ".join(f"{verdicts[word]} {word}" for word in (REPRODUCED, ABOVE, BELOW, NOT_MEASURED))
-        which = f", recipe `{recipe}`" if len(recipes) > 1 else ""
+        which = f", recipe `{PUBLISHED_RECIPE}`" if others else ""
         lines.append(
             f"**Verdict{which}:** of {n} published {'number' if n == 1 else 'numbers'} of BGAD that belong to this "
             f"suite: {counts} (our best evaluations against theirs)."
         )
-    lines = lines or ["**Verdict:** no published number of BGAD belongs to this suite."]
+    if others:
+        names = ", ".join(f"`{recipe}`" for recipe in others)
+        lines.append(
+            f"**No verdict for {names}:** the recipe is not BGAD's published one, so nothing can be reproduced with it."
+        )
     return [line for text in lines for line in (text, "")][:-1]
 
 
@@ -88,7 +94,7 @@ def numbers_of(setting: Setting, row: Row, metric: str) -> list[Published]:
 def compared(section: str, setting: Setting, row: Row, metric: str, one: Published) -> dict:
     """The record of a row beside one published number, with the verdict on our last, and on our best where the number
     is BGAD's own: the others are not known to be chosen on the test set. Without figures where the row is not what that
-    number is of.
+    number is of. Nothing but the published recipe can reproduce a number.
     """
     own = one.method == OURS
     record = figures_of(section, setting, row, metric)
@@ -100,10 +106,11 @@ def compared(section: str, setting: Setting, row: Row, metric: str, one: Publish
         empty = dict.fromkeys([rule + end for rule in RULES for end in ("", "_sd", "_low", "_high")], "")
         record |= empty | {"row": published_label(row, setting), "n": "", "note": lacks}
     for rule in RULES if own else RULES[:1]:
-        ours = None if lacks else row.spread[metric, rule]
-        record[f"verdict_{rule}"] = verdict(ours, one.value, REPRODUCED if own else LEVEL)
+        ours = Spread.of([]) if lacks else row.of(metric, rule)
+        met = REPRODUCED if own and setting.recipe == PUBLISHED_RECIPE else LEVEL
+        record[f"verdict_{rule}"] = verdict(ours, one.value, met)
         if record[rule]:
-            record[f"{rule}_minus_published"] = signed(ours.mean - one.value)
+            record[f"{rule}_minus_published"] = signed(ours.printed[0] - one.value)
     return record
 
 

@@ -1,8 +1,8 @@
 """The section of a suite's table on what the released test command counts: the known anomalies stay in the test set."""
 
 from bgad.report.collect import METRICS, Collected
-from bgad.report.summary import MEAN, Row, mean_rows, rows, settings
-from bgad.report.table_format import NAMES, Section, figures_of, markdown, signed, title, with_sd
+from bgad.report.summary import MEAN, RULES, Row, mean_rows, rows, settings, signed
+from bgad.report.table_format import NAMES, Section, figures_of, markdown, title, with_sd
 
 HEADING = "## As the released test command counts"
 NONE_COUNTED = (
@@ -18,13 +18,13 @@ def released_section(collected: Collected) -> Section:
     for setting, part in settings(collected.released_test):
         if part["last"].isna().all():
             continue
-        ours = {row.label: row for row in mean_rows(setting, figures[setting])}
+        ours = {row.label: row for row in mean_rows(setting, figures[setting], RULES)}
         for row in rows(setting, part):
             of_row = [figures_of("released_test_command", setting, row, metric) for metric in METRICS]
             records += of_row
             if row.category in (MEAN, ""):
                 mark, same = " †" if row.missing else "", ours.get(row.label)
-                shown.append([title(setting), row.label.removeprefix("mean over ") + mark, str(row.seeds)])
+                shown.append([title(setting), row.full_label.removeprefix("mean over ") + mark, str(row.seeds)])
                 for record in of_row:
                     shown[-1] += [with_sd(record, "last"), _gain(row, same, record["metric"])]
     if not shown:
@@ -34,14 +34,13 @@ def released_section(collected: Collected) -> Section:
         heads += [NAMES[metric], "- last"]
     return [
         *lines,
-        "The last epoch on the whole test set, with the known anomalies left in, as the released code's test command "
-        "prints it: that flatters, because the model has been trained on images that it is tested on. `- last` is the "
-        "difference to our **last** on the test set without them, which is the figure everywhere else in this report.",
+        "The last epoch, counted on the test set that the released test command uses: the whole one, with the known "
+        "anomalies left in. That flatters, because the model has been trained on images that it is tested on. `- last` is "
+        "the difference to our **last** on the test set without them, which is the figure everywhere else in this report.",
         "",
         *markdown(heads, shown, left=2),
     ], records
 
 
 def _gain(row: Row, same: Row | None, metric: str) -> str:
-    counted, ours = row.spread[metric, "last"], same and same.spread[metric, "last"]
-    return signed(counted.mean - ours.mean) if counted and ours else ""
+    return signed(row.of(metric, "last").mean - same.of(metric, "last").mean) if same else ""

@@ -4,18 +4,16 @@ import math
 
 import pandas as pd
 
-from bgad.report.collect import DONE, METRICS, PLOTTED, Collected
-from bgad.report.summary import MEAN, RULES, Row, Setting, mean_rows, rows, settings, types_against_k0
+from bgad.report.collect import DONE, METRICS, SHOWN, Collected
+from bgad.report.summary import MEAN, RULES, Row, Setting, mean_rows, number, rows, settings, signed, types_against_k0
 from bgad.report.table_format import (
     NAMES,
     Section,
     are_missing,
     figures_of,
     markdown,
-    number,
     paragraphs,
     record_of,
-    signed,
     title,
     with_sd,
 )
@@ -33,13 +31,13 @@ def glance_section(collected: Collected) -> Section:
     """A row a setting: the means over its categories, whose tables follow; the CSV has them there."""
     shown, missing = [], False
     for setting, part in settings(collected.figures):
-        mean = mean_rows(setting, part)[0]
-        figures = [figures_of("glance", setting, mean, metric) for metric in PLOTTED]
+        mean = mean_rows(setting, part, RULES)[0]
+        figures = [figures_of("glance", setting, mean, metric) for metric in SHOWN]
         what = [setting.recipe, setting.dataset, setting.kind, setting.method, setting.k, _over(mean, part)]
-        shown.append([*what, _seeds(mean), *(with_sd(record, rule) for record in figures for rule in RULES)])
+        shown.append([*what, mean.seeds_text, *(with_sd(record, rule) for record in figures for rule in RULES)])
         missing |= bool(mean.missing)
     heads = ["recipe", "data set", "split", "method", "k", "mean over", "seeds"]
-    heads += [f"{NAMES[metric]}, {rule}" for metric in PLOTTED for rule in RULES]
+    heads += [f"{NAMES[metric]}, {rule}" for metric in SHOWN for rule in RULES]
     note = ["Where a cell is missing there is no mean; what is there stands in the setting's own table."] if missing else []
     return ["## At a glance", "", *markdown(heads, shown, left=4), *paragraphs(note)], []
 
@@ -147,9 +145,9 @@ def _table(section: str, setting: Setting, table: list[Row], part: pd.DataFrame)
                 of = [compared(OWN, setting, row, metric, one) for one in numbers[row.label, metric]]
                 texts.append("; ".join(_published_cell(record) for record in of))
                 sources += [one.paper for one in numbers[row.label, metric]]
-        label = row.label + (mark if row.category in (MEAN, "") else "")
+        label = row.full_label + (mark if row.category in (MEAN, "") else "")
         source = ["; ".join(dict.fromkeys(sources))] if beside else []
-        shown.append([label, _seeds(row), *texts, *source])
+        shown.append([label, row.seeds_text, *texts, *source])
     if not (part["status"] == DONE).any():
         return [f"None of its {len(part) // len(METRICS)} cells is measured (see Missing and failed cells)."], records
 
@@ -178,11 +176,8 @@ def _notes(table: list[Row], part: pd.DataFrame) -> list[str]:
 def _over(mean: Row, part: pd.DataFrame) -> str:
     """What a mean is over: the number of categories, and their names where they are few."""
     names = list(part["category"].unique())
-    return mean.label.removeprefix("mean over ") + (f": {', '.join(names)}" if len(names) < 3 else "")
-
-
-def _seeds(row: Row) -> str:
-    return str(row.seeds) if row.seeds == row.asked else f"{row.seeds} of {row.asked}"
+    text = mean.label.removeprefix("mean over ") + (f": {', '.join(names)}" if len(names) < 3 else "")
+    return f"{text}; {mean.types}" if mean.types else text
 
 
 def _published_cell(record: dict) -> str:

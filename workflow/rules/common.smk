@@ -139,6 +139,13 @@ def indexes_before(wildcards):
     return [paths.INDEX.format(dataset=wildcards.dataset, category=category) for category in before]
 
 
+def in_a_row_option(wildcards, input):
+    """`--in-a-row --before INDEX ...` for the released code's draws."""
+    if wildcards.draws == "own":
+        return ""
+    return " ".join(["--in-a-row", *(f"--before {shlex.quote(path)}" for path in input.before)])
+
+
 @at_the_door
 def pool_of(wildcards, kind):
     """The pool of a kind of synthetic images that a cell draws from, if it knows anomalies and its recipe has such a pool."""

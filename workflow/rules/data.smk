@@ -89,7 +89,7 @@ rule split:
         gpu=0,
     params:
         pool=lambda wildcards: CONFIG.datasets[wildcards.dataset].pool,
-        before=lambda wildcards, input: " ".join(f"--before {shlex.quote(path)}" for path in input.before),
+        before=in_a_row_option,
         source=source_sha256("split"),
     message:
         "Drawing split {wildcards.split} of {wildcards.dataset}/{wildcards.category}, seed {wildcards.seed}"
