@@ -1,10 +1,10 @@
 """CutPaste: a known anomaly, augmented, is cut out along its mask and pasted onto the object of a normal image.
 
 Protocol: "CutPaste" and "foreground". RandAugment itself is in augment.py. Where the released code is not followed to the
-letter: its foreground masks are not public, so Otsu's threshold stands for them; an augmentation that loses the whole mask is drawn
-again, where it goes on with a clean image called anomalous; a region moves by the middle of its box and keeps its last row and
-column, where it moves by its moments and loses them; each region keeps its own half away from the border, not the largest's.
-On BTAD's 03 it cuts images to their columns 100 to 700 first.
+letter: its foreground masks are not public, so Otsu's threshold stands for them; an augmentation that loses the whole mask is
+drawn again, where it goes on with a clean image called anomalous; a region moves by the middle of its box and keeps its last
+row and column, where it moves by its moments and loses them; each region keeps its own half away from the border, not the
+largest's. On BTAD's 03 it cuts images to their columns 100 to 700 first.
 """
 
 import numpy as np

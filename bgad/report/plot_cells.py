@@ -41,7 +41,7 @@ def by_category(collected: Collected, title: str) -> Figure:
                     lines[f"published mean over all categories: {one.paper}, k = {one.k} (best)"] = None
             ticks = [category + (" †" if category in incomplete else "") for category in categories]
             lanes(axis, ticks if column == 0 else [""] * len(ticks))
-        axes[row][0].set_ylabel(f"{dataset}, {kind} splits")
+        axes[row][0].set_ylabel(f"{dataset}\n{kind} splits")
     for axis in axes[-1]:
         axis.set_xlabel("percent")
     handles = [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]

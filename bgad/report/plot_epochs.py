@@ -37,7 +37,7 @@ def best_epoch(collected: Collected, title: str) -> Figure:
                 part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
                 _gains(axis, part, categories, offset, look[key])
             lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
-        axes[row][0].set_ylabel(f"{dataset}, {kind} splits")
+        axes[row][0].set_ylabel(f"{dataset}\n{kind} splits")
     for axis, metric in zip(axes[-1], SHOWN, strict=True):
         # The cells fill the panels: the interval of two seeds may be many times as wide as they lie apart.
         width = 1.25 * (table.loc[table["metric"] == metric, "gain"].max() or 1)
