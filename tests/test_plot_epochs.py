@@ -63,7 +63,7 @@ def test_hard_splits_stand_apart_and_a_seed_is_the_mean_over_their_types(cells, 
     for one, gain in zip(hard, (0.0, 1.0, 2.0, 5.0), strict=True):  # seeds' means 1 and 3: 2, half 12.706
         write_cell(tmp_path, one, figures((90.0, 90.0 + gain)))
     figure = best_epoch(collect(cells + hard, tmp_path), "T")
-    assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["mvtec, seen splits", "mvtec, hard splits"]
+    assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["mvtec\nseen splits", "mvtec\nhard splits"]
     assert drawn(figure.axes[3], 0.2) == {"dots": [0, 1, 2, 5], "interval": [0, 14.706], "mean": [2]}
     assert "Hard splits have a cell for each type" in texts(figure) and "6 (of some unknown)" in texts(figure)
 
