@@ -20,6 +20,7 @@ import torch
 from tabulate import tabulate
 
 from bgad import devices, mini, presets
+from bgad.backbones import LEVELS, STRIDES
 from bgad.cells import Cell, expand
 from bgad.cutpaste import cut_paste, foreground
 from bgad.datasets import catalogue
@@ -29,7 +30,6 @@ from bgad.sampling import MiniBatch
 from bgad.settings import Config, ImageBatches, Recipe, load_recipe, load_suite, read_yaml, validated
 from bgad.train import build_flows, step_loss
 
-STRIDES = (4, 8, 16)
 SIDE_OF_IMAGES = 1000  # pixels; MVTec AD's images are 700 to 1024 wide, and CutPaste works on them as they are
 
 
@@ -139,7 +139,7 @@ def bench(backbone: str, image_size: int, blocks: int) -> Bench:
     recipe = next(
         r for r in map(recipe_of, recipe_names()) if (r.backbone, r.image_size, r.flow.blocks) == (backbone, image_size, blocks)
     )
-    network = timm.create_model(backbone, features_only=True, out_indices=(1, 2, 3), pretrained=False).eval()
+    network = timm.create_model(backbone, features_only=True, out_indices=LEVELS, pretrained=False).eval()
     channels = list(network.feature_info.channels())
     sides = [image_size // stride for stride in STRIDES]
     return Bench(recipe, network, build_flows(recipe, channels, sides, torch_generator("b"), frozen_generator("b")), channels)

@@ -289,13 +289,13 @@ def examples(
     from bgad.datasets import Index
     from bgad.examples import write_examples
     from bgad.settings import load_recipe
-    from bgad.splits import Split, draws
+    from bgad.splits import Split, file_of
 
     definition, wanted, _ = _suite_cells(suite, datasets)
     categories = []
     for cell in with_examples(wanted):
         names = asdict(cell)
-        split = paths.SPLIT.format(**names, draws=draws(load_recipe(paths.recipe_file(cell.recipe)), cell.split))
+        split = file_of(load_recipe(paths.recipe_file(cell.recipe)), names)
         root = _datasets(datasets, cell.dataset).path or Path(paths.DATASET.format(**names))
         index = Index.load(Path(paths.INDEX.format(**names)))
         categories.append((index, Split.load(Path(split)), root / cell.category))

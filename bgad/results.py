@@ -17,6 +17,7 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bgad.anomalies import AnomalousImages, Entries, SyntheticMaker, fresh, with_defects
 from bgad.backbones import load_backbone
@@ -140,8 +141,7 @@ def _entries(
 ) -> Entries:
     """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy."""
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
-    rows = cache.rows_of(known)
-    real = with_defects([level[rows] for level in cache.levels], cache.masks[rows]).to(device).repeated(count)
+    real = _images(cache, cache.rows_of(known)).to(device).repeated(count)
     if recipe.anomalies.synthetic == "every_pass":
         backbone = load_backbone(recipe.backbone, device, weights) if kinds else None
         if backbone:
@@ -154,7 +154,8 @@ def _entries(
         raise BgadError(f"recipe {cell.recipe} draws from a pool of {missing[0]} images: name its folder with --{missing[0]}.")
     for kind in kinds:
         _same_weights(cache, pools[kind].weights_sha256, f"those of its pool of {kind} images")
-    pooled = {kind: _of_known(pools[kind], known).to(device) for kind in kinds}
+    of_known = {kind: [row for row, path in enumerate(pools[kind].paths) if path in set(known)] for kind in kinds}
+    pooled = {kind: _images(pools[kind], torch.tensor(rows)).to(device) for kind, rows in of_known.items()}
     if isinstance(recipe.sampling, VectorDraws):
         return lambda: [real, *pooled.values()]  # which draws its share of vectors from the whole pool
     choosers = {kind: torch_generator(kind, *astuple(cell)) for kind in kinds}
@@ -172,9 +173,8 @@ def _same_weights(cache: FeatureCache, sha256: str, whose: str) -> None:
         )
 
 
-def _of_known(pool: FeatureCache, known: tuple[str, ...]) -> AnomalousImages:
-    rows = torch.tensor([row for row, path in enumerate(pool.paths) if path in set(known)])
-    return with_defects([level[rows] for level in pool.levels], pool.masks[rows])
+def _images(cache: FeatureCache, rows: Tensor) -> AnomalousImages:
+    return with_defects([level[rows] for level in cache.levels], cache.masks[rows])
 
 
 def _released_test_command(cell, recipe, flows, cache, split, types, device) -> dict:

@@ -9,10 +9,11 @@ over all defect types; ``hard-<type>`` draws it from one type and takes all of t
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bgad import paths
 from bgad.datasets import ImageRecord, Index
 from bgad.errors import BgadError
 from bgad.files import read_json, write_json
@@ -155,6 +156,11 @@ def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
 def draws(recipe: Recipe, split: str) -> str:
     """How a recipe draws a split: "in-a-row", each category after the ones before it, or each on its "own"."""
     return "in-a-row" if split == "seen" and recipe.quirks.draws_follow_one_another else "own"
+
+
+def file_of(recipe: Recipe, names: Mapping[str, object]) -> str:
+    """The file of the split that a cell of these ``names`` (its fields) takes."""
+    return paths.SPLIT.format(**names, draws=draws(recipe, names["split"]))
 
 
 def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list[str]:

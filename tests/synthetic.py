@@ -81,6 +81,12 @@ def under(lines, heading):
     return {row[0].strip(): [c.strip() for c in row[1:]] for row in rows} | {"": "\n".join(lines[start:end])}
 
 
+def rows_under(lines, heading):
+    """All table rows under a heading, heads included, as lists of cells."""
+    text = under(lines, heading)[""].splitlines()
+    return [[c.strip() for c in line.strip("|").split(" | ")] for line in text if line.startswith("| ")]
+
+
 def three_seeds(root, category="carpet", **of):
     """image AUROC: last 90, 92, 97, so 93 with sd sqrt(13) = 3.61; best 94, 95, 99, so 96 with sd sqrt(7) = 2.65."""
     cells = [cell(category, seed=seed, **of) for seed in range(3)]

@@ -1,7 +1,7 @@
 """Whether the boundary and the known anomalies help: paired differences worked out by hand, t(0.975, 2) = 4.3027."""
 
 import pytest
-from synthetic import cell, figures, table, type_figures, under, write_cell
+from synthetic import cell, figures, rows_under, table, type_figures, under, write_cell
 
 from bgad.report.collect import collect
 from bgad.report.summary import Spread, number, signed
@@ -31,10 +31,7 @@ def measured(root, levels, split="seen", **types):
 
 def shown(lines, heading="### Differences"):
     """(difference, split, k, over) -> seeds and the three metrics, of both tables under the heading."""
-    rows = [
-        [c.strip() for c in line.strip("|").split(" | ")] for line in under(lines, heading)[""].splitlines() if "| " in line
-    ]
-    return {tuple(row[1:5]): row[5:] for row in rows if row[0] != "what helps?"}
+    return {tuple(row[1:5]): row[5:] for row in rows_under(lines, heading) if row[0] != "what helps?"}
 
 
 def remove(root, one):

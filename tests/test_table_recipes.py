@@ -1,6 +1,6 @@
 """What recipes change: differences paired over seeds, worked out by hand, with t(0.975, 2) = 4.3027."""
 
-from synthetic import cell, figures, table, under, write_cell
+from synthetic import cell, figures, rows_under, table, under, write_cell
 
 from bgad.report.collect import collect
 from bgad.report.table_recipes import recipes_section
@@ -29,8 +29,7 @@ def measured(root, levels, split_sha256=None, **of):
 
 def shown(lines):
     """(difference, method, split, k, over) -> seeds and the three metrics, of the tables of the section."""
-    text = under(lines, "### Differences between recipes")[""].splitlines()
-    rows = [[c.strip() for c in line.strip("|").split(" | ")] for line in text if line.startswith("| ")]
+    rows = rows_under(lines, "### Differences between recipes")
     return {tuple(row[:5]): row[5:] for row in rows if row[0] != "difference"}
 
 

@@ -6,10 +6,20 @@ from matplotlib.ticker import MaxNLocator
 
 from bgad.report import published
 from bgad.report.collect import DONE, SHOWN, Collected
-from bgad.report.plot_style import INK, PALE, finish, handle, head_columns, lanes, looks, nothing_to_show, panels, series_names
+from bgad.report.plot_style import (
+    INK,
+    PALE,
+    SERIES,
+    category_panels,
+    finish,
+    handle,
+    head_columns,
+    looks,
+    nothing_to_show,
+    panels,
+    series_names,
+)
 from bgad.report.summary import Setting, by_seed, settings, types_text
-
-SERIES = ["recipe", "k", "method"]
 
 
 def by_category(collected: Collected, title: str) -> Figure:
@@ -18,33 +28,19 @@ def by_category(collected: Collected, title: str) -> Figure:
     figures = collected.figures
     if figures["last"].isna().all():
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
-    names = series_names([setting for setting, _ in settings(figures)])
-    look = looks(names)
-    groups = list(figures.groupby(["dataset", "kind"], sort=False))
-    step = max(0.3, 0.13 * len(names))
-    heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
-    figure, axes = panels(len(groups), len(SHOWN), 3.9, heights, sharex="col")
-    head_columns(axes, SHOWN)
     lines = {}
-    for row, ((dataset, kind), of_group) in enumerate(groups):
-        categories = list(of_group["category"].unique())
-        incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
-        for column, metric in enumerate(SHOWN):
-            axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
-            for i, key in enumerate(names):
-                part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
-                if not part.empty:
-                    offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
-                    _categories(axis, part, categories, offset, look[key])
-                for one in published.lookup(dataset, "mean", key[2], kind, "", key[1], metric)[:1]:
-                    axis.axvline(one.value, ls="--", lw=1, color=INK)
-                    lines[f"published mean over all categories: {one.paper}, k = {one.k} (best)"] = None
-            ticks = [category + (" †" if category in incomplete else "") for category in categories]
-            lanes(axis, ticks if column == 0 else [""] * len(ticks))
-        axes[row][0].set_ylabel(f"{dataset}\n{kind} splits")
+
+    def draw(axis, part: pd.DataFrame, y_of, panel: tuple, look: dict) -> None:
+        dataset, kind, metric, _, k, method = panel
+        if not part.empty:
+            _categories(axis, part, y_of, look)
+        for one in published.lookup(dataset, "mean", method, kind, "", k, metric)[:1]:
+            axis.axvline(one.value, ls="--", lw=1, color=INK)
+            lines[f"published mean over all categories: {one.paper}, k = {one.k} (best)"] = None
+
+    figure, axes, handles = category_panels(figures, 0.13, draw)
     for axis in axes[-1]:
         axis.set_xlabel("percent")
-    handles = [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]
     handles.append(handle("mean of last", color=PALE, marker="|", ms=11, mew=2, ls=""))
     handles.append(handle("mean of best", color=PALE, marker="D", ms=6, mfc="none", ls=""))
     handles += [handle(text, color=INK, ls="--", lw=1) for text in lines]
@@ -95,10 +91,10 @@ def training_curves(collected: Collected, title: str) -> Figure:
     return finish(figure, title, f"{caption}.", handles)
 
 
-def _categories(axis, part: pd.DataFrame, categories: list[str], offset: float, look: dict) -> None:
+def _categories(axis, part: pd.DataFrame, y_of, look: dict) -> None:
     last, best = by_seed(part, "last"), by_seed(part, "best")
     for category in last.index:
-        y = categories.index(category) + offset
+        y = y_of(category)
         seeds = last.loc[category].dropna()
         axis.plot(seeds, [y] * len(seeds), ls="", ms=3.5, alpha=0.6, mew=0, **look)
         axis.plot([seeds.mean()], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])

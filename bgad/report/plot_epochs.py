@@ -1,15 +1,16 @@
 """Plot of what choosing the epoch on the test set adds: best minus last, for every category and setting."""
 
+from collections.abc import Callable
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bgad.report.collect import DONE, SHOWN, Collected
-from bgad.report.plot_style import PALE, finish, handle, head_columns, lanes, looks, nothing_to_show, panels, series_names
-from bgad.report.summary import Spread, by_seed, settings
+from bgad.report.plot_style import PALE, category_panels, finish, handle, nothing_to_show
+from bgad.report.summary import Spread, by_seed
 from bgad.report.table_epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
 
-SERIES = ["recipe", "k", "method"]
 BAND = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
 
 
@@ -20,38 +21,20 @@ def best_epoch(collected: Collected, title: str) -> Figure:
     reason = nothing_to_choose(table)
     if reason:
         return nothing_to_show(title, reason)
-    names = series_names([setting for setting, _ in settings(table)])
-    look = looks(names)
-    groups = list(table.groupby(["dataset", "kind"], sort=False))
-    step = max(0.3, 0.15 * len(names))
-    heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
-    figure, axes = panels(len(groups), len(SHOWN), 3.9, heights, sharex="col")
-    head_columns(axes, SHOWN)
-    for row, ((dataset, kind), of_group) in enumerate(groups):
-        categories = list(of_group["category"].unique())
-        incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
-        for column, metric in enumerate(SHOWN):
-            axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
-            for i, key in enumerate(names):
-                offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
-                part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
-                _gains(axis, part, categories, offset, look[key])
-            lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
-        axes[row][0].set_ylabel(f"{dataset}\n{kind} splits")
+    figure, axes, handles = category_panels(table, 0.15, _gains)
     for axis, metric in zip(axes[-1], SHOWN, strict=True):
         # The cells fill the panels: the interval of two seeds may be many times as wide as they lie apart.
         width = 1.25 * (table.loc[table["metric"] == metric, "gain"].max() or 1)
         axis.set_xlim(-0.03 * width, width)
         axis.set_xlabel("best - last, percentage points")
-    handles = [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]
     handles.append(handle("mean over seeds", color=PALE, marker="|", ms=11, mew=2, ls=""))
     handles.append(handle("its 95 % interval over seeds", color=PALE, **BAND))
     return finish(figure, title, _caption(table), handles)
 
 
-def _gains(axis: Axes, part: pd.DataFrame, categories: list[str], offset: float, look: dict) -> None:
+def _gains(axis: Axes, part: pd.DataFrame, y_of: Callable[[str], float], _panel: tuple, look: dict) -> None:
     for category, of_category in part.groupby("category", sort=False):
-        y = categories.index(category) + offset
+        y = y_of(category)
         cells = of_category["gain"].dropna()
         mean = Spread.of(by_seed(of_category, "gain"))
         low, high = mean.interval

@@ -1,24 +1,26 @@
 """How every plot looks: colours that colour-blind readers can tell apart, one layout, and bytes that do not change."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bgad.files import whole
-from bgad.report.collect import METRICS
-from bgad.report.summary import Setting
+from bgad.report.collect import DONE, METRICS, SHOWN
+from bgad.report.summary import Setting, settings
 from bgad.report.table_format import NAMES
 
 COLOURS = seaborn.color_palette("colorblind").as_hex()
 MARKERS = "osD^vPX*<>"
 INK, PALE = "#222222", "#777777"
+SERIES = ["recipe", "k", "method"]
 DOTS_PER_INCH = 150
 
 
@@ -87,7 +89,38 @@ def head_columns(axes: list[list[Axes]], metrics: list[str] = METRICS) -> None:
         axis.set_title(NAMES[metric], loc="left", fontweight="bold")
 
 
-def lanes(axis: Axes, names: list[str]) -> None:
+def category_panels(
+    table: pd.DataFrame, lane: float, draw: Callable[[Axes, pd.DataFrame, Callable[[str], float], tuple, dict], None]
+) -> tuple[Figure, list[list[Axes]], list[Line2D]]:
+    """A row of panels for each data set and kind of split, a column for each metric, a lane for each category, in which every
+    series is ``lane`` inches high; † marks a category of which cells are missing. Returns the series' handles as well.
+
+    ``draw(axis, part, y, (dataset, kind, metric, *key), look)`` draws the rows of one series, whose ``key`` is its SERIES and
+    whose place in the lane of a category is ``y(category)``.
+    """
+    names = series_names([setting for setting, _ in settings(table)])
+    look = looks(names)
+    groups = list(table.groupby(["dataset", "kind"], sort=False))
+    step = max(0.3, lane * len(names))
+    heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
+    figure, axes = panels(len(groups), len(SHOWN), 3.9, heights, sharex="col")
+    head_columns(axes, SHOWN)
+    for row, ((dataset, kind), of_group) in enumerate(groups):
+        categories = list(of_group["category"].unique())
+        incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
+        for column, metric in enumerate(SHOWN):
+            axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
+            for i, key in enumerate(names):
+                offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
+                part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
+                place = {category: number + offset for number, category in enumerate(categories)}
+                draw(axis, part, place.__getitem__, (dataset, kind, metric, *key), look[key])
+            _lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
+        axes[row][0].set_ylabel(f"{dataset}\n{kind} splits")
+    return figure, axes, [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]
+
+
+def _lanes(axis: Axes, names: list[str]) -> None:
     """A lane for each category, from the top."""
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)

@@ -121,12 +121,8 @@ def features_of(wildcards):
     return paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size) + "/features.json"
 
 
-def draws_of(wildcards):
-    return splits.draws(recipe_of(wildcards.recipe), wildcards.split)
-
-
 def split_of(wildcards):
-    return paths.SPLIT.format(**dict(wildcards.items()), draws=draws_of(wildcards))
+    return splits.file_of(recipe_of(wildcards.recipe), dict(wildcards.items()))
 
 
 @at_the_door
@@ -154,7 +150,8 @@ def pool_of(wildcards, kind):
         return []
     known = max(k, CONFIG.datasets[wildcards.dataset].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
-    return paths.SYNTHETIC.format(**dict(wildcards.items()), **where, kind=kind, draws=draws_of(wildcards)) + "/features.json"
+    where |= {"kind": kind, "draws": splits.draws(recipe, wildcards.split)}
+    return paths.SYNTHETIC.format(**dict(wildcards.items()), **where) + "/features.json"
 
 
 def pool_option(record, kind):

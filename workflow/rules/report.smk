@@ -15,8 +15,7 @@ def metrics_for_table(wildcards, output):
 def splits_with_examples(wildcards):
     """Index and split of each category that knows anomalies."""
     shown = [asdict(cell) for cell in cells.with_examples(cells_of(wildcards.suite))]
-    drawn = [paths.SPLIT.format(**of, draws=splits.draws(recipe_of(of["recipe"]), of["split"])) for of in shown]
-    return [paths.INDEX.format(**of) for of in shown] + drawn
+    return [paths.INDEX.format(**of) for of in shown] + [splits.file_of(recipe_of(of["recipe"]), of) for of in shown]
 
 
 PLOTS = [
