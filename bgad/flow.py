@@ -3,7 +3,8 @@
 A block is FrEIA 0.2's AllInOneBlock as BGAD uses it, with the same parameters under the same names, so that checkpoints
 load both ways (tests/test_flow.py compares the two). What differs is how it is computed: the position code p enters a
 subnet's first layer as W_p p, and since half of p depends on the column and half on the row, W_p p = A[column] + B[row]
-with two small tables made once a step. That is exact and spares the layer most of its input columns.
+with two small tables made once a step. That is exact and spares the layer most of its input columns. On a CPU a block runs
+in compiled code, bgad/coupling.py; the operations here are what it must equal, and what runs elsewhere.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, softplus
 
+from bgad import coupling
 from bgad.position import sincos_1d
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -47,20 +49,32 @@ class ConditionalFlow(nn.Module):
     def log_likelihood(self, features: Tensor, position: Tensor) -> Tensor:
         """l = logp / C of single vectors: ``features`` (N, C) at ``position`` (N,), row * width + column. Returns (N,)."""
         row, column = position // self.width, position % self.width
+        if coupling.available(features):
+            blocks = [block.parameters_in_order() for block in self.module_list]
+            clamp = self.module_list[0].clamp
+            z_and_log_det = coupling.through_blocks(features, column.int(), row.int(), self.columns, self.rows, blocks, clamp)
+            return self._normal(*z_and_log_det)
         return self._log_likelihood(features, lambda a, b: embedding(column, a) + embedding(row, b))
 
     def log_likelihood_maps(self, features: Tensor) -> Tensor:
         """l of whole maps: ``features`` (N, height * width, C), row by row. Returns (N, height, width)."""
-        flat = self._log_likelihood(features, lambda a, b: (b[:, None] + a[None]).flatten(0, 1))
+        if coupling.available(features):
+            position = torch.arange(self.height * self.width).repeat(len(features))
+            flat = self.log_likelihood(features.flatten(0, 1), position)
+        else:
+            flat = self._log_likelihood(features, lambda a, b: (b[:, None] + a[None]).flatten(0, 1))
         return flat.view(-1, self.height, self.width)
 
     def _log_likelihood(self, x: Tensor, at_positions) -> Tensor:
-        # logp = -C/2 log(2 pi) - |z|^2 / 2 + log |det J|
         log_det = x.new_zeros(())
         for block in self.module_list:
             x, block_log_det = block(x, at_positions(*block.position_tables(self.columns, self.rows)))
             log_det = log_det + block_log_det
-        return (log_det - 0.5 * x.square().sum(-1)) / self.channels - HALF_LOG_TWO_PI
+        return self._normal(x, log_det)
+
+    def _normal(self, z: Tensor, log_det: Tensor) -> Tensor:
+        # logp = -C/2 log(2 pi) - |z|^2 / 2 + log |det J|
+        return (log_det - 0.5 * z.square().sum(-1)) / self.channels - HALF_LOG_TWO_PI
 
 
 class CouplingBlock(nn.Module):
@@ -101,6 +115,11 @@ class CouplingBlock(nn.Module):
         # R (scale * u + offset) in one product: R's columns carry the scale.
         y = linear(u, self.w_perm * scale, (self.w_perm @ self.global_offset.T).squeeze(1))
         return y, s.sum(-1) + scale.log().sum()
+
+    def parameters_in_order(self) -> tuple[Tensor, ...]:
+        """As coupling.PARAMETERS names them."""
+        first, last = self.subnet[0], self.subnet[2]
+        return first.weight, first.bias, last.weight, last.bias, self.global_scale, self.global_offset, self.w_perm
 
     def inverse(self, y: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
         """The way back: x of y, and the log-determinant of the inverse."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bgad import coupling
 from bgad.anomalies import AnomalousImages, Entries, SyntheticMaker, fresh, with_defects
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
@@ -259,7 +260,8 @@ def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation: Ev
 
 def _environment(device: torch.device) -> dict:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "FrEIA")}
-    return {"python": platform.python_version(), **versions, **describe(device), "git_commit": _git_commit()}
+    blocks = coupling.describe() if device.type == "cpu" else "plain"
+    return {"python": platform.python_version(), **versions, **describe(device), "blocks": blocks, "git_commit": _git_commit()}
 
 
 def _git_commit() -> str | None:

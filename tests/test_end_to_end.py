@@ -79,7 +79,7 @@ def test_metrics_hold_what_the_contract_says(small):
     split = json.loads((small.folder / "resources/splits/own/mini/gravel/seen/seed0.json").read_text())
     assert found["split_sha256"] == split["sha256"]
     assert {"features_s", "train_s", "evaluate_s", "total_s", "peak_rss_mb", "peak_gpu_mb"} == set(found["timing"])
-    assert {"python", "torch", "timm", "FrEIA", "device", "cpu", "threads", "git_commit"} == set(found["environment"])
+    assert {"python", "torch", "timm", "FrEIA", "device", "cpu", "threads", "blocks", "git_commit"} == set(found["environment"])
     without = metrics(small, "results/tiny/mini/gravel/seen/k0/bgad-wo/seed0")
     assert set(without["full_test"]) == {"image_auroc", "pixel_auroc", "aupro", "released_pro"}
     assert {key: without["counts"][key] for key in ("test_normal", "test_anomalous")} == {
