@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test bench lint lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/table.md"
 	@echo "make test    the tests"
+	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
 	@echo "make lint    ruff and snakefmt"
 	@echo "make lock    requirements.lock anew, from the ranges in pyproject.toml"
 	@echo "make clean   removes what a run has made: results, resources, reports (not .venv)"
@@ -21,6 +22,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/bench.py $(if $(MVTEC),--mvtec "$(MVTEC)")
 
 lint: $(READY)
 	@$(BIN)/python -m ruff check .

@@ -1,0 +1,200 @@
+"""The straightforward way, to measure against: BGAD's loop as the paper's code runs it, with the libraries it uses.
+
+FrEIA's coupling blocks, the position code concatenated to every vector, the backbone through every image of every pass,
+images read from their files in every pass, scikit-learn's AUROC, and the per-region overlap at 1000 thresholds one by one.
+The losses, the schedule, the CutPaste images and the split are this project's, so that both ways do the same work.
+"""
+
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from FrEIA.framework import SequenceINN
+from FrEIA.modules import AllInOneBlock
+from skimage.measure import label, regionprops
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from bgad.anomalies import SyntheticMaker
+from bgad.backbones import Backbone
+from bgad.datasets import Index
+from bgad.flow import ConditionalFlow
+from bgad.images import resized_image, resized_mask
+from bgad.losses import bgad_loss, maximum_likelihood
+from bgad.position import sincos_2d
+from bgad.scoring import anomaly_maps, image_scores
+from bgad.settings import Recipe
+from bgad.splits import Split
+from bgad.train import learning_rate
+
+
+def freia_flow(flow: ConditionalFlow, recipe: Recipe) -> SequenceINN:
+    """FrEIA's network with the parameters of ``flow``."""
+    sequence = SequenceINN(flow.channels)
+    for _ in range(recipe.flow.blocks):
+        sequence.append(
+            AllInOneBlock,
+            cond=0,
+            cond_shape=(recipe.flow.position_channels,),
+            subnet_constructor=lambda inputs, outputs: nn.Sequential(
+                nn.Linear(inputs, 2 * inputs), nn.ReLU(), nn.Linear(2 * inputs, outputs)
+            ),
+            affine_clamping=recipe.flow.clamp,
+            global_affine_type="SOFTPLUS",
+            permute_soft=True,
+        )
+    sequence.load_state_dict(flow.state_dict())
+    return sequence
+
+
+def log_likelihood(sequence: SequenceINN, features: Tensor, code: Tensor) -> Tensor:
+    """l of ``features`` (N, C) with their position ``code`` (N, D): (N,)."""
+    z, log_det = sequence(features, [code])
+    channels = features.shape[1]
+    return (-0.5 * channels * np.log(2 * np.pi) - 0.5 * z.square().sum(1) + log_det) / channels
+
+
+@dataclass
+class ReleasedCell:
+    """One cell, trained and evaluated the straightforward way; ``seconds`` says what took how long."""
+
+    recipe: Recipe
+    index: Index
+    split: Split
+    k: int
+    category: Path
+    backbone: Backbone
+    sequences: list[SequenceINN]
+    rng: torch.Generator
+    seconds: Counter = field(default_factory=Counter)
+
+    def run(self) -> dict[str, float]:
+        """The last epoch's figures in percent. Each meta epoch ends with an evaluation, as the recipe's does."""
+        schedule, sampling = self.recipe.schedule, self.recipe.sampling
+        parameters = [p for sequence in self.sequences for p in sequence.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
+        known = self.split.known(self.k)
+        repeats = self.recipe.anomalies.repeat
+        maker = SyntheticMaker(self.index, self.split, self.category, self.recipe.image_size)
+        numpy_rng = np.random.default_rng(self.rng.initial_seed())
+        for epoch in range(schedule.meta_epochs):
+            for sub_epoch in range(schedule.sub_epochs):
+                pictures = [(path, "real") for path in self.split.train_normal]
+                if epoch > 0:
+                    pictures += [(path, kind) for _ in range(repeats) for path in known for kind in ("real", "cutpaste")]
+                order = torch.randperm(len(pictures), generator=self.rng)
+                batches = order[: len(order) // sampling.images * sampling.images].split(sampling.images)
+                for number, batch in enumerate(batches):
+                    with self._timed("images"):
+                        loaded = [self._picture(maker, *pictures[place], numpy_rng) for place in batch.tolist()]
+                    with self._timed("backbone"):
+                        levels = [level.clone() for level in self.backbone.features(np.stack([image for image, _ in loaded]))]
+                    masks = torch.from_numpy(np.stack([mask for _, mask in loaded]))
+                    rate = learning_rate(
+                        self.recipe, epoch, sub_epoch * len(batches) + number, len(batches) * schedule.sub_epochs
+                    )
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    with self._timed("steps"):
+                        self._steps(levels, masks if epoch > 0 else None, optimizer)
+            figures = self._evaluate()
+        return figures
+
+    def _picture(self, maker: SyntheticMaker, path: str, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if kind == "cutpaste":
+            return maker.make(kind, path, rng)
+        size, mask = self.recipe.image_size, self._mask_of(path)
+        empty = np.zeros((size, size), dtype=bool)
+        return resized_image(self.category / path, size), resized_mask(self.category / mask, size) if mask else empty
+
+    def _mask_of(self, path: str) -> str | None:
+        return next(image.mask for image in self.index.images if image.path == path)
+
+    def _steps(self, levels: list[Tensor], masks: Tensor | None, optimizer: torch.optim.Optimizer) -> None:
+        loss_of = self.recipe.loss
+        for sequence, features in zip(self.sequences, levels, strict=True):
+            images, count, channels = features.shape
+            side = round(count**0.5)
+            code = sincos_2d(self.recipe.flow.position_channels, side, side).flatten(1).T.repeat(images, 1)
+            flags = None
+            if masks is not None:
+                flags = interpolate(masks[:, None].float(), size=(side, side), mode="nearest").flatten() > 0
+            vectors = features.reshape(-1, channels)
+            shuffled = torch.randperm(len(vectors), generator=self.rng)
+            size = self.recipe.sampling.vectors
+            for chosen in shuffled[: len(vectors) // size * size].split(size):
+                found = log_likelihood(sequence, vectors[chosen], code[chosen])
+                if flags is None:
+                    loss = maximum_likelihood(found)
+                else:
+                    constants = (loss_of.beta, loss_of.tau, loss_of.normalizer, loss_of.push_pull_weight, loss_of.focal)
+                    loss = bgad_loss(found, flags[chosen], *constants)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    def _evaluate(self) -> dict[str, float]:
+        paths = self.split.test(self.k)
+        size, likelihoods, masks = self.recipe.image_size, [[], [], []], []
+        with self._timed("evaluation: likelihoods"), torch.no_grad():
+            for start in range(0, len(paths), self.recipe.sampling.images):
+                loaded = [
+                    self._picture(None, path, "real", None) for path in paths[start : start + self.recipe.sampling.images]
+                ]
+                masks += [mask for _, mask in loaded]
+                levels = self.backbone.features(np.stack([image for image, _ in loaded]))
+                for found, sequence, features in zip(likelihoods, self.sequences, levels, strict=True):
+                    images, count, channels = features.shape
+                    side = round(count**0.5)
+                    code = sincos_2d(self.recipe.flow.position_channels, side, side).flatten(1).T.repeat(images, 1)
+                    found.append(log_likelihood(sequence, features.reshape(-1, channels), code).view(images, side, side))
+        maps = anomaly_maps([torch.cat(found) for found in likelihoods], size)
+        types = {image.path: image.type for image in self.index.images}
+        anomalous = np.array([types[path] != "good" for path in paths])
+        masks, scores = np.stack(masks), image_scores(maps).numpy()
+        with self._timed("evaluation: figures"):
+            return figures(masks, maps.numpy(), anomalous, scores)
+
+    @contextmanager
+    def _timed(self, what: str):
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+
+def figures(masks: np.ndarray, maps: np.ndarray, anomalous: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Image and pixel AUROC from scikit-learn and the 1000-threshold PRO, in percent."""
+    return {
+        "image_auroc": 100 * roc_auc_score(anomalous, scores),
+        "pixel_auroc": 100 * roc_auc_score(masks.ravel(), maps.ravel()),
+        "released_pro": 100 * per_region_overlap(masks, maps),
+    }
+
+
+def per_region_overlap(masks: np.ndarray, maps: np.ndarray, thresholds: int = 1000, max_fpr: float = 0.3) -> float:
+    """The area under the mean overlap of regions, over the false positive rate up to 0.3, threshold by threshold.
+
+    ``masks`` (N, H, W) bool, ``maps`` (N, H, W). The thresholds are evenly spaced between the scores' extremes.
+    """
+    low, high = maps.min(), maps.max()
+    overlaps, rates, normal = [], [], ~masks
+    for threshold in np.arange(low, high, (high - low) / thresholds):
+        found = maps > threshold
+        of_regions = []
+        for binary, mask in zip(found, masks, strict=True):
+            for region in regionprops(label(mask)):
+                rows, columns = region.coords[:, 0], region.coords[:, 1]
+                of_regions.append(binary[rows, columns].sum() / region.area)
+        overlaps.append(np.mean(of_regions))
+        rates.append((normal & found).sum() / normal.sum())
+    rates, overlaps = np.array(rates), np.array(overlaps)
+    kept = rates <= max_fpr
+    rates, overlaps = rates[kept], overlaps[kept]
+    order = np.argsort(rates, kind="stable")
+    rates, overlaps = rates[order], overlaps[order]
+    return float(np.trapezoid(overlaps, rates / rates.max()))
