@@ -4,8 +4,8 @@
     make bench MVTEC=<folder with bottle/>            on MVTec AD's bottle, about half an hour
 
 Prints ratios, which carry from machine to machine better than seconds do, and writes them all to a JSON file. "Released" is
-benchmarks/released.py. Steps and evaluations are timed in turn in one process, the median of several; cells run one after
-the other in a process each, so that their peak memory can be told apart.
+benchmarks/released.py. Both ways take turns, in a process each, so that peak memory can be told apart; a step's time is the
+median of several.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from bgad import coupling, devices, mini
 from bgad.backbones import STRIDES, load_backbone
 from bgad.cells import Cell
 from bgad.datasets import Index, build_index
-from bgad.features import compute, load
+from bgad.features import compute, compute_synthetic, load
 from bgad.files import write_json
 from bgad.losses import bgad_loss
 from bgad.metrics import aupro, auroc
@@ -46,21 +46,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mvtec", type=Path, help="folder of MVTec AD, of which bottle is taken")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--parts", nargs="*", default=["steps", "evaluation", "cell"])
+    parser.add_argument("--parts", nargs="*", default=["steps", "evaluation", "quality", "cell"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--output", type=Path, default=Path("reports/bench.json"))
-    parser.add_argument("--one", choices=["released", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = devices.choose("cpu", options.threads)
     if options.one:
-        print(json.dumps(one_cell(options.one, options.mvtec, options.seeds[0], device)))
+        which, _, what = options.one.partition(" ")
+        found = some_steps(which) if what == "steps" else one_cell(which, what, options.mvtec, options.seeds[0], device)
+        print(json.dumps(found))
         return
 
     results = {"date": datetime.date.today().isoformat(), "data": "mvtec/bottle" if options.mvtec else "mini/brick"}
     results |= {**devices.describe(device), "blocks": coupling.describe(), "torch": torch.__version__}
     print(", ".join(f"{key} {value}" for key, value in results.items()))
     for part in options.parts:
-        results[part] = {"steps": steps, "evaluation": evaluation, "cell": cell}[part](options)
+        results[part] = {"steps": steps, "evaluation": evaluation, "quality": quality, "cell": cell}[part](options)
         write_json(options.output, results)
     print(f"\nAll figures: {options.output}")
 
@@ -75,7 +77,21 @@ def paper_shaped() -> Recipe:
 
 def steps(options) -> list[dict]:
     """Single optimizer steps, forward, backward and Adam, of each level of two backbones, 4096 vectors each."""
-    recipe, rows = paper_shaped(), []
+    rounds = {"released": [], "ours": []}
+    for _ in range(3):
+        for which, found in rounds.items():
+            found.append(_alone(f"{which} steps", options, options.seeds[0]))
+    rows = []
+    for what in rounds["ours"][0]:
+        taken = {which: [seconds for one in found for seconds in one[what]] for which, found in rounds.items()}
+        rows.append({"what": what, **{which: statistics.median(seconds) for which, seconds in taken.items()}})
+    _show("A flow step (forward, backward, Adam; 4096 vectors), milliseconds", rows, 1e3)
+    return rows
+
+
+def some_steps(which: str) -> dict[str, list[float]]:
+    """Seconds of a few steps of each level; the first, which warms up, does not count."""
+    recipe, seconds = paper_shaped(), {}
     for backbone, channels in (LITE0, B6):
         sides = [recipe.image_size // stride for stride in STRIDES]
         flows = build_flows(recipe, channels, sides, torch_generator("bench"), frozen_generator("bench"))
@@ -85,24 +101,19 @@ def steps(options) -> list[dict]:
             vectors, position = torch.randn(count, flow.channels, generator=rng), torch.randint(places, (count,), generator=rng)
             anomalous = torch.rand(count, generator=rng) < 0.05
             code = sincos_2d(recipe.flow.position_channels, flow.height, flow.width).flatten(1).T[position]
-            sequence = freia_flow(flow, recipe)
-            ours = _step(flow.parameters(), lambda: flow.log_likelihood(vectors, position), anomalous, fused=True)  # noqa: B023
-            theirs = _step(sequence.parameters(), lambda: log_likelihood(sequence, vectors, code), anomalous, fused=False)  # noqa: B023
-            rows.append({"what": f"{backbone}, level {level + 1}", **_in_turn(theirs, ours, 9)})
-    _show("A flow step (forward, backward, Adam; 4096 vectors), milliseconds", rows, 1e3)
-    return rows
-
-
-def _step(parameters, log_likelihood_of, anomalous: torch.Tensor, fused: bool):
-    optimizer = torch.optim.Adam([p for p in parameters if p.requires_grad], lr=1e-4, fused=fused)
-
-    def step():
-        loss = bgad_loss(log_likelihood_of(), anomalous, 0.01, 0.1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
+            model = flow if which == "ours" else freia_flow(flow, recipe)
+            optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=which == "ours")
+            taken = []
+            for _ in range(6):
+                start = time.perf_counter()
+                found = flow.log_likelihood(vectors, position) if which == "ours" else log_likelihood(model, vectors, code)
+                loss = bgad_loss(found, anomalous, 0.01, 0.1)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                taken.append(time.perf_counter() - start)
+            seconds[f"{backbone}, level {level + 1}"] = taken[1:]
+    return seconds
 
 
 def evaluation(options) -> list[dict]:
@@ -114,11 +125,15 @@ def evaluation(options) -> list[dict]:
         mask[top : top + rng.integers(8, 56), left : left + rng.integers(8, 56)] = True
     maps = rng.normal(masks * 1.5, 1).astype(np.float32)
     anomalous, scores = masks.any((1, 2)), maps.max((1, 2))
-    row = _in_turn(
-        lambda: figures(masks, maps, anomalous, scores),
-        lambda: (auroc(anomalous, scores), auroc(masks, maps), aupro(masks, maps)),
-        1,
-    )
+    ways = {
+        "released": lambda: figures(masks, maps, anomalous, scores),
+        "ours": lambda: (auroc(anomalous, scores), auroc(masks, maps), aupro(masks, maps)),
+    }
+    row = {}
+    for which, way in ways.items():
+        start = time.perf_counter()
+        way()
+        row[which] = time.perf_counter() - start
     rows = [{"what": "AUROC of images and pixels, PRO", **row}]
     _show("An evaluation's figures (83 maps of 256 x 256), seconds", rows, 1)
     return rows
@@ -130,11 +145,7 @@ def cell(options) -> list[dict]:
     for seed in options.seeds:
         found = {}
         for which in ("released", "ours"):
-            command = [sys.executable, __file__, "--one", which, "--threads", str(options.threads), "--seeds", str(seed)]
-            command += ["--mvtec", str(options.mvtec)] if options.mvtec else []
-            found[which] = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-            )
+            found[which] = _alone(f"{which} cell", options, seed)
         rows.append({"seed": seed, **found})
         shown = [[what, *(_short(found[which][what]) for which in found)] for what in found["ours"] if what != "seconds"]
         shown += [[f"seconds: {what}", _short(value), ""] for what, value in found["released"]["seconds"].items()]
@@ -145,8 +156,9 @@ def cell(options) -> list[dict]:
     return rows
 
 
-def one_cell(which: str, mvtec: Path | None, seed: int, device: torch.device) -> dict:
-    recipe, k = paper_shaped(), 10
+def one_cell(which: str, what: str, mvtec: Path | None, seed: int, device: torch.device) -> dict:
+    """A whole cell, ``which`` being released, ours, or quality, of the recipe cpu with "of <epochs>"."""
+    recipe, k = paper_shaped() if what == "cell" else cpu_recipe(int(what.removeprefix("of "))), 10
     dataset, category = ("mvtec", "bottle") if mvtec else ("mini", "brick")
     config = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
     with tempfile.TemporaryDirectory() as folder:
@@ -158,33 +170,55 @@ def one_cell(which: str, mvtec: Path | None, seed: int, device: torch.device) ->
         split = draw(index, "seen", seed)
         start = time.perf_counter()
         backbone = load_backbone(recipe.backbone, device)
-        if which == "ours":
-            compute(index, root, backbone, recipe.image_size, folder / "features")
-            cache, own = load(folder / "features"), Cell("bench", dataset, category, "seen", k, "bgad", seed)
-            metrics = run_cell(own, recipe, index, split, cache, {}, root, device, folder / "cell", say=lambda _: None)
-            found = {name: metrics[name]["last"] for name in ("image_auroc", "pixel_auroc", "released_pro")}
-            seconds = {name: metrics["timing"][name] for name in ("features_s", "train_s", "evaluate_s")}
-        else:
+        if which == "released":
             sides = [recipe.image_size // stride for stride in STRIDES]
             rngs = torch_generator("flow", dataset, category, seed), frozen_generator("rotation", dataset, category, seed)
             flows = [freia_flow(flow, recipe) for flow in build_flows(recipe, backbone.channels, sides, *rngs)]
             rng = torch_generator("bench", dataset, category, seed)
             released = ReleasedCell(recipe, index, split, k, root / category, backbone, flows, rng)
             found, seconds = released.run(), dict(released.seconds)
+        else:
+            size, pools = recipe.image_size, {}
+            compute(index, root, backbone, size, folder / "features")
+            if recipe.anomalies.synthetic == "pool":
+                of_pool = (root, backbone, size, k, recipe.anomalies.pool, folder / "pool")
+                compute_synthetic("cutpaste", index, split, *of_pool)
+                pools = {"cutpaste": load(folder / "pool")}
+            own = Cell("bench", dataset, category, "seen", k, "bgad", seed)
+            of_cell = (index, split, load(folder / "features"), pools, root, device, folder / "cell")
+            metrics = run_cell(own, recipe, *of_cell, say=lambda _: None)
+            found = {name: metrics[name]["last"] for name in ("image_auroc", "pixel_auroc", "released_pro")}
+            seconds = {name: metrics["timing"][name] for name in ("features_s", "train_s", "evaluate_s")}
         total = time.perf_counter() - start
-    return {**found, "total seconds": total, "peak memory MB": devices.peak_memory_mb(device)[0], "seconds": seconds}
+    found |= {"total seconds": total, "peak memory MB": devices.peak_memory_mb(device)[0]}
+    return found | (seconds if which == "quality" else {"seconds": seconds})
 
 
-def _in_turn(theirs, ours, times: int) -> dict[str, float]:
-    """Median seconds of both, taken in turn; the first of each, which warms up, does not count."""
-    taken = {"released": [], "ours": []}
-    for number in range(times + 1):
-        for which, function in (("released", theirs), ("ours", ours)):
-            start = time.perf_counter()
-            function()
-            if number or times == 1:
-                taken[which].append(time.perf_counter() - start)
-    return {which: statistics.median(values) for which, values in taken.items()}
+def cpu_recipe(epochs: int) -> Recipe:
+    recipe = load_recipe(Path("config/recipes/cpu.yaml"))
+    return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"meta_epochs": epochs})})
+
+
+def quality(options) -> list[dict]:
+    """How soon the recipe cpu reaches what, for three seeds: trained for half its epochs and for all of them."""
+    rows = []
+    for epochs in (3, 6):
+        for seed in (0, 1, 2):
+            rows.append({"epochs": epochs, "seed": seed, **_alone(f"quality of {epochs}", options, seed)})
+    keys = list(rows[0])
+    print("\nThe recipe cpu, last epoch; seconds of training, and of the evaluations beside it")
+    print(tabulate([[_short(row[key]) for key in keys] for row in rows], keys, disable_numparse=True), flush=True)
+    return rows
+
+
+def _alone(what: str, options, seed: int):
+    """What a process of its own finds. Ours lets waiting threads sleep, as the package sets it; the other is left as it is."""
+    command = [sys.executable, __file__, "--one", what, "--threads", str(options.threads), "--seeds", str(seed)]
+    command += ["--mvtec", str(options.mvtec)] if options.mvtec else []
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if "released" in what else {"OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _show(title: str, rows: list[dict], factor: float) -> None:

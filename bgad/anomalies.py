@@ -8,10 +8,14 @@ Each kind of entry comes ``repeat * k`` times a pass (protocol: "anomaly entries
     all               and both (0,1,2; released with an index that runs out of its list)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -24,6 +28,7 @@ from bgad.datasets import Index
 from bgad.errors import BgadError
 from bgad.images import read_image, read_mask
 from bgad.pseudo import pseudo_anomaly
+from bgad.randomness import numpy_generator
 from bgad.splits import Split
 
 
@@ -93,14 +98,75 @@ class SyntheticMaker:
         return self._read[anomaly]
 
 
-def fresh(
-    maker: SyntheticMaker, kind: str, known: tuple[str, ...], count: int, backbone: Backbone, rng: np.random.Generator
-) -> AnomalousImages:
-    """``count`` new images of a kind, going round the known anomalies in turn, through the backbone."""
-    pictures, masks = zip(*(maker.make(kind, known[number % len(known)], rng) for number in range(count)), strict=True)
+class FreshPictures:
+    """The synthetic images of one pass after another, made anew for each; a call gives those of the next pass.
+
+    ``count`` images of each of ``kinds`` a pass, going round ``known`` in turn. With ``workers``, so many processes make them
+    while the device trains on those of the pass before, for so many ``passes``; with 0 they are made when asked for. Each
+    depends on ``names``, its kind, its pass and its number alone, so the number of workers changes nothing.
+    """
+
+    def __init__(
+        self,
+        maker: SyntheticMaker,
+        kinds: tuple[str, ...],
+        known: tuple[str, ...],
+        count: int,
+        names: tuple,
+        passes: int,
+        workers: int = 0,
+    ):
+        self._maker, self._kinds, self._names, self._left = maker, kinds, names, passes
+        self._anomalies = [known[number % len(known)] for number in range(count)]
+        # Spawned, since a process that has used a GPU cannot be forked.
+        spawn = get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, spawn, _start_worker, (maker,)) if workers and kinds else None
+        self._pass = 0
+        self._ahead = self._next()
+
+    def __call__(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """For each kind its images, (S, S, 3) uint8, each with its mask, (S, S) bool."""
+        made, count = list(self._ahead), len(self._anomalies)
+        self._ahead = self._next()
+        return [made[start : start + count] for start in range(0, len(made), count)]
+
+    def _next(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        tasks = [
+            (kind, anomaly, (kind, *self._names, self._pass, number))
+            for kind in self._kinds
+            for number, anomaly in enumerate(self._anomalies)
+        ]
+        self._pass += 1
+        if self._pool and self._left:
+            self._left -= 1
+            return self._pool.map(_made_by_worker, tasks)  # begins at once
+        if self._pool:
+            self._pool.shutdown(wait=False)
+        return map(partial(_made, self._maker), tasks)  # begins when the first is asked for
+
+
+def seen_by(backbone: Backbone, pictures: list[tuple[np.ndarray, np.ndarray]]) -> AnomalousImages:
+    """Images with their masks, through the backbone."""
+    images, masks = zip(*pictures, strict=True)
     # Made in inference mode, whose tensors autograd refuses; a copy is an ordinary one.
-    levels = [level.clone() for level in backbone.features(np.stack(pictures))]
+    levels = [level.clone() for level in backbone.features(np.stack(images))]
     return with_defects(levels, torch.from_numpy(np.stack(masks)).to(backbone.device))
+
+
+def _made(maker: SyntheticMaker, task: tuple[str, str, tuple]) -> tuple[np.ndarray, np.ndarray]:
+    kind, anomaly, names = task
+    return maker.make(kind, anomaly, numpy_generator(*names))
+
+
+def _start_worker(maker: SyntheticMaker) -> None:
+    # Sent once, and kept with the known anomalies that it has read.
+    global _maker
+    _maker = maker
+    cv2.setNumThreads(1)  # each worker is one of many
+
+
+def _made_by_worker(task: tuple[str, str, tuple]) -> tuple[np.ndarray, np.ndarray]:
+    return _made(_maker, task)
 
 
 Entries = Callable[[], list[AnomalousImages]]

@@ -51,7 +51,9 @@ def likelihood_maps(flows: list[ConditionalFlow], cache: FeatureCache, rows: Ten
     """l of the images in ``rows``, one (N, h, w) a level."""
     levels = []
     for flow, features in zip(flows, cache.levels, strict=True):
-        parts = [flow.log_likelihood_maps(features[part].to(device)) for part in rows.split(IMAGES_AT_ONCE)]
+        # Rows go where the features are, so that on a GPU that has them no batch waits for its rows.
+        batches = rows.to(features.device).split(IMAGES_AT_ONCE)
+        parts = [flow.log_likelihood_maps(features[batch].to(device)) for batch in batches]
         levels.append(torch.cat(parts))
     return levels
 

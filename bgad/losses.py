@@ -4,7 +4,12 @@ Throughout, ``log_likelihood`` is l = logp / C, the log-likelihood of each featu
 channels, shape (N,); L = l / normalizer is what the boundary and the weights are defined on. The losses leave the weights'
 normalizer at 10 whatever the boundary's is, as the released code does. ``is_anomaly`` is (N,) boolean or 0/1. Source: BGAD,
 sections 3.2 and 3.3, with the constants of the released code.
+
+Sets of vectors are masks and never indices: nothing here waits for a number from the device, and a step can be recorded as
+a CUDA graph. For the same reason constants enter by operations that take a number, not by a tensor made on the CPU.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -21,16 +26,16 @@ def bgad_loss(
     focal: bool = True,
 ) -> Tensor:
     """The loss of one mini-batch with known anomalies: ML + lambda (pull + push), or ML alone when none is in it."""
-    if is_anomaly is None or not is_anomaly.any():
+    if is_anomaly is None:
         weights = normal_focal_weights(log_likelihood) if focal else None
         return maximum_likelihood(log_likelihood, weights)
 
     is_anomaly = is_anomaly.bool()
     weights = focal_weights(log_likelihood, is_anomaly) if focal else None
-    normal_weights = weights[~is_anomaly] if focal else None
     boundary = explicit_boundary(log_likelihood, is_anomaly, beta, tau, normalizer)
     pull, push = semi_push_pull(log_likelihood, is_anomaly, boundary, normalizer, weights)
-    return maximum_likelihood(log_likelihood[~is_anomaly], normal_weights) + push_pull_weight * (pull + push)
+    push_pull = (push_pull_weight * (pull + push)).masked_fill(~is_anomaly.any(), 0)
+    return maximum_likelihood(log_likelihood, weights, is_anomaly) + push_pull
 
 
 def bgad_without_anomalies_loss(
@@ -49,9 +54,11 @@ def bgad_without_anomalies_loss(
     return maximum_likelihood(log_likelihood, weights) + push_pull_weight * pull
 
 
-def maximum_likelihood(log_likelihood: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of -log sigmoid(l) over the normal vectors given, each times its weight."""
+def maximum_likelihood(log_likelihood: Tensor, weights: Tensor | None = None, is_anomaly: Tensor | None = None) -> Tensor:
+    """Mean of -log sigmoid(l) over the normal vectors, which all are unless ``is_anomaly`` says so, each times its weight."""
     loss = -logsigmoid(log_likelihood)
+    if is_anomaly is not None:
+        return _mean_over(loss, ~is_anomaly.bool(), weights)
     return (loss if weights is None else loss * weights).mean()
 
 
@@ -62,10 +69,13 @@ def explicit_boundary(
 
     b_n is the value at rank floor(beta N_n) (from 0) of the normal vectors' L in ascending order (BGAD, section 3.2).
     """
-    normal = log_likelihood.detach()[~is_anomaly.bool()] / normalizer
-    # The whole share beta lies below the boundary; kthvalue counts from 1.
-    rank = min(int(beta * len(normal)), len(normal) - 1)
-    b_n = normal.kthvalue(rank + 1).values
+    is_anomaly = is_anomaly.bool()
+    normal = (log_likelihood.detach() / normalizer).masked_fill(is_anomaly, math.inf)
+    # In double precision, so that the rank is Python's int(beta * N_n) for every beta and count.
+    rank = ((~is_anomaly).sum().double() * beta).long()
+    # No rank is above that of a batch without anomalies, so this many of the lowest values are enough.
+    lowest = normal.topk(int(beta * len(normal)) + 1, largest=False).values
+    b_n = lowest.gather(0, rank[None])[0]
     return b_n, b_n - tau
 
 
@@ -114,6 +124,10 @@ def abnormal_focal_weights(log_likelihood: Tensor, normalizer: float = 10.0) -> 
 
 
 def _mean_over(values: Tensor, chosen: Tensor, weights: Tensor | None) -> Tensor:
-    values = values if weights is None else values * weights
-    # A masked sum, not an index: no wait for the size of the set, and an empty set gives 0 with a zero gradient.
-    return torch.where(chosen, values, torch.zeros_like(values)).sum() / chosen.sum().clamp(min=1)
+    """The mean of the chosen values, each times its weight: 0 of none, and what is not chosen takes no gradient."""
+    left_out = ~chosen
+    values = values.masked_fill(left_out, 0)
+    if weights is not None:
+        # Masked on its own: on the way back a zero times an infinite weight would be NaN.
+        values = values * weights.masked_fill(left_out, 0)
+    return values.sum() / chosen.sum().clamp(min=1)

@@ -13,14 +13,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bgad import coupling
-from bgad.anomalies import AnomalousImages, Entries, SyntheticMaker, fresh, with_defects
+from bgad.anomalies import AnomalousImages, Entries, FreshPictures, SyntheticMaker, seen_by, with_defects
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
 from bgad.datasets import Index
@@ -31,7 +31,7 @@ from bgad.features import FeatureCache
 from bgad.files import whole, write_json, write_text
 from bgad.flow import ConditionalFlow
 from bgad.metrics import best_f1_threshold
-from bgad.randomness import frozen_generator, numpy_generator, torch_generator
+from bgad.randomness import frozen_generator, torch_generator
 from bgad.sampling import NormalImages
 from bgad.settings import Recipe, VectorDraws
 from bgad.sources import source_sha256
@@ -51,11 +51,13 @@ def run_cell(
     output: Path,
     weights: Path | None = None,
     say: Callable[[str], None] = print,
+    workers: int = 0,
 ) -> dict:
     """Trains and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
     ``pools`` has the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools. ``root``, the
-    data set's folder, is read where such images are made anew each pass. Every draw depends on the cell's own names.
+    data set's folder, is read where such images are made anew each pass: by ``workers`` processes beside the training, or
+    with 0 in its turn. Every draw depends on the cell's own names.
     """
     started = time.perf_counter()
     known = split.known(cell.k)
@@ -75,16 +77,19 @@ def run_cell(
         frozen_generator("rotation", cell.dataset, cell.category, cell.seed),
     )
     flows = [flow.to(device) for flow in flows]
+    # Once and for all uses: with tf_efficientnet_b6 at 256 pixels an image has 1.2 MB of features.
+    cache = replace(cache, levels=[level.to(device) for level in cache.levels])
     types = {image.path: image.type for image in index.images}
     tests = {"test": TestSet.of(cache, split.test(cell.k), types)}
     if cell.k == 0:
         tests["full_test"] = TestSet.of(cache, split.full_test(), types)
     maker = SyntheticMaker(index, split, root / cell.category, cache.image_size)
-    entries = _entries(cell, recipe, known, cache, pools, maker, device, weights) if known else list
-    normal = NormalImages([level.to(device) for level in cache.levels], cache.rows_of(split.train_normal))
+    entries = _entries(cell, recipe, known, cache, pools, maker, device, weights, workers) if known else list
+    normal = NormalImages(cache.levels, cache.rows_of(split.train_normal))
+    rng = torch_generator("train", *astuple(cell), device=device)
 
     history, train_seconds, evaluate_seconds, mark = [], 0.0, 0.0, time.perf_counter()
-    for report in train(recipe, cell.method, flows, normal, entries, torch_generator("train", *astuple(cell))):
+    for report in train(recipe, cell.method, flows, normal, entries, rng):
         train_seconds += time.perf_counter() - mark
         mark = time.perf_counter()
         last = report.epoch == recipe.schedule.meta_epochs - 1
@@ -139,6 +144,7 @@ def _entries(
     maker: SyntheticMaker,
     device: torch.device,
     weights: Path | None,
+    workers: int,
 ) -> Entries:
     """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy."""
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
@@ -147,8 +153,9 @@ def _entries(
         backbone = load_backbone(recipe.backbone, device, weights) if kinds else None
         if backbone:
             _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
-        rngs = {kind: numpy_generator(kind, *astuple(cell)) for kind in kinds}
-        return lambda: [real, *(fresh(maker, kind, known, count, backbone, rng) for kind, rng in rngs.items())]
+        passes = recipe.schedule.sub_epochs * (recipe.schedule.meta_epochs - 1)
+        fresh = FreshPictures(maker, kinds, known, count, astuple(cell), passes, workers)
+        return lambda: [real, *(seen_by(backbone, pictures) for pictures in fresh())]
 
     missing = [kind for kind in kinds if kind not in pools]
     if missing:

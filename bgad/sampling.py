@@ -1,10 +1,11 @@
 """The order in which feature vectors reach the optimizer: the mini-batches of one pass over the data.
 
 Two kinds, named by a recipe's ``sampling.kind``: ``image_batches`` as in the released code, and ``vector_draws``, which
-draws vectors of all images at once from the cache.
+draws vectors of all images at once from the cache. Shuffles are made where the generator is; nothing within a pass waits for a
+number from the features' device but the start of a level's draws.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class MiniBatch:
 
 @dataclass(frozen=True)
 class NormalImages:
-    """The normal training images: ``rows`` (N,) of ``levels``, the cache's (all images, h * w, C)."""
+    """The normal training images: ``rows`` (N,), on the CPU, of ``levels``, the cache's (all images, h * w, C)."""
 
     levels: list[Tensor]
     rows: Tensor
@@ -68,13 +69,13 @@ def _image_batches(
         raise BgadError(
             f"sampling.images is {sampling.images}, more than the {total} images of a pass; use a recipe with smaller batches."
         )
-    order = torch.randperm(total, generator=rng)
-    for batch, chosen in enumerate(order[: batches * sampling.images].split(sampling.images)):
+    order = torch.randperm(total, generator=rng, device=rng.device)[: batches * sampling.images].cpu()
+    for batch, rows in enumerate(_rows(order.split(sampling.images), normal, entries)):
         for level in range(len(normal.levels)):
-            maps, defects = _images(chosen, normal, entries, level)
+            maps, defects = _images(rows, normal, entries, level)
             count, channels = maps.shape[1], maps.shape[2]
             vectors, flags = maps.reshape(-1, channels), defects.flatten()
-            shuffled = torch.randperm(len(vectors), generator=rng).to(vectors.device)
+            shuffled = torch.randperm(len(vectors), generator=rng, device=rng.device).to(vectors.device)
             for chunk in shuffled[: len(vectors) // sampling.vectors * sampling.vectors].split(sampling.vectors):
                 yield MiniBatch(
                     level,
@@ -86,16 +87,29 @@ def _image_batches(
                 )
 
 
-def _images(chosen: Tensor, normal: NormalImages, entries: list[AnomalousImages], level: int) -> tuple[Tensor, Tensor]:
-    """The chosen images' vectors (n, h * w, C) and defects (n, h * w): numbers below len(normal) are normal images."""
-    maps = [normal.levels[level][normal.rows[chosen[chosen < len(normal)]]]]
+def _rows(batches: Sequence[Tensor], normal: NormalImages, entries: list[AnomalousImages]) -> list[list[Tensor]]:
+    """Each batch's images as rows of the cache, and of each of the entries: numbers below len(normal) are normal images."""
+    found = []
+    for chosen in batches:
+        start = len(normal)
+        found.append(normal.rows[chosen[chosen < start]])
+        for part in entries:
+            found.append(chosen[(chosen >= start) & (chosen < start + len(part))] - start)
+            start += len(part)
+    # On the device in one piece: small copies, and sets whose size only the device knows, would make every batch wait.
+    on_device = torch.cat(found).to(normal.levels[0].device).split([len(rows) for rows in found])
+    kinds = 1 + len(entries)
+    return [list(on_device[place : place + kinds]) for place in range(0, len(found), kinds)]
+
+
+def _images(rows: list[Tensor], normal: NormalImages, entries: list[AnomalousImages], level: int) -> tuple[Tensor, Tensor]:
+    """The images of ``rows``: their vectors (n, h * w, C) and defects (n, h * w)."""
+    of_normal, *of_entries = rows
+    maps = [normal.levels[level][of_normal]]
     defects = [torch.zeros(maps[0].shape[:2], dtype=torch.bool, device=maps[0].device)]
-    start = len(normal)
-    for part in entries:
-        inside = chosen[(chosen >= start) & (chosen < start + len(part))] - start
+    for part, inside in zip(entries, of_entries, strict=True):
         maps.append(part.levels[level][inside])
         defects.append(part.defects[level][inside])
-        start += len(part)
     return torch.cat(maps), torch.cat(defects)
 
 
@@ -116,13 +130,13 @@ def _vector_draws(
         steps = max(1, int(everything * share) // from_normal)
         flat = normal.levels[level].view(-1, channels)
         rows = normal.rows.to(flat.device)
-        order = torch.randperm(everything, generator=rng)[: steps * from_normal].to(flat.device)
+        order = torch.randperm(everything, generator=rng, device=rng.device)[: steps * from_normal].to(flat.device)
         pools = _defect_pools(sampling, entries, level, from_entries)
         for step, chunk in enumerate(order.split(from_normal)):
             vectors = [flat[rows[chunk // count] * count + chunk % count]]
             positions, flags = [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]
             for part, pool, size in pools:
-                drawn = pool[torch.randint(len(pool), (size,), generator=rng).to(pool.device)]
+                drawn = pool[torch.randint(len(pool), (size,), generator=rng, device=rng.device).to(pool.device)]
                 vectors.append(part.levels[level].view(-1, channels)[drawn])
                 positions.append(drawn % count)
                 flags.append(part.defects[level].flatten()[drawn])

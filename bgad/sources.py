@@ -27,6 +27,7 @@ STEPS = {
     "training": (
         "results.py",
         "train.py",
+        "graphed.py",
         "sampling.py",
         "flow.py",
         "coupling.*",

@@ -3,7 +3,7 @@
 Meta epoch 0 fits the flows to normal vectors by maximum likelihood. From meta epoch 1 on, each step finds the explicit
 boundary of its normal vectors and adds the boundary guided semi-push-pull loss, with the known anomalies in the data
 (method ``bgad``), or the pull alone on normal vectors (``bgad-wo``, the paper's "without anomalies" row). ``nf`` goes on
-with maximum likelihood: the plain conditional flow.
+with maximum likelihood: the plain conditional flow. On a GPU each kind of step is recorded once and replayed (graphed.py).
 """
 
 import math
@@ -17,6 +17,7 @@ from torch import Tensor
 from bgad.anomalies import Entries
 from bgad.errors import BgadError
 from bgad.flow import ConditionalFlow
+from bgad.graphed import CudaRecorder, GraphedSteps, available
 from bgad.losses import bgad_loss, bgad_without_anomalies_loss, maximum_likelihood
 from bgad.sampling import MiniBatch, NormalImages, mini_batches
 from bgad.settings import Method, Recipe
@@ -48,23 +49,36 @@ def train(
         recipe = recipe.model_copy(update={"quirks": recipe.quirks.model_copy(update={"warm_up_counts_loaders": False})})
     schedule, quirks = recipe.schedule, recipe.quirks
     parameters = [p for flow in flows for p in flow.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
+    device = parameters[0].device
+    graphs = available(device)
+    # A graph reads the rate where the next step finds another; without graphs a number is enough.
+    rate = torch.tensor(schedule.learning_rate, device=device) if graphs else schedule.learning_rate
+    optimizer = torch.optim.Adam(parameters, lr=rate, fused=True, capturable=graphs)
+    losses = torch.zeros(len(flows), device=device)  # their sums, on the device: no step waits for its loss
+    moved = set()  # the levels that momentum moves in every step, their own or not
 
+    def step(batch: MiniBatch) -> None:
+        loss = step_loss(recipe, method, epoch, flows[batch.level], batch)
+        optimizer.zero_grad(set_to_none=not quirks.idle_levels_keep_momentum)
+        loss.backward()
+        optimizer.step()
+        losses[batch.level].add_(loss.detach())
+
+    take = GraphedSteps(step, CudaRecorder(device)) if graphs else lambda kind, batch: step(batch)
     for epoch in range(schedule.meta_epochs):
         with_anomalies = method == "bgad" and epoch > 0
-        losses = [_Mean() for _ in flows]
+        losses.zero_()
+        steps = [0] * len(flows)
         for sub_epoch in range(schedule.sub_epochs):
             parts = entries() if with_anomalies else []
             for batch in mini_batches(recipe, normal, parts, sub_epoch, rng):
                 rate = learning_rate(recipe, epoch, batch.step, batch.steps_per_epoch)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                loss = step_loss(recipe, method, epoch, flows[batch.level], batch)
-                optimizer.zero_grad(set_to_none=not quirks.idle_levels_keep_momentum)
-                loss.backward()
-                optimizer.step()
-                losses[batch.level].add(loss.detach())
-        means = tuple(mean.value() for mean in losses)
+                _set_rate(optimizer, rate)
+                if quirks.idle_levels_keep_momentum:
+                    moved.add(batch.level)
+                take((batch.level, epoch > 0, batch.is_anomaly is None, frozenset(moved)), batch)
+                steps[batch.level] += 1
+        means = tuple((losses / torch.tensor(steps, device=device)).tolist())
         for level, mean in enumerate(means):
             if not math.isfinite(mean):
                 raise BgadError(
@@ -121,14 +135,9 @@ def _cosine(recipe: Recipe, epoch: float) -> float:
     return lowest + (schedule.learning_rate - lowest) * (1 + math.cos(math.pi * epoch / schedule.meta_epochs)) / 2
 
 
-class _Mean:
-    """A running mean that stays on its device, so that no step waits for it."""
-
-    def __init__(self):
-        self.total, self.count = 0.0, 0
-
-    def add(self, value: Tensor) -> None:
-        self.total, self.count = self.total + value, self.count + 1
-
-    def value(self) -> float:
-        return float(self.total / self.count) if self.count else math.nan
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -267,6 +267,104 @@ def test_without_an_anomalous_vector_maximum_likelihood_stands_alone(is_anomaly,
     assert bgad_without_anomalies_loss(log_likelihood, 0.5, 0.1, focal=focal).item() > total.item() + 0.1
 
 
+# --- masks in place of indices -----------------------------------------------------------------------------------------
+
+
+def indexed_loss(log_likelihood, is_anomaly, beta, tau, normalizer, weight, focal):
+    """The same in the obvious way: each set of vectors picked out, for values and for autograd's gradients."""
+    normal, anomalies = log_likelihood[~is_anomaly], log_likelihood[is_anomaly]
+    w_n = torch.tensor([slow_normal_weight(v / 10) if focal else 1.0 for v in normal.tolist()], dtype=torch.float64)
+    w_a = torch.tensor([slow_abnormal_weight(v / 10) if focal else 1.0 for v in anomalies.tolist()], dtype=torch.float64)
+    likelihood = -(w_n * torch.sigmoid(normal).log()).mean()
+    if not len(anomalies):
+        return likelihood
+    b_n = (normal.detach() / normalizer).sort().values[int(beta * len(normal))]
+    total = likelihood
+    for scaled, w, excess in (
+        (normal / normalizer, w_n, lambda v: b_n - v),
+        (anomalies / normalizer, w_a, lambda v: v - b_n + tau),
+    ):
+        chosen = excess(scaled.detach()) >= 0
+        if chosen.any():
+            total = total + weight * (w * excess(scaled))[chosen].mean()
+    return total
+
+
+def flags(count, anomalies, seed=3):
+    """``anomalies`` of ``count`` vectors, anywhere among them."""
+    result = torch.zeros(count, dtype=torch.bool)
+    result[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:anomalies]] = True
+    return result
+
+
+@pytest.mark.parametrize("focal", [True, False])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("anomalies", [0, 1, 30, 150, 198, 199])
+@pytest.mark.parametrize("beta", [0.0, 0.01, 0.3])
+def test_values_and_gradients_equal_those_of_sets_picked_out(beta, anomalies, ties, focal):
+    log_likelihood = 6 * torch.randn(200, generator=torch.Generator().manual_seed(4), dtype=torch.float64) - 6
+    # Eight values in all: many vectors lie on the boundary, among them anomalous ones on the normal boundary.
+    log_likelihood = (log_likelihood / 4).round().clamp(-5, 2) * 4 if ties else log_likelihood
+    log_likelihood[log_likelihood == 0] = 0.5  # where an anomalous vector's weight has its pole
+    is_anomaly, constants = flags(200, anomalies), (beta, 0.3, 8.0, 0.5, focal)
+    ours, theirs = (log_likelihood.clone().requires_grad_() for _ in range(2))
+    total, expected = bgad_loss(ours, is_anomaly, *constants), indexed_loss(theirs, is_anomaly, *constants)
+    total.backward()
+    expected.backward()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-12)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-15)
+
+
+def test_the_rank_is_that_of_python_for_every_count():
+    # 0.29 * 100 is 28.999999999999996 in double precision and 29 in single: rank 28.
+    values = torch.arange(400, dtype=torch.float64)
+    for beta in (0.01, 0.05, 0.07, 0.29, 0.57, 1 / 3, 0.999):
+        for normals in range(1, 401):
+            is_anomaly = values >= normals  # the normal values are 0 .. normals - 1, each its own rank
+            assert explicit_boundary(values, is_anomaly, beta, 0.1, 1.0)[0].item() == int(beta * normals), (beta, normals)
+
+
+@pytest.mark.parametrize("focal", [True, False])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 0.0])
+def test_an_infinite_value_outside_a_set_leaves_no_trace_in_its_gradient(value, focal):
+    # An anomalous vector at -inf is in no set; at 0, where its focal weight is infinite, it lies below this b_a.
+    # A normal vector at +inf is as likely as can be: no pull, and a maximum likelihood loss of 0.
+    is_anomaly = anomalous(0, 0, 0, value != math.inf)
+    values = [30.0, 31.0, 32.0] if value == 0 else [-3.0, -4.0, -5.0]
+    log_likelihood, plain = tensor(*values, value).requires_grad_(), tensor(*values, -300.0).requires_grad_()
+    total = bgad_loss(log_likelihood, is_anomaly, 0.4, 0.1, focal=focal)
+    total.backward()
+    assert math.isfinite(total.item())
+    assert log_likelihood.grad.isfinite().all()
+    assert log_likelihood.grad[3] == 0
+    if value != math.inf:
+        bgad_loss(plain, is_anomaly, 0.4, 0.1, focal=focal).backward()
+        assert torch.equal(log_likelihood.grad, plain.grad)
+
+
+def test_a_batch_without_normal_vectors_adds_nothing():
+    log_likelihood = tensor(-3, 4, -5).requires_grad_()
+    total = bgad_loss(log_likelihood, anomalous(1, 1, 1), 0.01, 0.1)
+    total.backward()
+    assert total.item() == 0
+    assert log_likelihood.grad.tolist() == [0, 0, 0]
+
+
+def test_no_loss_waits_for_a_number_from_the_device():
+    # A tensor without values refuses whatever depends on one: item(), if, and picking by a mask.
+    log_likelihood = torch.empty(50, device="meta", requires_grad=True)
+    is_anomaly = torch.empty(50, device="meta", dtype=torch.bool)
+    with pytest.raises(RuntimeError):
+        log_likelihood[is_anomaly]
+    for focal in (True, False):
+        for total in (
+            bgad_loss(log_likelihood, is_anomaly, 0.01, 0.1, focal=focal),
+            bgad_loss(log_likelihood, None, 0.01, 0.1, focal=focal),
+            bgad_without_anomalies_loss(log_likelihood, 0.01, 0.1, focal=focal),
+        ):
+            total.backward()
+
+
 # --- gradients ------------------------------------------------------------------------------------------------------
 
 

@@ -150,6 +150,27 @@ def test_the_generator_decides_the_pass(name, sampling):
     assert vectors_of(passes[0], 0) != vectors_of(passes[1], 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "sampling", "with_entries"),
+    [
+        ("paper", {"images": 4, "vectors": 16}, True),
+        ("paper", {"images": 4, "vectors": 16}, False),
+        ("cpu", {"vectors": 20}, False),
+    ],
+)
+def test_batches_are_made_without_waiting_for_the_device_of_the_features(name, sampling, with_entries):
+    # Tensors without values refuse whatever depends on one, and picking by a mask is that.
+    normal, entries = normal_images(), anomaly_entries() if with_entries else []
+    chosen, rng = recipe(name, **sampling), torch.Generator().manual_seed(0)
+    expected = [batch.features.shape for batch in mini_batches(chosen, normal, entries, 0, rng)]
+    normal.levels[:] = [level.to("meta") for level in normal.levels]
+    batches = list(mini_batches(chosen, normal, [part.to(torch.device("meta")) for part in entries], 0, rng))
+    assert [batch.features.shape for batch in batches] == expected
+    assert all(batch.features.is_meta and batch.position.is_meta for batch in batches)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        normal.levels[0][normal.levels[0] > 0]
+
+
 # --- vector_draws ---------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,271 @@
+"""How fast a GPU trains, in minutes and without any download: steps, a pass of the paper's recipe, an evaluation, memory.
+
+    .venv/bin/python benchmarks/gpu.py                            on the first GPU, into reports/bench-gpu.json
+    .venv/bin/python benchmarks/gpu.py --device cpu --quick       a try of the script, whose figures mean nothing
+
+Features, masks and the backbone's weights are random, of the shapes that bottle of MVTec AD has (209 normal images, 10 known
+anomalies as 50 real and 50 CutPaste entries a pass, 83 test images): times depend on shapes alone. A whole cell is
+extrapolated from its passes, and says so. Nothing here says how well anything detects.
+"""
+
+import argparse
+import datetime
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import timm
+import torch
+from released import freia_flow, log_likelihood
+from torch import Tensor
+
+from bgad import coupling, devices
+from bgad.anomalies import AnomalousImages
+from bgad.backbones import LEVELS, STRIDES
+from bgad.cutpaste import cut_paste, foreground
+from bgad.evaluate import TestSet, evaluate, likelihood_maps
+from bgad.features import FeatureCache
+from bgad.files import write_json
+from bgad.flow import ConditionalFlow
+from bgad.graphed import WARM_UP, CudaRecorder, GraphedSteps, available
+from bgad.losses import bgad_loss
+from bgad.position import sincos_2d
+from bgad.randomness import frozen_generator, torch_generator
+from bgad.sampling import MiniBatch, NormalImages
+from bgad.settings import Recipe, load_recipe
+from bgad.train import build_flows, train
+
+BACKBONES = {"tf_efficientnet_b6": (40, 72, 200), "tf_efficientnet_lite0": (24, 40, 112)}
+PAPERS = "tf_efficientnet_b6"
+RECIPE = Path(__file__).parents[1] / "config" / "recipes" / "paper.yaml"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: images of bottle, its known anomalies, and repetitions."""
+
+    normal: int = 209
+    known: int = 10
+    test: int = 83
+    picture: int = 900  # pixels a side, before resizing
+    steps: int = 100
+    passes: int = 2
+
+
+QUICK = Size(normal=4, known=1, test=6, picture=128, steps=1, passes=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:<n> or cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--quick", action="store_true", help="tiny shapes: whether the script runs, and no more")
+    parser.add_argument("--output", type=Path, default=Path("reports/bench-gpu.json"))
+    options = parser.parse_args()
+    device = devices.choose(options.device, options.threads)
+    size, recipe = (QUICK, _tiny(load_recipe(RECIPE))) if options.quick else (Size(), load_recipe(RECIPE))
+
+    started = time.perf_counter()
+    results = {
+        "date": datetime.date.today().isoformat(),
+        "what": "random features, masks and weights, of the shapes of MVTec AD's bottle"
+        + (", made tiny: these figures mean nothing" if options.quick else ""),
+        "machine": {**devices.describe(device), "torch": torch.__version__, "cuda": torch.version.cuda},
+        "blocks": coupling.describe() if device.type == "cpu" else "plain",
+        "graphs": available(device),
+    }
+    parts = {"steps": steps, "images": images, "cell": cell}
+    for name, part in parts.items():
+        results[name] = part(recipe, size, device, results)
+        print(name, *(results[name] if name == "steps" else results[name].items()), sep="\n    ", flush=True)
+        results["benchmark_s"] = round(time.perf_counter() - started, 1)
+        write_json(options.output, results)
+    print(f"\nAll figures, after {results['benchmark_s']} s: {options.output}")
+
+
+def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
+    """Milliseconds of one optimizer step (forward, backward, Adam) of each level: FrEIA's blocks, ours, ours as graphs."""
+    rows = []
+    for backbone in BACKBONES:
+        for level, flow in enumerate(_flows(recipe, backbone)):
+            sequence = freia_flow(flow, recipe).to(device)
+            flow = flow.to(device)
+            rng = torch_generator("bench", level, device=device)
+            count, places = recipe.sampling.vectors, flow.height * flow.width
+            features = torch.randn(count, flow.channels, generator=rng, device=device)
+            position = torch.randint(places, (count,), generator=rng, device=device)
+            anomalous = torch.rand(count, generator=rng, device=device) < 0.05
+            batch = MiniBatch(level, features, position, anomalous, 0, 1)
+            code = sincos_2d(recipe.flow.position_channels, flow.height, flow.width).flatten(1).T.to(device)[position]
+            row = {"backbone": backbone, "level": level + 1, "vectors": count}
+
+            theirs = _step(recipe, sequence, lambda batch: log_likelihood(sequence, batch.features, code))  # noqa: B023
+            row["freia_ms"] = _milliseconds(lambda: theirs(batch), size, device)  # noqa: B023
+            ours = _step(recipe, flow, lambda batch: flow.log_likelihood(batch.features, batch.position), fused=True)  # noqa: B023
+            row["eager_ms"] = _milliseconds(lambda: ours(batch), size, device)  # noqa: B023
+            row["graphed_ms"] = None
+            if available(device):
+                of_graph = _step(
+                    recipe,
+                    flow,
+                    lambda batch: flow.log_likelihood(batch.features, batch.position),  # noqa: B023
+                    fused=True,
+                    capturable=True,
+                )
+                graphed = GraphedSteps(of_graph, CudaRecorder(device))
+                row["graphed_ms"] = _milliseconds(lambda: graphed("step", batch), size, device)  # noqa: B023
+            rows.append(row)
+    return rows
+
+
+def images(recipe: Recipe, size: Size, device: torch.device, _) -> dict:
+    """What fresh CutPaste images of a pass take: making one on one core, and the backbone's way through one of many."""
+    rng = np.random.default_rng(0)
+    side = size.picture
+    across = np.hypot(*(np.mgrid[:side, :side] - side / 2))
+    normal = np.where(across[..., None] < 0.4 * side, rng.integers(0, 99, (side, side, 3)), 255).astype(np.uint8)
+    defect = np.hypot(*(np.mgrid[:side, :side] - side / 3)) < side / 16
+    known = np.where(defect[..., None], 200, normal).astype(np.uint8)
+    taken = []
+    for _ in range(max(3, size.steps // 5)):
+        start = time.perf_counter()
+        cut_paste(normal, foreground(normal, False), known, defect, rng)
+        taken.append(time.perf_counter() - start)
+
+    backbone = timm.create_model(PAPERS, pretrained=False, features_only=True, out_indices=LEVELS).eval().to(device)
+    batch = torch.rand(min(32, recipe.sampling.images), 3, recipe.image_size, recipe.image_size, device=device)
+    with torch.inference_mode():
+        through = _milliseconds(lambda: backbone(batch), Size(steps=max(1, size.steps // 10)), device)
+    return {"cutpaste_ms_an_image_and_core": 1e3 * statistics.mean(taken), "backbone_ms_an_image": through / len(batch)}
+
+
+def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dict:
+    """A few passes of the paper's cell, its evaluation and its memory; and what all of it comes to, extrapolated."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    rng, schedule = torch_generator("cell", device=device), recipe.schedule
+    entries = size.known * recipe.anomalies.repeat
+    sides = [recipe.image_size // stride for stride in STRIDES]
+
+    def random_levels(count: int) -> list[Tensor]:
+        return [
+            torch.randn(count, side**2, channels, generator=rng, device=device)
+            for side, channels in zip(sides, BACKBONES[PAPERS], strict=True)
+        ]
+
+    def random_entries() -> AnomalousImages:
+        flags = [torch.rand(entries, side**2, generator=rng, device=device) < 0.05 for side in sides]
+        return AnomalousImages(random_levels(entries), flags)
+
+    levels, parts = random_levels(size.normal + size.test), [random_entries(), random_entries()]
+    # One meta epoch of each phase warms up and records; the next, of the second phase, is what nearly all of a cell is.
+    chosen = recipe.model_copy(
+        update={"schedule": schedule.model_copy(update={"meta_epochs": 3, "sub_epochs": size.passes, "warm_up_epochs": 1})}
+    )
+    flows = [flow.to(device) for flow in _flows(chosen, PAPERS)]
+    epochs, mark = [], time.perf_counter()
+    for report in train(chosen, "bgad", flows, NormalImages(levels, torch.arange(size.normal)), lambda: parts, rng):
+        epochs.append(time.perf_counter() - mark)  # a report waits for the device
+        assert all(map(math.isfinite, report.losses))
+        mark = time.perf_counter()
+    memory = _memory(device)
+
+    masks = np.random.default_rng(0).random((size.test, recipe.image_size // 16, recipe.image_size // 16)) < 0.05
+    masks[: size.test // 4] = False
+    masks = masks.repeat(16, 1).repeat(16, 2)
+    names = tuple(map(str, range(size.test)))
+    kinds = tuple("defect" if mask.any() else "good" for mask in masks)
+    test = TestSet(names, kinds, size.normal + torch.arange(size.test), masks)
+    cache = FeatureCache(recipe.image_size, [], levels, None, 0)
+    start = time.perf_counter()
+    maps = likelihood_maps(flows, cache, test.rows, device)
+    float(maps[0].sum())  # waits for the device
+    through = time.perf_counter() - start
+    evaluate(maps, test, recipe.image_size)
+    evaluation = time.perf_counter() - start
+
+    a_pass, passes = epochs[2] / size.passes, schedule.sub_epochs * schedule.meta_epochs
+    fresh = entries * results["images"]["backbone_ms_an_image"] / 1e3
+    made = entries * results["images"]["cutpaste_ms_an_image_and_core"] / 1e3
+    evaluations = schedule.meta_epochs // schedule.evaluate_every
+    return {
+        "pass_s": a_pass,
+        "first_epochs_s": epochs[:2],
+        "evaluation_s": evaluation,
+        "evaluation_of_it_likelihoods_s": through,
+        "extrapolated": f"from {size.passes} passes with anomalies to the cell's {passes}, and {evaluations} evaluations",
+        "extrapolated_steps_s": a_pass * passes,
+        "extrapolated_evaluations_s": evaluation * evaluations,
+        "extrapolated_backbone_for_fresh_images_s": fresh * schedule.sub_epochs * (schedule.meta_epochs - 1),
+        "extrapolated_making_fresh_images_core_s": made * schedule.sub_epochs * (schedule.meta_epochs - 1),
+        **memory,
+    }
+
+
+def _flows(recipe: Recipe, backbone: str) -> list[ConditionalFlow]:
+    sides = [recipe.image_size // stride for stride in STRIDES]
+    return build_flows(recipe, list(BACKBONES[backbone]), sides, torch_generator("bench"), frozen_generator("bench"))
+
+
+def _step(recipe: Recipe, module: torch.nn.Module, log_likelihood_of, **adam):
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    rate = torch.tensor(1e-4, device=parameters[0].device) if adam.get("capturable") else 1e-4
+    optimizer = torch.optim.Adam(parameters, lr=rate, **adam)
+    constants = recipe.loss.beta, recipe.loss.tau, recipe.loss.normalizer, recipe.loss.push_pull_weight, recipe.loss.focal
+
+    def step(batch: MiniBatch) -> None:
+        loss = bgad_loss(log_likelihood_of(batch), batch.is_anomaly, *constants)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _milliseconds(function, size: Size, device: torch.device) -> float:
+    """The time of one call, of many in a row as in training: the median of three rows, after what warms up."""
+    for _ in range(WARM_UP + 1):
+        function()
+    taken = []
+    for _ in range(3):
+        _wait(device)
+        start = time.perf_counter()
+        for _ in range(size.steps):
+            function()
+        _wait(device)
+        taken.append((time.perf_counter() - start) / size.steps)
+    return 1e3 * statistics.median(taken)
+
+
+def _wait(device: torch.device) -> None:
+    """Waits until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _memory(device: torch.device) -> dict:
+    """What a cell's process takes, and how many fit: on the GPU with what the driver keeps for each process."""
+    if device.type != "cuda":
+        taken, there = devices.peak_memory_mb(device)[0], psutil.virtual_memory().total / 2**20
+        return {"peak_memory_mb": taken, "memory_mb": round(there, 1), "cells_that_fit": int(there // taken)}
+    free, there = torch.cuda.mem_get_info(device)
+    # What other processes have on this GPU, if any, passes for this one's share of the driver.
+    driver = there - free - torch.cuda.memory_reserved(device)
+    taken = driver + torch.cuda.max_memory_reserved(device)
+    mb = {"peak_memory_mb": taken, "peak_allocated_mb": torch.cuda.max_memory_allocated(device), "memory_mb": there}
+    return {**{name: round(value / 2**20, 1) for name, value in mb.items()}, "cells_that_fit": int(there // taken)}
+
+
+def _tiny(recipe: Recipe) -> Recipe:
+    sampling = recipe.sampling.model_copy(update={"images": 4, "vectors": 64})
+    flow = recipe.flow.model_copy(update={"blocks": 2, "position_channels": 16})
+    return recipe.model_copy(update={"image_size": 64, "sampling": sampling, "flow": flow})
+
+
+if __name__ == "__main__":
+    main()
