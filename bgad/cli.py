@@ -194,6 +194,7 @@ def train(
     from bgad.settings import load_recipe
     from bgad.splits import Split
 
+    chosen = devices.choose(device, threads)
     run_cell(
         Cell.of_folder(cell),
         load_recipe(recipe),
@@ -202,9 +203,11 @@ def train(
         load(features),
         {kind: load(folder) for kind, folder in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if folder},
         root,
-        devices.choose(device, threads),
+        chosen,
         cell,
         weights,
+        # A training on a GPU keeps one core busy; the others make the next pass's images.
+        workers=(threads or 1) - 1 if chosen.type == "cuda" else 0,
     )
 
 

@@ -192,6 +192,8 @@ class Config(Settings):
     weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")
     threads: int = Field(default=1, ge=1, description="CPU threads of a training")
+    gpu_mb: int = Field(default=6000, ge=1, description="GPU memory that a training may need, in MB")
+    workers: int = Field(default=0, ge=0, description="processes that make images anew beside a training on a GPU")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -1,4 +1,5 @@
 # What all rules share: the configuration, checked once, and the look-ups that turn wildcards into files and settings.
+import gc
 import json
 import os
 import re
@@ -12,9 +13,13 @@ from pathlib import Path
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 # Beside Snakemake's own parallelism, a numerical library's idle threads only take cores from other jobs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A plan of thousands of cells is objects that all stay: to look through them for garbage again and again finds nothing and
+# took a tenth of the time.
+gc.set_threshold(100_000)
 
 from bgad import cells, datasets, paths, presets, settings, splits
 from bgad.errors import BgadError
+from bgad.gpu_share import percent_of_gpu
 from bgad.sources import source_sha256
 
 
@@ -35,8 +40,10 @@ def at_the_door(function):
 CONFIG = at_the_door(settings.validated)(settings.Config, config, "config")
 RECIPES = sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))
 DATASETS_JSON = json.dumps({name: d.model_dump(mode="json") for name, d in CONFIG.datasets.items()})
-# What each step that computes asks for; `--resources gpu=N` or the profile says how many there are.
+# What each step that computes asks for, a number of GPUs, for clusters.
 GPUS = int(Path("/dev/nvidia0").exists() if CONFIG.device == "auto" else CONFIG.device != "cpu")
+# Of one GPU's memory, of which the default profile gives out 100 percent.
+GPU_PERCENT = percent_of_gpu(CONFIG.gpu_mb) if GPUS else 0
 
 # The suites whose tables this run asked for, with the file of each table.
 REQUESTED = {}
@@ -113,16 +120,17 @@ def images_of(wildcards):
 
 
 @at_the_door
-def features_of(wildcards):
-    """The feature cache that a cell's recipe needs, by its record, which is written last."""
+def inputs_of(wildcards):
+    """What a cell is trained from, by name: its split, the features that its recipe needs, and the pools that it draws from.
+
+    One function for all, since Snakemake's time for each one is a good part of the planning of thousands of cells. A cache is
+    named by its record, which is written last.
+    """
     names = dict(wildcards.items())
     cells.check(cells.Cell(**names | {"k": int(wildcards.k), "seed": int(wildcards.seed)}), catalogue_of)
     recipe = recipe_of(wildcards.recipe)
-    return paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size) + "/features.json"
-
-
-def split_of(wildcards):
-    return splits.file_of(recipe_of(wildcards.recipe), dict(wildcards.items()))
+    features = paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size)
+    return {"split": splits.file_of(recipe, names), "features": f"{features}/features.json", **pools_of(names, recipe)}
 
 
 @at_the_door
@@ -142,21 +150,32 @@ def in_a_row_option(wildcards, input):
     return " ".join(["--in-a-row", *(f"--before {shlex.quote(path)}" for path in input.before)])
 
 
-@at_the_door
-def pool_of(wildcards, kind):
-    """The pool of a kind of synthetic images that a cell draws from, if it knows anomalies and its recipe has such a pool."""
-    recipe, k = recipe_of(wildcards.recipe), int(wildcards.k)
-    if k == 0 or recipe.anomalies.synthetic != "pool" or kind not in recipe.anomalies.kinds:
-        return []
-    known = max(k, CONFIG.datasets[wildcards.dataset].pool)
+def pools_of(names, recipe):
+    """The pool of each kind of synthetic images that a cell of these names draws from; none where it knows no anomalies."""
+    k = int(names["k"])
+    if k == 0 or recipe.anomalies.synthetic != "pool":
+        return {}
+    known = max(k, CONFIG.datasets[names["dataset"]].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
-    where |= {"kind": kind, "draws": splits.draws(recipe, wildcards.split)}
-    return paths.SYNTHETIC.format(**dict(wildcards.items()), **where) + "/features.json"
+    where["draws"] = splits.draws(recipe, names["split"])
+    return {kind: paths.SYNTHETIC.format(**names, **where, kind=kind) + "/features.json" for kind in recipe.anomalies.kinds}
 
 
-def pool_option(record, kind):
-    """`--cutpaste FOLDER` or `--pseudo FOLDER`, where a cell has such a pool."""
-    return f"--{kind} {shlex.quote(str(Path(record).parent))}" if record else ""
+def caches_option(wildcards, input):
+    """`--features FOLDER`, and `--cutpaste FOLDER` or `--pseudo FOLDER` where a cell has such a pool."""
+    records = {name: input[name] for name in ("features", "cutpaste", "pseudo") if name in input.keys()}
+    return " ".join(f"--{name} {shlex.quote(str(Path(record).parent))}" for name, record in records.items())
+
+
+def cores_of(wildcards):
+    """A cell's threads; on a GPU also the processes that make its synthetic images, where each pass has new ones."""
+    anew = int(wildcards.k) > 0 and recipe_of(wildcards.recipe).anomalies.synthetic == "every_pass"
+    return CONFIG.threads + (CONFIG.workers if GPUS and anew else 0)
+
+
+@cache
+def recipe_sha256_of(recipe):
+    return recipe_of(recipe).sha256
 
 
 def weights_option(backbone):

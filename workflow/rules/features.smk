@@ -16,6 +16,7 @@ rule features:
         mem_mb=3000,
         runtime=60,
         gpu=GPUS,
+        gpu_percent=GPU_PERCENT,
     params:
         root=root_of,
         folder=paths.FEATURES,
@@ -45,6 +46,7 @@ rule synthetic:
         mem_mb=4000,
         runtime=60,
         gpu=GPUS,
+        gpu_percent=GPU_PERCENT,
     params:
         root=root_of,
         folder=paths.SYNTHETIC,

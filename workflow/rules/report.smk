@@ -4,7 +4,12 @@ from dataclasses import asdict
 
 def metrics_of(wildcards):
     """The metrics of every cell of a suite; a paper table is asked for without a wildcard."""
-    return [(cell.folder / "metrics.json").as_posix() for cell in cells_of(getattr(wildcards, "suite", "paper"))]
+    return metrics_files(getattr(wildcards, "suite", "paper"))
+
+
+@cache
+def metrics_files(suite):
+    return [(cell.folder / "metrics.json").as_posix() for cell in cells_of(suite)]
 
 
 def metrics_for_table(wildcards, output):

@@ -3,11 +3,8 @@
 
 rule train:
     input:
+        unpack(inputs_of),
         index=paths.INDEX,
-        split=split_of,
-        features=features_of,
-        cutpaste=lambda wildcards: pool_of(wildcards, "cutpaste"),
-        pseudo=lambda wildcards: pool_of(wildcards, "pseudo"),
     output:
         # metrics.json is written last: where it is, the cell is whole.
         multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt"),
@@ -15,21 +12,20 @@ rule train:
         paths.CELL + "/train.log",
     benchmark:
         paths.CELL + "/benchmark.tsv"
-    threads: CONFIG.threads
+    threads: cores_of
     resources:
         mem_mb=4000,
         runtime=720,
         gpu=GPUS,
+        gpu_percent=GPU_PERCENT,
     params:
         cell=paths.CELL,
-        recipe=lambda wildcards: paths.recipe_file(wildcards.recipe),
+        recipe=paths.RECIPE,
         # What a cell depends on beside its inputs: the recipe's values and the training code, not their comments.
-        recipe_sha256=lambda wildcards: recipe_of(wildcards.recipe).sha256,
+        recipe_sha256=lambda wildcards: recipe_sha256_of(wildcards.recipe),
         source=source_sha256("training"),
-        folder=lambda wildcards, input: Path(input.features).parent,
         root=root_of,
-        cutpaste=lambda wildcards, input: pool_option(input.cutpaste, "cutpaste"),
-        pseudo=lambda wildcards, input: pool_option(input.pseudo, "pseudo"),
+        caches=caches_option,
         weights=lambda wildcards: weights_option(recipe_of(wildcards.recipe).backbone),
         device=CONFIG.device,
     message:
@@ -37,5 +33,5 @@ rule train:
         " {wildcards.method} seed {wildcards.seed}"
     shell:
         "bgad train {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
-        " --features {params.folder:q} {params.cutpaste} {params.pseudo} --root {params.root:q} {params.weights}"
+        " {params.caches} --root {params.root:q} {params.weights}"
         " --device {params.device} --threads {threads} > {log:q} 2>&1"
