@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -37,8 +38,12 @@ def describe(device: torch.device) -> dict[str, str | int]:
 
 def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
     """The most memory that this process has had: resident, and on the GPU (None without one), in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resident = peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, kilobytes elsewhere
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's figure would begin with the peak of the process that started this one
+        resident = int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text()).group(1)) / 2**10
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        resident = peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, kilobytes elsewhere
     on_gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     return round(resident, 1), None if on_gpu is None else round(on_gpu, 1)
 

@@ -28,6 +28,7 @@ STEPS = {
         "results.py",
         "train.py",
         "graphed.py",
+        "adam.py",
         "sampling.py",
         "flow.py",
         "coupling.*",

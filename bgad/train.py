@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bgad.adam import Adam
 from bgad.anomalies import Entries
 from bgad.errors import BgadError
 from bgad.flow import ConditionalFlow
@@ -51,9 +52,7 @@ def train(
     parameters = [p for flow in flows for p in flow.parameters() if p.requires_grad]
     device = parameters[0].device
     graphs = available(device)
-    # A graph reads the rate where the next step finds another; without graphs a number is enough.
-    rate = torch.tensor(schedule.learning_rate, device=device) if graphs else schedule.learning_rate
-    optimizer = torch.optim.Adam(parameters, lr=rate, fused=True, capturable=graphs)
+    optimizer = Adam(parameters, recordable=graphs)
     losses = torch.zeros(len(flows), device=device)  # their sums, on the device: no step waits for its loss
     moved = set()  # the levels that momentum moves in every step, their own or not
 
@@ -73,7 +72,7 @@ def train(
             parts = entries() if with_anomalies else []
             for batch in mini_batches(recipe, normal, parts, sub_epoch, rng):
                 rate = learning_rate(recipe, epoch, batch.step, batch.steps_per_epoch)
-                _set_rate(optimizer, rate)
+                optimizer.set_rate(rate)
                 if quirks.idle_levels_keep_momentum:
                     moved.add(batch.level)
                 take((batch.level, epoch > 0, batch.is_anomaly is None, frozenset(moved)), batch)
@@ -133,11 +132,3 @@ def _cosine(recipe: Recipe, epoch: float) -> float:
     schedule = recipe.schedule
     lowest = schedule.learning_rate * schedule.final_rate
     return lowest + (schedule.learning_rate - lowest) * (1 + math.cos(math.pi * epoch / schedule.meta_epochs)) / 2
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate

@@ -1,0 +1,51 @@
+"""Adam (Kingma and Ba, ICLR 2015) by PyTorch's fused kernel, without torch.optim's optimizer object around it.
+
+That object loads PyTorch's compiler with its first step, for two seconds in each of thousands of processes, to tell it to
+keep off. Nothing here is compiled by it. Same numbers to the bit as torch.optim.Adam(fused=True) (tests/test_adam.py).
+"""
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+
+class Adam:
+    """Over ``parameters``, with betas 0.9 and 0.999, epsilon 1e-8 and no weight decay. ``rate`` is set before each step.
+
+    A parameter's moments begin with the first step that finds a gradient of it, and a step passes over those without one.
+    With ``recordable``, steps can be recorded as CUDA graphs: the rate then lies on the device.
+    """
+
+    def __init__(self, parameters: list[Tensor], recordable: bool = False):
+        self.parameters = parameters
+        self._recordable = recordable
+        self._rate = torch.zeros((), device=parameters[0].device) if recordable else 0.0
+        self._moments: dict[Tensor, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def set_rate(self, rate: float) -> None:
+        if self._recordable:
+            self._rate.fill_(rate)  # where a graph reads it
+        else:
+            self._rate = rate
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, or makes them 0: then a step moves a parameter by its momentum without a new gradient."""
+        for parameter in self.parameters:
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.zero_()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        moving = [parameter for parameter in self.parameters if parameter.grad is not None]
+        if not moving:
+            return
+        for parameter in moving:
+            if parameter not in self._moments:
+                taken = torch.zeros((), device=parameter.device)
+                self._moments[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter), taken
+        first, second, taken = (list(kind) for kind in zip(*(self._moments[parameter] for parameter in moving), strict=True))
+        constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
+        gradients = [parameter.grad for parameter in moving]
+        adam(moving, gradients, first, second, [], taken, fused=True, capturable=self._recordable, lr=self._rate, **constants)
