@@ -68,10 +68,15 @@ def main() -> None:
 
 
 def paper_shaped() -> Recipe:
-    """The paper's recipe, with the small backbone and 4 x 2 epochs."""
+    """The paper's recipe, with the small backbone and 4 x 2 epochs, as it runs with today's PyTorch.
+
+    There a level is left alone by the steps of the others; with the PyTorch of the released code momentum moved it on, which
+    ends far higher after so few epochs.
+    """
     recipe = load_recipe(Path("config/recipes/paper.yaml"))
     schedule = recipe.schedule.model_copy(update={"meta_epochs": 4, "sub_epochs": 2})
-    quirks = recipe.quirks.model_copy(update={"draws_follow_one_another": False, "test_command_keeps_known": False})
+    off = ("idle_levels_keep_momentum", "draws_follow_one_another", "test_command_keeps_known")
+    quirks = recipe.quirks.model_copy(update=dict.fromkeys(off, False))
     return recipe.model_copy(update={"backbone": LITE0[0], "schedule": schedule, "quirks": quirks})
 
 
@@ -190,6 +195,11 @@ def one_cell(which: str, what: str, mvtec: Path | None, seed: int, device: torch
             found = {name: metrics[name]["last"] for name in ("image_auroc", "pixel_auroc", "released_pro")}
             seconds = {name: metrics["timing"][name] for name in ("features_s", "train_s", "evaluate_s")}
         total = time.perf_counter() - start
+    passes = recipe.schedule.meta_epochs * recipe.schedule.sub_epochs
+    of_passes = ("images", "backbone", "steps") if which == "released" else ("train_s",)
+    of_evaluations = [what for what in seconds if what.startswith("evaluat")]
+    found["seconds a pass"] = sum(seconds[what] for what in of_passes) / passes
+    found["seconds an evaluation"] = sum(seconds[what] for what in of_evaluations) / recipe.schedule.meta_epochs
     found |= {"total seconds": total, "peak memory MB": devices.peak_memory_mb(device)[0]}
     return found | (seconds if which == "quality" else {"seconds": seconds})
 

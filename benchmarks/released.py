@@ -134,7 +134,7 @@ class ReleasedCell:
                 else:
                     constants = (loss_of.beta, loss_of.tau, loss_of.normalizer, loss_of.push_pull_weight, loss_of.focal)
                     loss = bgad_loss(found, flags[chosen], *constants)
-                optimizer.zero_grad()
+                optimizer.zero_grad(set_to_none=not self.recipe.quirks.idle_levels_keep_momentum)
                 loss.backward()
                 optimizer.step()
 

@@ -56,7 +56,8 @@ class AnomalousImages:
 def with_defects(levels: list[Tensor], masks: Tensor) -> AnomalousImages:
     """Images' ``levels`` with their masks (N, S, S) bool brought to each level's size with nearest."""
     sides = [round(level.shape[1] ** 0.5) for level in levels]
-    small = [interpolate(masks[:, None].float(), size=(side, side), mode="nearest") for side in sides]
+    # As bytes: as floats, masks of a large pool would take more memory than its features.
+    small = [interpolate(masks[:, None].byte(), size=(side, side), mode="nearest") for side in sides]
     return AnomalousImages(levels, [level.flatten(1) > 0 for level in small])
 
 

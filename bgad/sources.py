@@ -6,6 +6,7 @@ comments and docstrings: explaining a loss better retrains nothing, changing it 
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 # The files that decide what a step makes, given its inputs.
@@ -70,6 +71,7 @@ def source_sha256(step: str, package: Path | None = None) -> str:
     return digest.hexdigest()
 
 
+@cache  # a file belongs to several steps
 def _code(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
