@@ -18,6 +18,7 @@ OUTSIDE = {
     "cells.py",
     "cli.py",
     "devices.py",
+    "gpu_share.py",
     "download.py",
     "errors.py",
     "fetch.py",
