@@ -25,6 +25,7 @@ from released import ReleasedCell, figures, freia_flow, log_likelihood
 from tabulate import tabulate
 
 from bgad import coupling, devices, mini
+from bgad.adam import Adam
 from bgad.backbones import STRIDES, load_backbone
 from bgad.cells import Cell
 from bgad.datasets import Index, build_index
@@ -107,7 +108,12 @@ def some_steps(which: str) -> dict[str, list[float]]:
             anomalous = torch.rand(count, generator=rng) < 0.05
             code = sincos_2d(recipe.flow.position_channels, flow.height, flow.width).flatten(1).T[position]
             model = flow if which == "ours" else freia_flow(flow, recipe)
-            optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=which == "ours")
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            if which == "ours":
+                optimizer = Adam(parameters)
+                optimizer.set_rate(1e-4)
+            else:
+                optimizer = torch.optim.Adam(parameters, lr=1e-4)
             taken = []
             for _ in range(6):
                 start = time.perf_counter()

@@ -24,6 +24,7 @@ from released import freia_flow, log_likelihood
 from torch import Tensor
 
 from bgad import coupling, devices
+from bgad.adam import Adam
 from bgad.anomalies import AnomalousImages
 from bgad.backbones import LEVELS, STRIDES
 from bgad.cutpaste import cut_paste, foreground
@@ -103,18 +104,17 @@ def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
             code = sincos_2d(recipe.flow.position_channels, flow.height, flow.width).flatten(1).T.to(device)[position]
             row = {"backbone": backbone, "level": level + 1, "vectors": count}
 
-            theirs = _step(recipe, sequence, lambda batch: log_likelihood(sequence, batch.features, code))  # noqa: B023
+            own_adam = torch.optim.Adam([p for p in sequence.parameters() if p.requires_grad], lr=1e-4)
+            theirs = _step(recipe, own_adam, lambda batch: log_likelihood(sequence, batch.features, code))  # noqa: B023
             row["freia_ms"] = _milliseconds(lambda: theirs(batch), size, device)  # noqa: B023
-            ours = _step(recipe, flow, lambda batch: flow.log_likelihood(batch.features, batch.position), fused=True)  # noqa: B023
+            ours = _step(recipe, _adam(flow), lambda batch: flow.log_likelihood(batch.features, batch.position))  # noqa: B023
             row["eager_ms"] = _milliseconds(lambda: ours(batch), size, device)  # noqa: B023
             row["graphed_ms"] = None
             if available(device):
                 of_graph = _step(
                     recipe,
-                    flow,
+                    _adam(flow, recordable=True),
                     lambda batch: flow.log_likelihood(batch.features, batch.position),  # noqa: B023
-                    fused=True,
-                    capturable=True,
                 )
                 graphed = GraphedSteps(of_graph, CudaRecorder(device))
                 row["graphed_ms"] = _milliseconds(lambda: graphed("step", batch), size, device)  # noqa: B023
@@ -212,10 +212,13 @@ def _flows(recipe: Recipe, backbone: str) -> list[ConditionalFlow]:
     return build_flows(recipe, list(BACKBONES[backbone]), sides, torch_generator("bench"), frozen_generator("bench"))
 
 
-def _step(recipe: Recipe, module: torch.nn.Module, log_likelihood_of, **adam):
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    rate = torch.tensor(1e-4, device=parameters[0].device) if adam.get("capturable") else 1e-4
-    optimizer = torch.optim.Adam(parameters, lr=rate, **adam)
+def _adam(flow: ConditionalFlow, recordable: bool = False) -> Adam:
+    optimizer = Adam([p for p in flow.parameters() if p.requires_grad], recordable)
+    optimizer.set_rate(1e-4)
+    return optimizer
+
+
+def _step(recipe: Recipe, optimizer: Adam | torch.optim.Adam, log_likelihood_of):
     constants = recipe.loss.beta, recipe.loss.tau, recipe.loss.normalizer, recipe.loss.push_pull_weight, recipe.loss.focal
 
     def step(batch: MiniBatch) -> None:

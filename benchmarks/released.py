@@ -120,7 +120,7 @@ class ReleasedCell:
         for sequence, features in zip(self.sequences, levels, strict=True):
             images, count, channels = features.shape
             side = round(count**0.5)
-            code = sincos_2d(self.recipe.flow.position_channels, side, side).flatten(1).T.repeat(images, 1)
+            code = self._code(images, side)
             flags = None
             if masks is not None:
                 flags = interpolate(masks[:, None].float(), size=(side, side), mode="nearest").flatten() > 0
@@ -138,6 +138,10 @@ class ReleasedCell:
                 loss.backward()
                 optimizer.step()
 
+    def _code(self, images: int, side: int) -> Tensor:
+        """The position code beside every vector of so many maps, (images * side * side, D)."""
+        return sincos_2d(self.recipe.flow.position_channels, side, side).flatten(1).T.repeat(images, 1)
+
     def _evaluate(self) -> dict[str, float]:
         paths = self.split.test(self.k)
         size, likelihoods, masks = self.recipe.image_size, [[], [], []], []
@@ -151,7 +155,7 @@ class ReleasedCell:
                 for found, sequence, features in zip(likelihoods, self.sequences, levels, strict=True):
                     images, count, channels = features.shape
                     side = round(count**0.5)
-                    code = sincos_2d(self.recipe.flow.position_channels, side, side).flatten(1).T.repeat(images, 1)
+                    code = self._code(images, side)
                     found.append(log_likelihood(sequence, features.reshape(-1, channels), code).view(images, side, side))
         maps = anomaly_maps([torch.cat(found) for found in likelihoods], size)
         types = {image.path: image.type for image in self.index.images}

@@ -43,13 +43,12 @@ def compiled(source: Path, *included: Path) -> ctypes.CDLL | None:
 
 def _build(source: Path, compiler: str, library: Path) -> None:
     with whole(library) as temporary:
-        for number, native in enumerate(NATIVE):
+        for native in NATIVE:
             command = [compiler, *FLAGS, native, "-o", str(temporary), str(source), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 break
-            if number == len(NATIVE) - 1:
-                done.check_returncode()
+        done.check_returncode()
 
 
 def _identity(compiler: str, *sources: Path) -> str:

@@ -56,9 +56,11 @@ class _Chain(torch.autograd.Function):
             kept = [x.new_empty(flow.blocks, len(x), size) for size in (x.shape[1], flow.active, flow.active)]
             z = kept[0][-1]
         pointers = _pointers(x, column, row, z, log_det, *(kept or [None] * 3))
-        _over_threads(
-            len(x), lambda start, count, _: _library().bgad_flow_forward(flow, blocks, len(x), start, count, *pointers)
-        )
+
+        def forward(start, count, _):
+            return _library().bgad_flow_forward(flow, blocks, len(x), start, count, *pointers)
+
+        _side_by_side(forward, _shares(len(x)))
         ctx.save_for_backward(*tensors, *kept)
         ctx.clamp = clamp
         return z, log_det
@@ -72,29 +74,31 @@ class _Chain(torch.autograd.Function):
         want_x = ctx.needs_input_grad[0]
 
         sizes = [0 if name == "rotation" else p.numel() for name, p in zip(PARAMETERS * flow.blocks, parameters, strict=True)]
-        sums = torch.empty(_threads(len(x)), sum(sizes))
+        shares = _shares(len(x))
+        sums = torch.empty(len(shares), sum(sizes))
 
-        def backward(start, count, thread):
-            gradients = _blocks(sums[thread].split(sizes))
+        def backward(start, count, number):
+            gradients = _blocks(sums[number].split(sizes))
             return _library().bgad_flow_backward(flow, blocks, len(x), start, count, *pointers, want_x, gradients)
 
-        _over_threads(len(x), backward)
+        _side_by_side(backward, shares)
         parts = (sums[0] if len(sums) == 1 else sums.sum(0)).split(sizes)
         gradients = [part.view_as(p) if len(part) else None for part, p in zip(parts, parameters, strict=True)]
         return d_x if want_x else None, None, None, None, None, None, *gradients
 
 
-def _threads(count: int) -> int:
-    return max(1, min(torch.get_num_threads(), count // SMALLEST_SHARE))
+def _shares(count: int) -> list[tuple[int, int]]:
+    """Where each thread's share of ``count`` vectors starts, and how many they are."""
+    threads = max(1, min(torch.get_num_threads(), count // SMALLEST_SHARE))
+    share = -(-count // threads)
+    return [(start, min(share, count - start)) for start in range(0, count, share)]
 
 
-def _over_threads(count: int, function) -> None:
-    """Calls ``function(start, how many, thread)`` for equal shares of ``count`` vectors, side by side."""
-    share = -(-count // _threads(count))
-    starts = range(0, count, share)
-    arguments = (starts, [min(share, count - start) for start in starts], range(len(starts)))
+def _side_by_side(function, shares: list[tuple[int, int]]) -> None:
+    """Calls ``function(start, how many, number of the share)`` for all shares."""
+    arguments = (*zip(*shares, strict=True), range(len(shares)))
     # Python lets go of its lock while compiled code runs.
-    if any(_pool().map(function, *arguments) if len(starts) > 1 else map(function, *arguments)):
+    if any(_pool().map(function, *arguments) if len(shares) > 1 else map(function, *arguments)):
         raise MemoryError("no memory for a flow's work")
 
 
