@@ -21,7 +21,7 @@ from bgad.compiled import compiled
 SOURCES = (Path(__file__).with_name("coupling.c"), Path(__file__).with_name("products.h"))
 # A block's parameters in coupling.c's order; all but the rotation are trained.
 PARAMETERS = ("first", "first_bias", "last", "last_bias", "global_scale", "global_offset", "rotation")
-SMALLEST_SHARE = 512  # vectors a thread: fewer are not worth handing out
+SMALLEST_SHARE = 256  # vectors a thread: fewer are not worth handing out
 
 
 def available(x: Tensor) -> bool:
