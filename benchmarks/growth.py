@@ -3,7 +3,7 @@
     python benchmarks/growth.py [--output docs]      about eight minutes, 4 GB of temporary files; Linux, for its /proc
 
 Draws growth.png, and growth.json has every run. A cell is the recipe `cpu` through bgad.results.run_cell in one thread, with
-two of its six meta epochs and a tenth of the vectors in each; its features are noise in a mapped cache on disk, which the
+two of its meta epochs and a tenth of the vectors in each; its features are noise in a mapped cache on disk, which the
 machine still has in memory from its writing. A plan is `snakemake -n`. Each run is a process of its own; all take turns, the
 second time backwards, so that a drift of the machine does not look like growth.
 """
@@ -76,7 +76,7 @@ def main() -> None:
                 print(what, {key: round(value, 1) for key, value in runs[what][-1].items()}, flush=True)
 
     results = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "cores": os.cpu_count()}
-    results |= devices.describe(devices.choose("cpu", 1)) | {"recipe": "cpu with 2 of 6 meta epochs and a tenth of the vectors"}
+    results |= devices.describe(devices.choose("cpu", 1)) | {"recipe": "cpu with 2 meta epochs and a tenth of the vectors"}
     results |= {name: [facts[s] | {"runs": runs[s]} for s in column] for name, column in {**COLUMNS, **PLANS}.items()}
     write_json(options.output / "growth.json", results)
     draw(results, options.output / "growth.png")
