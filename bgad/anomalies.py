@@ -55,10 +55,13 @@ class AnomalousImages:
 
 def with_defects(levels: list[Tensor], masks: Tensor) -> AnomalousImages:
     """Images' ``levels`` with their masks (N, S, S) bool brought to each level's size with nearest."""
-    sides = [round(level.shape[1] ** 0.5) for level in levels]
+    return AnomalousImages(levels, [defects_at(masks, round(level.shape[1] ** 0.5)) for level in levels])
+
+
+def defects_at(masks: Tensor, side: int) -> Tensor:
+    """Masks (N, S, S) bool on a level's map of ``side``, by nearest: (N, side * side) bool."""
     # As bytes: as floats, masks of a large pool would take more memory than its features.
-    small = [interpolate(masks[:, None].byte(), size=(side, side), mode="nearest") for side in sides]
-    return AnomalousImages(levels, [level.flatten(1) > 0 for level in small])
+    return interpolate(masks[:, None].byte(), size=(side, side), mode="nearest").flatten(1) > 0
 
 
 @dataclass

@@ -38,8 +38,12 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``maps`` (N, S, S) and image ``scores`` (N,) of a test set, and its figures in percent, None where undefined."""
+    """``maps`` (N, S, S) and image ``scores`` (N,) of a test set, and its figures in percent, None where undefined.
 
+    ``likelihoods`` are what they come from, l of each level, (N, h, w).
+    """
+
+    likelihoods: list[Tensor]
     maps: np.ndarray
     scores: np.ndarray
     scale: ScoreScale
@@ -69,7 +73,7 @@ def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
         figures["pixel_auroc"] = percent(auroc(test.masks, maps))
         figures["aupro"] = percent(aupro(test.masks, maps))
         figures["released_pro"] = percent(released_pro(test.masks, maps))
-    return Evaluation(maps, scores, scale, figures)
+    return Evaluation(likelihoods, maps, scores, scale, figures)
 
 
 def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str, dict]:

@@ -1,8 +1,9 @@
 """The feature cache: what the frozen backbone makes of a category's images, computed once and shared by all its cells.
 
 A folder holds level1.npy .. level3.npy, the vectors of every image, (N, h * w, C) float32, memory-mapped by those who read
-them; masks.npy, (N, S, S) bool; and the record in features.json, written last. There is one for the images of each
-(backbone, size, data set, category), and one for each pool of synthetic images of a split's known anomalies.
+them; masks.npy, (N, S, S) bool; thumbnails.npy, (N, 96, 96, 3) uint8, to look at; and the record in features.json, written
+last. There is one for the images of each (backbone, size, data set, category), and one for each pool of synthetic images of a
+split's known anomalies.
 """
 
 import os
@@ -20,7 +21,7 @@ from bgad.backbones import LEVELS, STRIDES, Backbone
 from bgad.datasets import Index
 from bgad.errors import BgadError
 from bgad.files import read_json, whole, write_json
-from bgad.images import resized_image, resized_mask
+from bgad.images import THUMBNAIL, resized_image, resized_mask, thumbnail
 from bgad.randomness import numpy_generator
 from bgad.splits import Split
 
@@ -34,7 +35,7 @@ class FeatureCache:
 
     ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a synthetic one:
     the known anomaly that it stands for); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it
-    took; ``weights_sha256`` of the backbone's weights.
+    took; ``weights_sha256`` of the backbone's weights; ``thumbnails``: (N, 96, 96, 3) uint8.
     """
 
     image_size: int
@@ -43,6 +44,7 @@ class FeatureCache:
     masks: Tensor | None
     seconds: float
     weights_sha256: str = ""
+    thumbnails: Tensor | None = None
 
     def side(self, level: int) -> int:
         """Height and width of that level's map."""
@@ -101,17 +103,20 @@ def load(folder: Path) -> FeatureCache:
     if any(len(level) != count for level in levels) or len(masks) not in (0, count):
         raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
     masks = masks if len(masks) else None
-    return FeatureCache(record["image_size"], record["paths"], levels, masks, record["seconds"], record["weights_sha256"])
+    of_record = (record["seconds"], record["weights_sha256"])
+    return FeatureCache(record["image_size"], record["paths"], levels, masks, *of_record, _mapped(folder / "thumbnails.npy"))
 
 
 def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:
     start = time.perf_counter()
     masks = np.zeros((len(paths) if has_masks else 0, image_size, image_size), dtype=bool)
+    thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
 
     def images() -> Iterator[np.ndarray]:
         for row, (image, mask) in enumerate(pictures):
             if mask is not None:
                 masks[row] = mask
+            thumbnails[row] = thumbnail(image)
             yield image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +130,9 @@ def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, 
     finally:
         for output in outputs:
             output.discard()
-    with whole(folder / "masks.npy") as temporary:
-        np.save(temporary, masks)
+    for name, array in (("masks", masks), ("thumbnails", thumbnails)):
+        with whole(folder / f"{name}.npy") as temporary:
+            np.save(temporary, array)
     record = {
         "backbone": backbone.name,
         "weights_sha256": backbone.weights_sha256,

@@ -7,6 +7,8 @@ from PIL import Image
 
 from bgad.errors import BgadError
 
+THUMBNAIL = 96  # pixels
+
 
 def read_image(path: Path) -> np.ndarray:
     """An image as (H, W, 3) uint8; gray is repeated to three channels. BgadError if it cannot be read whole."""
@@ -26,6 +28,11 @@ def resized_image(path: Path, size: int) -> np.ndarray:
 def resized_mask(path: Path, size: int) -> np.ndarray:
     """A mask resized with nearest: (size, size) bool."""
     return np.asarray(_opened(path, "L").resize((size, size), Image.Resampling.NEAREST)) > 0
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 to look at: (THUMBNAIL, THUMBNAIL, 3), Lanczos."""
+    return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS))
 
 
 def _opened(path: Path, mode: str) -> Image.Image:

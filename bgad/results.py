@@ -2,6 +2,7 @@
 
     metrics.json    the figures and where they came from      history.csv   a row per meta epoch
     scores.csv      a row per test image, last epoch          model.pt      flows, and the scale and threshold of scores
+    gallery/        the test images, masks and anomaly maps   likelihoods.json    histograms of l, and the boundaries
 
 metrics.json is written last: where it is, the cell is whole.
 """
@@ -30,6 +31,8 @@ from bgad.evaluate import METRICS, Evaluation, TestSet, by_type, evaluate, likel
 from bgad.features import FeatureCache
 from bgad.files import whole, write_json, write_text
 from bgad.flow import ConditionalFlow
+from bgad.gallery import write_gallery
+from bgad.likelihoods import write_likelihoods
 from bgad.metrics import best_f1_threshold
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.sampling import NormalImages
@@ -100,22 +103,25 @@ def run_cell(
         say(_progress(recipe, history[-1]))
         mark = time.perf_counter()
 
-    evaluation = evaluations["test"]
-    _save_scores(output / "scores.csv", tests["test"], evaluation)
+    evaluation, test, types_known = evaluations["test"], tests["test"], {path: types[path] for path in known}
+    threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
+    _save_scores(output / "scores.csv", test, evaluation)
     _save_history(output / "history.csv", history)
-    _save_model(output / "model.pt", cell, recipe, flows, evaluation, tests["test"], cache.weights_sha256)
+    _save_model(output / "model.pt", cell, recipe, flows, evaluation, threshold, cache.weights_sha256)
+    write_gallery(output / "gallery", cache.thumbnails[test.rows].numpy(), test.masks, evaluation.maps, threshold)
+    write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, types_known, test, evaluation, device)
     resident, on_gpu = peak_memory_mb(device)
     metrics = {
         "cell": asdict(cell),
         **_figures(history, ""),
         **({"full_test": _figures(history, "full_")} if cell.k == 0 else {}),
         **_released_test_command(cell, recipe, flows, cache, split, types, device),
-        "by_type": by_type(tests["test"], evaluation, {types[path] for path in known}),
+        "by_type": by_type(test, evaluation, {*types_known.values()}),
         "counts": {
             "train_normal": len(split.train_normal),
             "train_anomalous": len(known),
-            "test_normal": int((~tests["test"].is_anomalous).sum()),
-            "test_anomalous": int(tests["test"].is_anomalous.sum()),
+            "test_normal": int((~test.is_anomalous).sum()),
+            "test_anomalous": int(test.is_anomalous.sum()),
         },
         "split_sha256": split.sha256,
         "weights_sha256": cache.weights_sha256,
@@ -248,7 +254,7 @@ def _save_csv(path: Path, columns: list[str], rows) -> None:
     write_text(path, text.getvalue())
 
 
-def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation: Evaluation, test: TestSet, weights: str) -> None:
+def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation, threshold: float, weights: str) -> None:
     """Tensors and plain values alone, so that it loads with weights_only."""
     content = {
         "cell": asdict(cell),
@@ -256,7 +262,7 @@ def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation: Ev
         "weights_sha256": weights,
         "flows": [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows],
         "scale": asdict(evaluation.scale),
-        "threshold": best_f1_threshold(test.is_anomalous, evaluation.scores),
+        "threshold": threshold,
     }
     # Through memory: given a file, torch writes its (temporary) name into it, and no two runs would be the same.
     buffer = io.BytesIO()

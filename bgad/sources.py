@@ -45,6 +45,8 @@ STEPS = {
         "images.py",
         "evaluate.py",
         "scoring.py",
+        "gallery.py",
+        "likelihoods.py",
         "metrics.py",
         "randomness.py",
     ),

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # took a tenth of the time.
 gc.set_threshold(100_000)
 
-from bgad import cells, datasets, paths, presets, settings, splits
+from bgad import cells, datasets, gallery, paths, presets, settings, splits
 from bgad.errors import BgadError
 from bgad.gpu_share import percent_of_gpu
 from bgad.sources import source_sha256

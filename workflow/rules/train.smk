@@ -7,7 +7,8 @@ rule train:
         index=paths.INDEX,
     output:
         # metrics.json is written last: where it is, the cell is whole.
-        multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt"),
+        multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
+        multiext(paths.CELL + "/gallery/", *gallery.FILES),
     log:
         paths.CELL + "/train.log",
     benchmark:
