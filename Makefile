@@ -7,7 +7,7 @@ READY := .venv/.ready
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/table.md"
+	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/report.html"
 	@echo "make test    the tests"
 	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
 	@echo "make lint    ruff and snakefmt"
@@ -15,8 +15,9 @@ help:
 	@echo "make clean   removes what a run has made: results, resources, reports (not .venv)"
 
 demo: $(READY)
-	@$(BIN)/python -m snakemake --cores all reports/demo/table.md
+	@$(BIN)/python -m snakemake --cores all reports/demo/table.md reports/demo/report.html
 	@echo
+	@echo "The page:   $(CURDIR)/reports/demo/report.html"
 	@echo "The table:  $(CURDIR)/reports/demo/table.md"
 	@echo "The plots:  $(CURDIR)/reports/demo/*.png (and .svg)"
 

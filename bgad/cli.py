@@ -262,6 +262,22 @@ def table(
 
 
 @app.command()
+def report(
+    suite: SuiteName,
+    output: Annotated[Path, Option(help="HTML file to write.")],
+    datasets: Datasets = None,
+) -> None:
+    """Writes a suite's report as one page that opens from a file, from the cells that are there.
+
+    Example: bgad report demo --output reports/demo/report.html
+    """
+    from bgad.report.page import write_page
+
+    definition, wanted, left_out = _suite_cells(suite, datasets)
+    write_page(suite, definition, wanted, output, Path(), left_out)
+
+
+@app.command()
 def plots(
     suite: SuiteName,
     output: Annotated[Path, Option(help="Folder to write to.")],

@@ -98,13 +98,13 @@ def load(folder: Path) -> FeatureCache:
     if not isinstance(record, dict) or not {"image_size", "paths", "seconds", "weights_sha256"} <= record.keys():
         raise BgadError(f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again.")
     levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
-    masks = _mapped(folder / "masks.npy")
+    masks, thumbnails = _mapped(folder / "masks.npy"), _mapped(folder / "thumbnails.npy")
     count = len(record["paths"])
-    if any(len(level) != count for level in levels) or len(masks) not in (0, count):
+    if any(len(part) != count for part in (*levels, thumbnails)) or len(masks) not in (0, count):
         raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
     masks = masks if len(masks) else None
     of_record = (record["seconds"], record["weights_sha256"])
-    return FeatureCache(record["image_size"], record["paths"], levels, masks, *of_record, _mapped(folder / "thumbnails.npy"))
+    return FeatureCache(record["image_size"], record["paths"], levels, masks, *of_record, thumbnails)
 
 
 def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:

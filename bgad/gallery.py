@@ -47,7 +47,8 @@ def write_gallery(folder: Path, thumbnails: np.ndarray, masks: np.ndarray | None
             "has_masks": masks is not None,
             "score_of_black": low,
             "score_of_white": high,
-            "threshold": None if np.isnan(threshold) else threshold,
+            # As scores.csv writes its scores, of which one is the threshold.
+            "threshold": None if np.isnan(threshold) else float(f"{threshold:.7g}"),
         },
     )
 

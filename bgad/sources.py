@@ -50,7 +50,7 @@ STEPS = {
         "metrics.py",
         "randomness.py",
     ),
-    "report": ("report/*.py", "published.csv", "presets.yaml"),
+    "report": ("report/*.py", "report/page/*", "gallery.py", "published.csv", "presets.yaml"),
     "examples": (
         "examples.py",
         "cutpaste.py",

@@ -76,6 +76,7 @@ class Here:
         for level in LEVELS:
             np.save(folder / f"level{level}.npy", np.zeros((len(images), 4, 2), dtype=np.float32))
         np.save(folder / "masks.npy", np.zeros((len(images), 8, 8), dtype=bool))
+        np.save(folder / "thumbnails.npy", np.zeros((len(images), 4, 4, 3), dtype=np.uint8))
         record = {"image_size": 8, "paths": [image["path"] for image in images], "seconds": 0, "weights_sha256": ""}
         (folder / "features.json").write_text(json.dumps(record))
 

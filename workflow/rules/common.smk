@@ -45,8 +45,9 @@ GPUS = int(Path("/dev/nvidia0").exists() if CONFIG.device == "auto" else CONFIG.
 # Of one GPU's memory, of which the default profile gives out 100 percent.
 GPU_PERCENT = percent_of_gpu(CONFIG.gpu_mb) if GPUS else 0
 
-# The suites whose tables this run asked for, with the file of each table.
+# The suites whose tables this run asked for, with the file of each table, and those whose pages it asked for.
 REQUESTED = {}
+PAGES = set()
 
 
 wildcard_constraints:

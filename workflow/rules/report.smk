@@ -17,6 +17,11 @@ def metrics_for_table(wildcards, output):
     return metrics_of(wildcards)
 
 
+def metrics_for_page(wildcards):
+    PAGES.add(wildcards.suite)
+    return metrics_of(wildcards)
+
+
 def splits_with_examples(wildcards):
     """Index and split of each category that knows anomalies."""
     shown = [asdict(cell) for cell in cells.with_examples(cells_of(wildcards.suite))]
@@ -119,6 +124,34 @@ rule table:
     shell:
         "bgad table {params.suite} --output {output.md:q} --plots {params.folder:q}"
         " --datasets {params.datasets:q} > {log:q} 2>&1"
+
+
+rule page:
+    input:
+        metrics_for_page,
+    output:
+        report(
+            paths.REPORT + "/report.html",
+            caption="../report/page.rst",
+            category="{suite}",
+            labels={"figure": "page to filter and browse"},
+        ),
+    log:
+        "resources/logs/page/{suite}.log",
+    benchmark:
+        "resources/benchmarks/page/{suite}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+        gpu=0,
+    params:
+        datasets=DATASETS_JSON,
+        source=source_sha256("report"),
+    message:
+        "Page of suite {wildcards.suite}"
+    shell:
+        "bgad report {wildcards.suite} --output {output:q} --datasets {params.datasets:q} > {log:q} 2>&1"
 
 
 use rule table as paper_table with:

@@ -1,0 +1,63 @@
+"use strict";
+// The data, which cells are chosen, and means with their intervals: as in the suite's table.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const FIELDS = ["recipe", "dataset", "category", "split", "k", "method", "seed"];
+const BY_TYPE = ["image_auroc", "pixel_auroc"];
+const COLOURS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9"];
+const state = { filters: {}, metric: "pixel_auroc", rule: "last", cell: null };
+const by_id = id => document.getElementById(id);
+
+// figures[cell][metric] = {last, best, epoch}
+const figures = {};
+for (const [cell, metric, last, best, epoch] of DATA.figures) (figures[cell] ??= {})[metric] = { last, best, epoch };
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) key in made ? made[key] = value : made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const values_of = field => [...new Set(DATA.cells.map(cell => cell[field]))];
+const passes = cell => FIELDS.every(field => !state.filters[field] || state.filters[field].has(cell[field]));
+const chosen = () => DATA.cells.map((_, number) => number).filter(number => passes(DATA.cells[number]));
+const kind_of = cell => cell.split.startsWith("hard-") ? "hard" : "seen";
+const shown = value => value == null ? "—" : value.toFixed(2);
+const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+function grouped(items, key) {
+  const groups = new Map();
+  for (const item of items) {
+    const name = key(item);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(item);
+  }
+  return groups;
+}
+
+// Mean over seeds with the half width of its 95 % interval (Student's t), null below two seeds.
+function spread(values) {
+  const n = values.length;
+  if (!n) return null;
+  const middle = mean(values);
+  if (n < 2) return { mean: middle, half: null, n };
+  const sd = Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (n - 1));
+  return { mean: middle, half: DATA.t[Math.min(n, DATA.t.length - 1)] * sd / Math.sqrt(n), n };
+}
+
+// rows: {category, split, seed, value}. A seed counts when it has every category and split that any seed has; of a category the
+// mean over its splits is taken first, then over categories, then over seeds.
+function over_seeds(rows) {
+  const splits = grouped(rows, row => row.category);
+  const found = [];
+  for (const of_seed of grouped(rows, row => row.seed).values()) {
+    const means = [];
+    for (const [category, all] of splits) {
+      const needed = new Set(all.map(row => row.split));
+      const there = of_seed.filter(row => row.category === category && row.value != null);
+      means.push(new Set(there.map(row => row.split)).size === needed.size ? mean(there.map(row => row.value)) : null);
+    }
+    if (!means.includes(null)) found.push(mean(means));
+  }
+  return spread(found);
+}

@@ -1,0 +1,49 @@
+// What happens when: the first drawing, a changed choice, dark mode, print.
+function draw() {
+  const cells = chosen();
+  draw_grid(cells);
+  draw_by_k(cells);
+  draw_types(cells);
+  draw_choice(cells);
+}
+
+// The cells that can be looked at; the one that is, if it is among them, else the first with pictures.
+function draw_choice(cells) {
+  const done = cells.filter(cell => DATA.cells[cell].status === "done");
+  const name = cell => {
+    const of = DATA.cells[cell];
+    return `${of.category}, ${of.split}, k ${of.k}, ${of.method}, seed ${of.seed}` + (values_of("recipe").length > 1 ? `, ${of.recipe}` : "") +
+      (values_of("dataset").length > 1 ? `, ${of.dataset}` : "") + (DATA.galleries[cell] ? " (with pictures)" : "");
+  };
+  by_id("cell").replaceChildren(...done.map(cell => element("option", { value: String(cell) }, name(cell))));
+  const next = done.includes(state.cell) ? state.cell : done.find(cell => DATA.galleries[cell] && DATA.cells[cell].k) ?? done.find(cell => DATA.galleries[cell]) ?? done[0];
+  if (next === undefined) {
+    state.cell = null;
+    by_id("cell-text").textContent = "None of the cells shown is measured.";
+    empty("curves", "");
+    empty("likelihoods", "");
+    draw_gallery(null);
+    return;
+  }
+  choose(next, false);
+}
+
+function choose(cell, mark = true) {
+  state.cell = cell;
+  by_id("cell").value = String(cell);
+  by_id("cell-text").replaceChildren(element("code", {}, DATA.cells[cell].folder));
+  draw_curves(cell);
+  draw_likelihoods(cell);
+  draw_gallery(cell);
+  if (mark) draw_grid(chosen());
+}
+
+make_filters();
+make_gallery();
+by_id("metric").append(...Object.entries(DATA.metrics).map(([metric, name]) => element("option", { value: metric, selected: metric === state.metric }, name)));
+for (const id of ["metric", "rule"]) by_id(id).addEventListener("change", () => { state[id] = by_id(id).value; draw(); });
+by_id("cell").addEventListener("change", () => choose(Number(by_id("cell").value)));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+addEventListener("beforeprint", () => { printing = true; draw(); });
+addEventListener("afterprint", () => { printing = false; draw(); });
+draw();
