@@ -66,7 +66,7 @@ class Here:
     def train(self, k=1, method="bgad", split="seen", recipe="demo", cell=None) -> tuple:
         cell = cell or f"results/{recipe}/own/bottle/{split}/k{k}/{method}/seed0"
         files = ("--index", "index.json", "--split", "split.json", "--features", "features", "--root", self.data)
-        return ("train", cell, "--recipe", f"config/recipes/{recipe}.yaml", *files, "--device", "cpu")
+        return ("cell", cell, "--recipe", f"config/recipes/{recipe}.yaml", *files, "--device", "cpu")
 
     def make_cache(self) -> None:
         """A stand-in for the feature cache, for what is refused before it is used."""

@@ -33,6 +33,6 @@ rule train:
         "Training {wildcards.recipe}: {wildcards.dataset}/{wildcards.category} {wildcards.split} k{wildcards.k}"
         " {wildcards.method} seed {wildcards.seed}"
     shell:
-        "bgad train {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
+        "bgad cell {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
         " {params.caches} --root {params.root:q} {params.weights}"
         " --device {params.device} --threads {threads} > {log:q} 2>&1"

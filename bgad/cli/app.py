@@ -1,0 +1,35 @@
+"""The application that the commands of this package belong to, and its door."""
+
+import sys
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from bgad import __version__
+from bgad.errors import BgadError
+
+app = typer.Typer(
+    help="BGAD (CVPR 2023) as a reproducible benchmark. `snakemake --cores all reports/demo/table.md` calls the steps "
+    "in their order; each can also be called on its own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's ends in one sentence and exit status 1."""
+    sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed
+    try:
+        app()
+    except BgadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, Option("--version", help="Print the version and end.")] = False) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit

@@ -1,0 +1,53 @@
+"""Options that several commands share, and the suite and the data sets that they name."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from bgad.errors import BgadError
+
+DataName = Annotated[str, Option("--dataset", help="Name of the data set, as in config/config.yaml.")]
+Category = Annotated[str, Option(help="Category: a folder of the data set.")]
+Root = Annotated[Path, Option(help="Folder of the data set, above its categories.")]
+Output = Annotated[Path, Option(help="File to write.")]
+IndexFile = Annotated[Path, Option("--index", help="Index of the category, from `bgad index`.")]
+SplitFile = Annotated[Path, Option("--split", help="Split, from `bgad split`.")]
+BackboneName = Annotated[str, Option("--backbone", help="timm name, with the tag of its weights.")]
+ImageSize = Annotated[int, Option(min=32, help="Side of the square that images are resized to, in pixels.")]
+CacheFolder = Annotated[Path, Option("--output", help="Folder of the cache.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
+Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of a cache or a download.")]
+SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites.")]
+Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
+
+
+def suite_cells(name: str, datasets: str | None):
+    from bgad import paths
+    from bgad.cells import expand, left_out
+    from bgad.datasets import catalogue
+    from bgad.settings import load_suite
+
+    suite = load_suite(paths.suite_file(name))
+    folders = cache(lambda dataset: catalogue(dataset, data_set(datasets, dataset)))
+    return suite, expand(suite, folders), left_out(suite, folders)
+
+
+def data_set(given: str | None, name: str):
+    """The settings of data set ``name``: from JSON where the workflow passes it, else from config/config.yaml."""
+    from bgad.settings import Config, read_yaml, validated
+
+    if given is None:
+        known = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml").datasets
+    else:
+        try:
+            values = json.loads(given)
+        except json.JSONDecodeError as error:
+            raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
+        known = validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
+    if name not in known:
+        raise BgadError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
+    return known[name]

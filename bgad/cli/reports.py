@@ -1,0 +1,100 @@
+"""What is made of a suite's cells: each is called by one rule, and can be called on its own."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from bgad.cli.app import app
+from bgad.cli.options import Datasets, SuiteName, data_set, suite_cells
+
+
+@app.command()
+def cells(
+    suite: SuiteName,
+    datasets: Datasets = None,
+) -> None:
+    """Lists the cells of a suite by their paths.
+
+    Example: bgad cells demo
+    """
+    for cell in suite_cells(suite, datasets)[1]:
+        print(cell.folder.as_posix())
+
+
+@app.command()
+def table(
+    suite: SuiteName,
+    output: Annotated[Path, Option(help="Markdown file; the CSV of the same content goes beside it.")],
+    plots: Annotated[Path, Option(help="Folder of the plots that the table links to.")],
+    datasets: Datasets = None,
+) -> None:
+    """Writes a suite's table from the cells that are there, naming those that are not.
+
+    Example: bgad table demo --output reports/demo/table.md --plots reports/demo
+    """
+    from bgad.report.table import write_table
+
+    definition, wanted, left_out = suite_cells(suite, datasets)
+    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out)
+
+
+@app.command()
+def report(
+    suite: SuiteName,
+    output: Annotated[Path, Option(help="HTML file to write.")],
+    datasets: Datasets = None,
+) -> None:
+    """Writes a suite's report as one page that opens from a file, from the cells that are there.
+
+    Example: bgad report demo --output reports/demo/report.html
+    """
+    from bgad.report.page import write_page
+
+    definition, wanted, left_out = suite_cells(suite, datasets)
+    write_page(suite, definition, wanted, output, Path(), left_out)
+
+
+@app.command()
+def plots(
+    suite: SuiteName,
+    output: Annotated[Path, Option(help="Folder to write to.")],
+    datasets: Datasets = None,
+) -> None:
+    """Draws a suite's plots, as SVG and PNG.
+
+    Example: bgad plots demo --output reports/demo
+    """
+    from bgad.report.plots import write_plots
+
+    definition, wanted, _ = suite_cells(suite, datasets)
+    write_plots(definition, wanted, output, Path())
+
+
+@app.command()
+def examples(
+    suite: SuiteName,
+    output: Annotated[Path, Option(help="PNG file to write.")],
+    datasets: Datasets = None,
+) -> None:
+    """Draws a page of what CutPaste makes of each category's known anomalies.
+
+    Example: bgad examples demo --output reports/demo/cutpaste.png
+    """
+    from bgad import paths
+    from bgad.cells import with_examples
+    from bgad.datasets import Index
+    from bgad.examples import write_examples
+    from bgad.settings import load_recipe
+    from bgad.splits import Split, file_of
+
+    definition, wanted, _ = suite_cells(suite, datasets)
+    categories = []
+    for cell in with_examples(wanted):
+        names = asdict(cell)
+        split = file_of(load_recipe(paths.recipe_file(cell.recipe)), names)
+        root = data_set(datasets, cell.dataset).path or Path(paths.DATASET.format(**names))
+        index = Index.load(Path(paths.INDEX.format(**names)))
+        categories.append((index, Split.load(Path(split)), root / cell.category))
+    write_examples(definition.title, categories, output)

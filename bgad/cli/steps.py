@@ -1,0 +1,185 @@
+"""The steps up to a trained cell: each is called by one rule, and can be called on its own."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from bgad.cli.app import app
+from bgad.cli.options import (
+    BackboneName,
+    CacheFolder,
+    Category,
+    DataName,
+    Datasets,
+    Device,
+    ImageSize,
+    IndexFile,
+    Output,
+    Root,
+    SplitFile,
+    Threads,
+    Weights,
+    data_set,
+)
+
+
+@app.command()
+def download(
+    name: Annotated[str, Argument(help="mvtec or btad.")],
+    root: Root,
+    archives: Annotated[Path, Option(help="Folder that keeps the archives.")],
+) -> None:
+    """Downloads a data set, checks its hash and counts, and unpacks it.
+
+    Example: bgad download mvtec --root resources/datasets/mvtec --archives resources/archives/mvtec
+    """
+    from bgad.download import download_dataset
+
+    download_dataset(name, root, archives)
+
+
+@app.command()
+def mini(category: Annotated[str, Argument(help="brick, grass, gravel or coins.")], root: Root) -> None:
+    """Makes a category of the embedded data set from photographs that scikit-image ships.
+
+    Example: bgad mini brick --root resources/datasets/mini
+    """
+    from bgad.mini import generate
+
+    generate(root, category)
+
+
+@app.command()
+def index(dataset: DataName, category: Category, root: Root, output: Output, datasets: Datasets = None) -> None:
+    """Checks every image and mask of a category and writes what it holds.
+
+    Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
+    """
+    from bgad.datasets import build_index
+    from bgad.download import check_copy
+
+    check_copy(dataset, category, root)
+    build_index(dataset, category, root, data_set(datasets, dataset)).save(output)
+
+
+@app.command()
+def split(
+    index: IndexFile,
+    name: Annotated[str, Option("--split", help="seen, or hard-<type>.")],
+    seed: Annotated[int, Option(min=0)],
+    output: Output,
+    pool: Annotated[int, Option(min=1, help="Known anomalies that leave the test set.")] = 10,
+    in_a_row: Annotated[bool, Option("--in-a-row", help="Draw as the released code, after the categories before it.")] = False,
+    before: Annotated[
+        list[Path] | None, Option(help="With --in-a-row: the index of each category before it, in order.")
+    ] = None,
+) -> None:
+    """Draws a split: which anomalies can be known, and the test set.
+
+    Example: bgad split --index resources/index/mvtec/bottle.json --split seen --seed 0 --output split.json
+    """
+    from bgad.datasets import Index
+    from bgad.splits import draw
+
+    drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []] if in_a_row else None)
+    for path, reason in drawn.excluded:
+        print(f"left out: {path} ({reason})")
+    drawn.save(output)
+
+
+@app.command()
+def features(
+    index: IndexFile,
+    root: Root,
+    backbone: BackboneName,
+    image_size: ImageSize,
+    output: CacheFolder,
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Takes a category's images through the frozen backbone, once for all its cells.
+
+    Example: bgad features --index resources/index/mini/brick.json --root resources/datasets/mini
+    --backbone tf_efficientnet_lite0 --image-size 128 --output resources/features/tf_efficientnet_lite0/128/mini/brick
+    """
+    from bgad import devices
+    from bgad.backbones import load_backbone
+    from bgad.datasets import Index
+    from bgad.features import compute
+
+    network = load_backbone(backbone, devices.choose(device, threads), weights)
+    compute(Index.load(index), root, network, image_size, output)
+
+
+@app.command()
+def synthetic(
+    kind: Annotated[Literal["cutpaste", "pseudo"], Argument(help="Of the known anomalies, or of normal images alone.")],
+    index: IndexFile,
+    split: SplitFile,
+    root: Root,
+    backbone: BackboneName,
+    image_size: ImageSize,
+    known: Annotated[int, Option(min=1, help="Of how many known anomalies, the split's first.")],
+    each: Annotated[int, Option(min=1, help="Images for each.")],
+    output: CacheFolder,
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Makes a split's pool of synthetic anomalies and takes them through the backbone, once for all cells of the split.
+
+    Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
+    """
+    from bgad import devices
+    from bgad.backbones import load_backbone
+    from bgad.datasets import Index
+    from bgad.features import compute_synthetic
+    from bgad.splits import Split
+
+    network = load_backbone(backbone, devices.choose(device, threads), weights)
+    compute_synthetic(kind, Index.load(index), Split.load(split), root, network, image_size, known, each, output)
+
+
+@app.command()
+def cell(
+    folder: Annotated[Path, Argument(help="Folder of the cell, results/<recipe>/.../seed<seed>.")],
+    recipe: Annotated[Path, Option(help="Recipe file.")],
+    index: IndexFile,
+    split: SplitFile,
+    features: Annotated[Path, Option(help="Folder of the feature cache.")],
+    root: Root,
+    cutpaste: Annotated[Path | None, Option(help="Folder of the pool of CutPaste images, if the recipe has one.")] = None,
+    pseudo: Annotated[Path | None, Option(help="Folder of the pool of pseudo anomalies, if the recipe has one.")] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv and model.pt into its folder.
+
+    Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
+    """
+    from bgad import devices
+    from bgad.cells import Cell
+    from bgad.datasets import Index
+    from bgad.features import load
+    from bgad.results import run_cell
+    from bgad.settings import load_recipe
+    from bgad.splits import Split
+
+    chosen = devices.choose(device, threads)
+    run_cell(
+        Cell.of_folder(folder),
+        load_recipe(recipe),
+        Index.load(index),
+        Split.load(split),
+        load(features),
+        {kind: load(folder) for kind, folder in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if folder},
+        root,
+        chosen,
+        folder,
+        weights,
+        # A training on a GPU keeps one core busy; the others make the next pass's images.
+        workers=(threads or 1) - 1 if chosen.type == "cuda" else 0,
+    )
