@@ -1,0 +1,45 @@
+"""What other tools take from a finished run: `bgad export results`, `model` and `card`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from bgad.cli.app import app
+from bgad.cli.options import Datasets, SuiteName, Weights, data_set, suite_cells
+
+export = typer.Typer(
+    help="Takes results out, for other tools: a suite's figures, a cell's model and its card.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(export, name="export")
+
+CellFolder = Annotated[Path, Argument(metavar="CELL", help="Folder of a finished cell.")]
+
+
+@export.command()
+def model(
+    cell: CellFolder,
+    output: Annotated[Path, Option("--out", help="TorchScript file to write.")],
+    weights: Weights = None,
+    datasets: Datasets = None,
+) -> None:
+    """Writes a cell's model as one TorchScript file, and checks that it scores the cell's test images as the cell did.
+
+    Example: bgad export model results/demo/mini/brick/seen/k10/bgad/seed0 --out brick.pt
+    """
+    from bgad import devices, paths
+    from bgad.cells import Cell
+    from bgad.export.torchscript import export_model
+
+    devices.choose("cpu")
+    of = Cell.of_folder(cell)
+    root = data_set(datasets, of.dataset).path or Path(paths.DATASET.format(**vars(of)))
+    count, from_predict, from_scores = export_model(cell, root, output, weights)
+    print(
+        f"{output}: on {count} test images its scores differ by at most {from_predict:.1e} from those of `bgad predict`, "
+        f"and by {from_scores:.1e} from those in scores.csv."
+    )
