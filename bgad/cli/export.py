@@ -43,3 +43,23 @@ def model(
         f"{output}: on {count} test images its scores differ by at most {from_predict:.1e} from those of `bgad predict`, "
         f"and by {from_scores:.1e} from those in scores.csv."
     )
+
+
+@export.command()
+def results(
+    suite: SuiteName,
+    folder: Annotated[Path, Option("--out", help="Folder to write results.csv and results.parquet to.")],
+    datasets: Datasets = None,
+) -> None:
+    """Writes a suite's figures as one tidy table, in CSV and Parquet, from the cells that are there.
+
+    Example: bgad export results demo --out reports/demo
+    """
+    from bgad.export.tidy import write_results
+
+    wanted = suite_cells(suite, datasets)[1]
+    missing = write_results(suite, wanted, folder)
+    if missing:
+        first, reason = next(iter(missing.items()))
+        count = f"{len(missing)} of {len(wanted)} cells without figures, and so without rows"
+        print(f"note: {count}; the first is {first.folder} ({reason}).", file=sys.stderr)

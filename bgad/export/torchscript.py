@@ -41,20 +41,21 @@ def export_model(folder: Path, root: Path, output: Path, weights: Path | None = 
     TOLERANCE.
     """
     cpu, cell = torch.device("cpu"), Cell.of_folder(folder)
+    paths, recorded = _some_scores(folder / "scores.csv")
+    images = [root / cell.category / path for path in paths]
+    predicted = np.array([one.score for one in predict(images, folder, cpu, weights)])
     model = load_model(folder, cpu, weights)
-    about = _about(cell, folder, model)
+    size = model.recipe.image_size
+    archive = _archive(ScoringModule(model), size, _about(cell, folder, model))
     with whole(output) as temporary:
-        temporary.write_bytes(_archive(ScoringModule(model), model.recipe.image_size, about))
-        paths, recorded = _some_scores(folder / "scores.csv")
-        images = [root / cell.category / path for path in paths]
-        found = _scores_of_file(temporary, images, model.recipe.image_size)
-        predicted = np.array([one.score for one in predict(images, folder, cpu, weights)])
+        temporary.write_bytes(archive)
+        found = _scores_of_file(temporary, images, size)
         differences = np.abs(found - predicted).max().item(), np.abs(found - recorded).max().item()
-        for difference, other in zip(differences, ("`bgad predict`", f"{folder / 'scores.csv'}"), strict=True):
+        for difference, other in zip(differences, ("`bgad predict`", folder / "scores.csv"), strict=True):
             if not difference <= TOLERANCE:  # nan too
                 raise BgadError(
-                    f"{output}: not written, since its scores differ by up to {difference:.2g} from those of {other}, more than "
-                    f"{TOLERANCE:g}; bring back the test images that the cell was tested on, or run it again on this machine."
+                    f"{output}: not written, since its scores differ by up to {difference:.2g} from those of {other}, where "
+                    f"{TOLERANCE:g} is allowed; bring back the test images of the cell, or run it again on this machine."
                 )
     return len(images), *differences
 
