@@ -65,7 +65,7 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
     BgadError if there is none, or if the backbone's weights (of the file ``weights``, where one is named) are not those that
     it was trained on.
     """
-    content = _load(cell / "model.pt", device)
+    content = read_model(cell, device)
     recipe = Recipe.model_validate(content["recipe"])
     backbone = load_backbone(recipe.backbone, device, weights)
     if backbone.weights_sha256 != content["weights_sha256"]:
@@ -84,7 +84,9 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
     return Model(recipe, backbone, flows, scale, content["threshold"])
 
 
-def _load(path: Path, device: torch.device) -> dict:
+def read_model(cell: Path, device: torch.device) -> dict:
+    """What model.pt of the folder ``cell`` holds, as results.py wrote it; BgadError if it is missing or damaged."""
+    path = cell / "model.pt"
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:

@@ -41,9 +41,7 @@ def table(tmp_path):
     """A k10 cell with two types and two evaluations, a k0 cell with a full test, and one that was not run."""
     known, unknown, absent = cell("carpet"), cell("carpet", k=0), cell("wood")
     by_type = {"cut": type_figures(91.25, 92.5, n=7, known=True), "NA": type_figures(81.125, None, n=5, known=False)}
-    history = [
-        {"epoch": epoch, **dict.fromkeys(("image_auroc", "pixel_auroc", "aupro", "released_pro"), 90)} for epoch in (3, 9)
-    ]
+    history = [{"epoch": epoch, **dict.fromkeys(METRICS, 90)} for epoch in (3, 9)]
     released = {"image_auroc": 77.5, "pixel_auroc": 76.5, "aupro": None, "released_pro": 75.5}
     write_cell(
         tmp_path, known, figures((97.1234, 98.5), None), by_type=by_type, history=history, released_test_command=released

@@ -63,3 +63,17 @@ def results(
         first, reason = next(iter(missing.items()))
         count = f"{len(missing)} of {len(wanted)} cells without figures, and so without rows"
         print(f"note: {count}; the first is {first.folder} ({reason}).", file=sys.stderr)
+
+
+@export.command()
+def card(
+    cell: CellFolder,
+    output: Annotated[Path, Option("--out", help="Markdown file to write.")],
+) -> None:
+    """Writes a cell's model card as Hugging Face reads it: what it is, its limits, data, figures and where it comes from.
+
+    Example: bgad export card results/demo/mini/brick/seen/k10/bgad/seed0 --out card.md
+    """
+    from bgad.export.card import write_card
+
+    write_card(cell, output)
