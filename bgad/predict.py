@@ -66,6 +66,10 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
     it was trained on.
     """
     content = read_model(cell, device)
+    if "flows" not in content:
+        raise BgadError(
+            f"{cell / 'model.pt'}: has no flows, as the models of bgad, bgad-wo and nf have; choose a cell of these."
+        )
     recipe = Recipe.model_validate(content["recipe"])
     backbone = load_backbone(recipe.backbone, device, weights)
     if backbone.weights_sha256 != content["weights_sha256"]:

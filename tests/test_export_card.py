@@ -149,6 +149,15 @@ def test_a_hard_split_names_its_type(project):
     assert r"and 1 known anomaly, all of the defect type broken\_large, which the test set has none of." in text
 
 
+def test_a_method_without_flows_is_not_said_to_have_any(project):
+    of_flows, other = card(another(project, seed=1)), card(another(project, k=0, method="another"))
+    assert "normalizing-flow" in front_matter(of_flows)["tags"]
+    assert front_matter(other)["tags"] == ["anomaly-detection", "another"]
+    for words in ("* Flows: three", "Yao et al.", "bgad export model"):
+        assert words in of_flows
+        assert words not in other
+
+
 @pytest.mark.parametrize("dataset", LICENCES)
 def test_a_licence_that_binds_is_said(project, dataset):
     text = card(another(project, dataset=dataset))

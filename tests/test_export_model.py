@@ -146,8 +146,15 @@ def test_what_is_missing_is_named(project, run_again, tmp_path):
         export_model(tmp_path, project.folder / "data", tmp_path / "part.pt")
     with pytest.raises(BgadError, match=r"part/test/.*png: not a whole image"):
         export_model(project.cell, tmp_path, tmp_path / "part.pt")
-    (project.cell / "scores.csv").write_text("path,score\nx,not a number\n")
+    scores = project.cell / "scores.csv"
+    kept = scores.read_bytes()
+    scores.write_text("path,score\nx,not a number\n")
     with pytest.raises(BgadError, match=r"scores\.csv: missing or damaged .* run its cell again"):
+        export_model(project.cell, project.folder / "data", tmp_path / "part.pt")
+    scores.write_bytes(kept)
+    content = torch.load(project.cell / "model.pt", weights_only=True)
+    torch.save({key: value for key, value in content.items() if key != "flows"}, project.cell / "model.pt")
+    with pytest.raises(BgadError, match=r"model\.pt: has no flows, as the models of bgad, bgad-wo and nf have"):
         export_model(project.cell, project.folder / "data", tmp_path / "part.pt")
     (project.cell / "model.pt").unlink()
     with pytest.raises(BgadError, match="there is no model; run the cell first"):

@@ -98,7 +98,7 @@ def _front_matter(cell: Cell, collected: Collected) -> str:
     return ModelCardData(
         license=LICENCES.get(cell.dataset, "unknown"),
         library_name="bgad-suite",
-        tags=["anomaly-detection", "normalizing-flow", "bgad", cell.method],
+        tags=["anomaly-detection", *(["normalizing-flow", "bgad"] if cell.method in METHODS else []), cell.method],
         datasets=[cell.dataset],
         metrics=sorted({result.metric_type for result in results}),
         model_name=f"{cell.method}, {cell.dataset}/{cell.category}, {cell.split}, k {cell.k}, seed {cell.seed}",

@@ -2,8 +2,8 @@
 
 It takes pictures (N, 3, S, S) float32, RGB in 0..1, already resized to the recipe's S x S pixels (Lanczos, no crop, as
 bgad.images does), and gives anomaly maps (N, S, S) and scores (N,) on the scale of the cell's test set. What a user of the file
-has to know is inside, as JSON under the name ABOUT. PyTorch calls the format deprecated; it is still the one that
-it runs from Python and C++ alike with nothing else installed.
+has to know is inside, as JSON under the name ABOUT. PyTorch calls the format deprecated, but it is the one that Python and
+C++ programs load with PyTorch alone.
 """
 
 import csv
