@@ -1,9 +1,11 @@
 """A suite's results as one tidy table: every figure has its row, and CSV and Parquet hold the same."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from synthetic import METRICS, cell, figures, three_seeds, type_figures, write, write_cell
 
 from bgad import cli
@@ -98,6 +100,16 @@ def test_cells_keep_the_order_of_the_suite(tmp_path):
     write_results("a", cells[::-1], tmp_path, tmp_path)
     seen = read_both(tmp_path)[["category", "seed"]].drop_duplicates()
     assert [*seen.itertuples(index=False, name=None)] == [(one.category, one.seed) for one in cells[::-1]]
+
+
+def test_the_guide_s_lines_read_it(tmp_path, monkeypatch, capsys):
+    cells = three_seeds(tmp_path)  # image AUROC of the last epoch: 90, 92 and 97
+    write_results("demo", cells, tmp_path / "reports/demo", tmp_path)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/report.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(lines, names := {})
+    assert rows(names["whole"], metric="image_auroc")["value"].tolist() == [90, 92, 97]
+    assert " 93.0 " in capsys.readouterr().out, "their mean"
 
 
 def test_the_same_cells_give_the_same_bytes(tmp_path):
