@@ -1,0 +1,50 @@
+"""Commands that look at what there is: two results side by side."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from bgad.cli.app import app
+from bgad.cli.options import Datasets, suite_cells
+
+AsJson = Annotated[bool, Option("--json", help="One JSON document instead of text.")]
+Cells = Annotated[str, Argument(help="A cell's folder, a folder that holds cells, or the name of a suite.")]
+
+
+@app.command()
+def compare(
+    a: Cells,
+    b: Cells,
+    best: Annotated[bool, Option("--best", help="Best epochs, chosen on the test set, instead of last ones.")] = False,
+    as_json: AsJson = False,
+    datasets: Datasets = None,
+) -> None:
+    """Compares two cells or two sets of cells: differences of their figures, paired over seeds, with 95 % intervals.
+
+    Cells make a pair that agree in data set, category and seed, and in those of recipe, split, k and method of which A and B
+    have a value in common.
+
+    Example: bgad compare results/demo/mini/brick/seen/k10/bgad/seed0 results/demo/mini/brick/seen/k0/bgad-wo/seed0
+    """
+    from bgad.compare import compare as compare_sides
+    from bgad.compare_text import as_text, as_values
+
+    sides = _side(a, datasets), _side(b, datasets)
+    rule = "best" if best else "last"
+    found = compare_sides(*sides, rule)
+    _print(as_values(*sides, rule, found) if as_json else as_text(*sides, rule, found))
+
+
+def _side(name: str, datasets: str | None):
+    from bgad import paths
+    from bgad.compare import Side, cells_below
+
+    if Path(name).name == name and paths.suite_file(name).is_file():
+        return Side(f"suite {name}", suite_cells(name, datasets)[1], Path())
+    return cells_below(Path(name))
+
+
+def _print(found: str | dict) -> None:
+    print(found if isinstance(found, str) else json.dumps(found, indent=1, allow_nan=False))
