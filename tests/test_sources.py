@@ -22,6 +22,8 @@ OUTSIDE = {
     "devices.py",
     "download.py",
     "errors.py",
+    "explain.py",
+    "explain_text.py",
     "fetch.py",
     "files.py",
     "gpu_share.py",

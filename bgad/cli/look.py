@@ -1,6 +1,7 @@
-"""Commands that look at what there is: two results side by side."""
+"""Commands that look at what there is: two results side by side, where a result came from."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,25 @@ def compare(
     rule = "best" if best else "last"
     found = compare_sides(*sides, rule)
     _print(as_values(*sides, rule, found) if as_json else as_text(*sides, rule, found))
+
+
+@app.command()
+def explain(
+    cell: Annotated[Path, Argument(help="Folder of a cell.")],
+    image: Annotated[str | None, Option(help="A test image of the cell: its score, rank and verdict as well.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Says where a cell's figures came from, whether that is still the same today, and how to make the cell again.
+
+    Example: bgad explain results/demo/mini/brick/seen/k10/bgad/seed0
+    """
+    from bgad.explain import explain as explain_cell
+    from bgad.explain import explain_image
+    from bgad.explain_text import as_text
+
+    found = explain_cell(cell)
+    of_image = explain_image(cell, image) if image else None
+    _print(found | ({"image": asdict(of_image)} if of_image else {}) if as_json else as_text(found, of_image))
 
 
 def _side(name: str, datasets: str | None):
