@@ -1,14 +1,14 @@
-"""Commands that look at what there is: two results side by side, where a result came from."""
+"""Commands that look at what there is: two results side by side, where a result came from, what this machine can do."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, suite_cells
+from bgad.cli.options import Datasets, configuration, data_sets, suite_cells
 
 AsJson = Annotated[bool, Option("--json", help="One JSON document instead of text.")]
 Cells = Annotated[str, Argument(help="A cell's folder, a folder that holds cells, or the name of a suite.")]
@@ -55,6 +55,32 @@ def explain(
     found = explain_cell(cell)
     of_image = explain_image(cell, image) if image else None
     _print(found | ({"image": asdict(of_image)} if of_image else {}) if as_json else as_text(found, of_image))
+
+
+@app.command()
+def doctor(
+    check: Annotated[str | None, Option(metavar="SUITE", help="End with status 1 if that suite cannot run here.")] = None,
+    as_json: AsJson = False,
+    datasets: Datasets = None,
+) -> None:
+    """Says what this machine has and lacks, and what each suite of config/config.yaml would take on it.
+
+    Looks at files and devices, not at the network: what is to be downloaded counts as no lack.
+
+    Example: bgad doctor --check demo
+    """
+    from bgad import paths
+    from bgad.doctor import examine
+    from bgad.doctor_text import as_text, as_values
+    from bgad.settings import load_suite
+
+    config = configuration().model_copy(update={"datasets": data_sets(datasets)})
+    if check:
+        load_suite(paths.suite_file(check))  # a wrong name ends here
+    found = examine(config, dict.fromkeys([*config.suites, *filter(None, [check])]))
+    _print(as_values(found) if as_json else as_text(found))
+    if any(need.suite == check and need.cannot for need in found.suites):
+        raise Exit(1)
 
 
 def _side(name: str, datasets: str | None):
