@@ -36,6 +36,12 @@ def describe(device: torch.device) -> dict[str, str | int]:
     return {"device": name, "cpu": _processor(), "threads": torch.get_num_threads()}
 
 
+def gpus() -> list[tuple[str, int]]:
+    """Name and memory, in MB (of a million bytes), of each GPU that PyTorch can use."""
+    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return [(gpu.name, gpu.total_memory // 10**6) for gpu in found]
+
+
 def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
     """The most memory that this process has had: resident, and on the GPU (None without one), in MB."""
     status = Path("/proc/self/status")

@@ -73,6 +73,17 @@ def find_weights(name: str, local: Path | None = None) -> tuple[Path, str]:
     )
 
 
+def at_hand(name: str, local: Path | None = None) -> Path | None:
+    """The file that ``find_weights`` would take without a network, its hash unchecked; None where there is none."""
+    if local is not None:
+        return local if local.is_file() else None
+    if (release := published().get(name)) and _cached(release).is_file():
+        return _cached(release)
+    config = pretrained_cfg(name)
+    release = _release(name, config)
+    return _cached(release) if release and _cached(release).is_file() else _in_hub_cache(config)
+
+
 def pretrained_cfg(name: str) -> "PretrainedCfg":
     """What timm knows about these weights (mean, std, hub id, ...); BgadError for a name without tag or one it has not."""
     import timm  # slow to import

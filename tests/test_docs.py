@@ -15,6 +15,7 @@ import paper_lines
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CELL = "results/demo/mini/brick/seen/k10/bgad/seed0"
+OTHER_CELL = "results/demo/mini/brick/seen/k0/bgad-wo/seed0"
 
 
 def commands() -> list[tuple[str, str]]:
@@ -29,7 +30,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Project:
-    """A copy of the project in which a cell of the demo is done, in small."""
+    """A copy of the project in which two cells of the demo are done, in small."""
     folder = tmp_path_factory.mktemp("docs") / "the project"
     folder.mkdir()
     project = Project(folder)
@@ -42,7 +43,7 @@ def ran(tmp_path_factory) -> Project:
     recipe.write_text(text)
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
-    project.snakemake(f"{CELL}/metrics.json")
+    project.snakemake(f"{CELL}/metrics.json", f"{OTHER_CELL}/metrics.json")
     picture = next((folder / "resources/datasets/mini/brick/test/good").iterdir())
     (folder / "part.png").write_bytes(picture.read_bytes())
     return project

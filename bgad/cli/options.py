@@ -38,16 +38,25 @@ def suite_cells(name: str, datasets: str | None):
 
 def data_set(given: str | None, name: str):
     """The settings of data set ``name``: from JSON where the workflow passes it, else from config/config.yaml."""
-    from bgad.settings import Config, read_yaml, validated
-
-    if given is None:
-        known = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml").datasets
-    else:
-        try:
-            values = json.loads(given)
-        except json.JSONDecodeError as error:
-            raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
-        known = validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
+    known = data_sets(given)
     if name not in known:
         raise BgadError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
     return known[name]
+
+
+def data_sets(given: str | None):
+    from bgad.settings import Config, validated
+
+    if given is None:
+        return configuration().datasets
+    try:
+        values = json.loads(given)
+    except json.JSONDecodeError as error:
+        raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
+    return validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
+
+
+def configuration():
+    from bgad.settings import Config, read_yaml, validated
+
+    return validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
