@@ -24,6 +24,7 @@ OUTSIDE = {
     "files.py",
     "paths.py",
     "predict.py",
+    "progress.py",
     "presets.py",
     "settings.py",
     "sources.py",
