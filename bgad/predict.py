@@ -38,8 +38,14 @@ class Prediction:
         return None if math.isnan(self.threshold) else self.score >= self.threshold
 
     @property
-    def verdict(self) -> str:
-        return {True: "anomalous", False: "normal", None: "none"}[self.anomalous]
+    def verdict(self) -> str | None:
+        return {True: "anomalous", False: "normal", None: None}[self.anomalous]
+
+    @property
+    def figures(self) -> dict[str, float | str | None]:
+        """Score, verdict and threshold as plain values, as precise as a cell's scores.csv; None where there is none."""
+        threshold = None if self.anomalous is None else float(f"{self.threshold:.7g}")
+        return {"score": float(f"{self.score:.7g}"), "verdict": self.verdict, "threshold": threshold}
 
 
 def pictures_in(given: list[Path]) -> list[Path]:

@@ -99,7 +99,8 @@ def _bar(shown: Callable[[float], str]) -> Progress:
         _Amount(shown),
         TimeRemainingColumn(),
         TextColumn("left"),
-        console=Console(stderr=True),
+        console=Console(stderr=True, soft_wrap=True),
         redirect_stdout=sys.stdout.isatty(),  # else what was meant for a file would come to the terminal
+        transient=True,  # what is printed stays
         speed_estimate_period=PACE,
     )

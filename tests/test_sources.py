@@ -22,6 +22,7 @@ OUTSIDE = {
     "errors.py",
     "fetch.py",
     "files.py",
+    "overlay.py",
     "paths.py",
     "predict.py",
     "progress.py",
