@@ -23,6 +23,7 @@ OUTSIDE = {
     "fetch.py",
     "files.py",
     "overlay.py",
+    "own_data.py",
     "paths.py",
     "predict.py",
     "progress.py",

@@ -8,7 +8,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import AsJson, Device, FinishedCell, Threads, Weights
+from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
+from bgad.errors import BgadError
 
 
 @app.command()
@@ -48,3 +49,32 @@ def predict(
             write_csv(folder / "scores.csv", rows)
     if as_json:
         print(json.dumps(rows, indent=1))
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, Argument(help="Folder of the pictures: train/good, test/good, test/<type>, ground_truth/<type>.")],
+    recipe: RecipeName = "cpu",
+    k: Annotated[int | None, Option(min=0, help="Known anomalies; by default 10, but at most half of them.")] = None,
+    split: Annotated[str, Option(help="seen, or hard-<type>, which is then tested on the other types.")] = "seen",
+    seed: Annotated[int, Option(min=0, help="Of the draw of known anomalies, the network and the training.")] = 0,
+    name: Annotated[str | None, Option(help="Name of the data set; by default that of the folder above.")] = None,
+    out: Annotated[Path | None, Option(help="New folder to copy the finished cell to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a cell of one folder in MVTec AD's layout, without any configuration, and says what it reached.
+
+    Example: bgad train /data/mine/bolt
+    """
+    from bgad import paths
+    from bgad.own_data import copy_of, make, plan, summary
+
+    if out and out.exists():
+        raise BgadError(f"--out {out}: is there already; name a new folder.")
+    root = paths.project_root()
+    cell, dataset = plan(folder, recipe, k, split, seed, name, root)
+    metrics = make(cell, dataset, root, quiet=as_json)
+    place = cell.folder if root == Path.cwd() else root / cell.folder
+    if out:
+        place = copy_of(root / cell.folder, out)
+    print(json.dumps({"folder": str(place), **metrics}, indent=1) if as_json else summary(metrics, place))
