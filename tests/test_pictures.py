@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,17 @@ from bgad.results import run_cell
 from bgad.settings import Dataset, Recipe, read_yaml
 from bgad.splits import draw
 
+# Loading takes longer than scoring these pictures.
+backbone_of = cache(load_backbone)
 CPU = torch.device("cpu")
 DEMO = Path(__file__).parents[1] / "config" / "recipes" / "demo.yaml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_backbone():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bgad.predict.load_backbone", backbone_of)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,7 @@ def place(tmp_path_factory) -> Path:
     values["flow"] |= {"blocks": 2}
     recipe = Recipe.model_validate(values)
     index = build_index("own", "part", folder, Dataset(path=folder))
-    compute(index, folder, load_backbone(recipe.backbone, CPU), 32, folder / "features")
+    compute(index, folder, backbone_of(recipe.backbone, CPU, None), 32, folder / "features")
     cell, cache = Cell("tiny", "own", "part", "seen", 0, "nf", 0), load(folder / "features")
     run_cell(cell, recipe, index, draw(index, "seen", 0, 1), cache, {}, folder, CPU, folder / "cell", say=lambda line: None)
 
