@@ -83,7 +83,7 @@ def summary(metrics: dict, place: Path) -> str:
     lines = [
         f"Trained on {counts['train_normal']} normal pictures and {counts['train_anomalous']} known anomalies; "
         f"tested on {counts['test_normal']} normal and {counts['test_anomalous']} anomalous pictures.",
-        *(f"{label:12}{_percent(metrics[metric]['last'])}" for metric, label in SHOWN.items()),
+        *(f"{label + ':':18}{_percent(metrics[metric]['last'])}" for metric, label in SHOWN.items()),
         f"The cell:         {place}",
         f"To look at it:    {place / 'gallery'}",
         f"To score others:  bgad predict PICTURE... --cell {shlex.quote(str(place))} --out overlays",
