@@ -4,7 +4,6 @@ import hashlib
 import re
 import shutil
 import sys
-import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import urllib3
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
 from bgad.errors import BgadError
+from bgad.progress import progress
 
 TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
@@ -162,14 +162,13 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
 
 
 def _write(response: requests.Response, part: Path, start: int, total: int | None) -> None:
-    done, told = start, time.monotonic()
-    with part.open("ab" if start else "wb") as file:
+    with (
+        part.open("ab" if start else "wb") as file,
+        progress(part.stem, total, done=start, shown=readable_size) as advance,
+    ):
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             file.write(chunk)
-            done += len(chunk)
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                _say(f"{part.stem}: {readable_size(done)}" + (f" of {readable_size(total)}" if total else ""))
+            advance(len(chunk))
 
 
 def _range_of(response: requests.Response, offset: int) -> tuple[int | None, int | None]:

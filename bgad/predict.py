@@ -1,6 +1,8 @@
 """A finished cell on single pictures: each one's anomaly map, score, and verdict at the cell's threshold."""
 
+import math
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 
 from bgad.backbones import STRIDES, Backbone, load_backbone
+from bgad.datasets import IMAGE_ENDINGS
 from bgad.errors import BgadError
 from bgad.flow import ConditionalFlow
 from bgad.images import resized_image
@@ -19,16 +22,52 @@ from bgad.train import build_flows
 
 @dataclass(frozen=True)
 class Prediction:
-    """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum."""
+    """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum.
+
+    ``highest`` is the scale's end, which no score can pass. ``threshold`` is nan where the cell's test set has no anomalies to
+    set one by; then there is no verdict.
+    """
 
     path: Path
     anomaly_map: np.ndarray
     score: float
     threshold: float
+    highest: float
 
     @property
-    def anomalous(self) -> bool:
-        return self.score >= self.threshold
+    def anomalous(self) -> bool | None:
+        return None if math.isnan(self.threshold) else self.score >= self.threshold
+
+    @property
+    def verdict(self) -> str | None:
+        return {True: "anomalous", False: "normal", None: None}[self.anomalous]
+
+    @property
+    def figures(self) -> dict[str, float | str | None]:
+        """Score, verdict and threshold as plain values, as precise as a cell's scores.csv; None where there is none."""
+        threshold = None if self.anomalous is None else float(f"{self.threshold:.7g}")
+        return {"score": float(f"{self.score:.7g}"), "verdict": self.verdict, "threshold": threshold}
+
+
+def pictures_in(given: list[Path]) -> list[Path]:
+    """The pictures that files and folders stand for, in their order: of a folder those right in it, by name.
+
+    BgadError if there is nothing at a path, or no picture in a folder.
+    """
+    found = []
+    for path in given:
+        if not path.exists():
+            raise BgadError(f"{path}: there is no such picture or folder; check the path.")
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
+            if not inside:
+                raise BgadError(
+                    f"{path}: no pictures right in this folder ({', '.join(sorted(IMAGE_ENDINGS))}); name one that has."
+                )
+            found += inside
+        else:
+            found.append(path)
+    return found
 
 
 @dataclass(frozen=True)
@@ -46,17 +85,27 @@ class Model:
 
 
 def predict(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> list[Prediction]:
-    """Scores ``images`` with the model of the folder ``cell``. BgadError if the folder has no model."""
+    """Scores ``images`` with the model of the folder ``cell``, as ``predictions`` does, and keeps all the maps."""
+    return list(predictions(images, cell, device, weights))
+
+
+def predictions(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> Iterator[Prediction]:
+    """The same one after the other, so that memory does not grow with the pictures.
+
+    BgadError if the folder has no model, at once, or if a picture cannot be read, when it is its turn.
+    """
     model = load_model(cell, device, weights)
-    size, predictions = model.recipe.image_size, []
-    with torch.inference_mode():
-        for path in images:
-            levels = model.backbone.features(np.stack([resized_image(path, size)]))
-            likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
-            maps, _ = scored(likelihoods, size, model.scale)
-            score = image_scores(maps).item()
-            predictions.append(Prediction(path, maps[0].cpu().numpy(), score, model.threshold))
-    return predictions
+    size = model.recipe.image_size
+
+    @torch.inference_mode()
+    def scored_picture(path: Path) -> Prediction:
+        # One at a time: a score then depends on no other picture, and a CPU is faster so than with batches.
+        levels = model.backbone.features(np.stack([resized_image(path, size)]))
+        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
+        maps, _ = scored(likelihoods, size, model.scale)
+        return Prediction(path, maps[0].cpu().numpy(), image_scores(maps).item(), model.threshold, model.scale.sum_maximum)
+
+    return map(scored_picture, images)
 
 
 def load_model(cell: Path, device: torch.device, weights: Path | None = None) -> Model:
