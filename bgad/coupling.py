@@ -144,7 +144,7 @@ class _Block(ctypes.Structure):
 def _library() -> ctypes.CDLL | None:
     library = compiled(*SOURCES)
     if library:
-        shares = [POINTER(_Flow), POINTER(_Block), c_int64, c_int64, c_int64]
+        shares = (POINTER(_Flow), POINTER(_Block), c_int64, c_int64, c_int64)
         library.bgad_flow_forward.argtypes = [*shares, *[c_void_p] * 8]
         library.bgad_flow_backward.argtypes = [*shares, *[c_void_p] * 8, c_int, POINTER(_Block)]
         library.bgad_flow_forward.restype = library.bgad_flow_backward.restype = c_int
