@@ -10,10 +10,11 @@ what another device would make of it; the synthetic images are made by one core 
 
 import argparse
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -50,10 +51,10 @@ def main() -> None:
             load_suite(Path(f"config/suites/{name}.yaml")), lambda dataset: catalogue(dataset, config.datasets[dataset])
         )
         work = sum((work_of(cell) for cell in cells), Counter()) + shared_work(cells)
-        hours = Counter()
+        hours: dict[str, float] = defaultdict(float)
         for (what, *of), count in work.items():
             hours[what] += count * seconds_of(device, options.step_ms, options.image_ms, what, *of) / 3600
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for (what, *_), count in work.items():
             counts[what] += count
         shown = [f"{hours[what]:.2g}" for what in ("step", "synthetic", "image", "evaluation")]
@@ -68,7 +69,7 @@ def work_of(cell: Cell) -> Counter:
     recipe, counts = recipe_of(cell.recipe), counts_of(cell.dataset, cell.category)
     schedule, kinds = recipe.schedule, recipe.anomalies.kinds
     entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
-    work = Counter()
+    work: Counter[tuple] = Counter()
     for epoch in range(schedule.meta_epochs):
         steps = steps_of_pass(recipe, counts["train"], entries if epoch else 0)
         for level, count in enumerate(steps):
@@ -85,7 +86,7 @@ def work_of(cell: Cell) -> Counter:
 
 def shared_work(cells: list[Cell]) -> Counter:
     """What cells share: a category's features, and a split's pools."""
-    work = Counter()
+    work: Counter[tuple] = Counter()
     for recipe, dataset, category in {(cell.recipe, cell.dataset, cell.category) for cell in cells}:
         work["image", recipe] += sum(counts_of(dataset, category).values())
     for name, *_ in {(c.recipe, c.dataset, c.category, c.split, c.seed) for c in cells if c.k}:
@@ -119,7 +120,9 @@ def counts_of(dataset: str, category: str) -> dict[str, int]:
     if dataset == "mini":
         defects = dict.fromkeys(mini.CATEGORIES[category], mini.COUNTS["test", "defect"])
         return {"train": mini.COUNTS["train", "good"], "good": mini.COUNTS["test", "good"], **defects}
-    return presets.dataset(dataset).counts[category]
+    preset = presets.dataset(dataset)
+    assert preset is not None  # the suites' other data sets are published ones
+    return preset.counts[category]
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,13 @@ class Bench:
 @cache
 def bench(backbone: str, image_size: int, blocks: int) -> Bench:
     import timm
+    from timm.models import FeatureInfo
 
     recipe = next(
         r for r in map(recipe_of, recipe_names()) if (r.backbone, r.image_size, r.flow.blocks) == (backbone, image_size, blocks)
     )
     network = timm.create_model(backbone, features_only=True, out_indices=LEVELS, pretrained=False).eval()
-    channels = list(network.feature_info.channels())
+    channels = list(cast(FeatureInfo, network.feature_info).channels())
     sides = [image_size // stride for stride in STRIDES]
     return Bench(recipe, network, build_flows(recipe, channels, sides, torch_generator("b"), frozen_generator("b")), channels)
 
