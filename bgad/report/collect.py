@@ -88,7 +88,8 @@ class _Figure(BaseModel):
 
     @model_validator(mode="after")
     def _best_is_a_maximum(self):
-        if (self.last is None) != (self.best is None) or (self.best is not None and self.best < self.last):
+        below = self.best is not None and self.last is not None and self.best < self.last
+        if below or (self.last is None) != (self.best is None):
             raise ValueError(f"best is {self.best} and last is {self.last}, but best is a maximum over last")
         return self
 
