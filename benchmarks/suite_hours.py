@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -116,12 +117,13 @@ class Bench:
 @cache
 def bench(backbone: str, image_size: int, blocks: int) -> Bench:
     import timm
+    from timm.models import FeatureInfo
 
     recipe = next(
         r for r in map(recipe_of, recipe_names()) if (r.backbone, r.image_size, r.flow.blocks) == (backbone, image_size, blocks)
     )
     network = timm.create_model(backbone, features_only=True, out_indices=LEVELS, pretrained=False).eval()
-    channels = list(network.feature_info.channels())
+    channels = list(cast(FeatureInfo, network.feature_info).channels())
     sides = [image_size // stride for stride in STRIDES]
     return Bench(recipe, network, build_flows(recipe, channels, sides, torch_generator("b"), frozen_generator("b")), channels)
 

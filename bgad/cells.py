@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from bgad import paths
 from bgad.errors import BgadError
-from bgad.settings import Block, Suite, validated
+from bgad.settings import Block, Method, Suite, validated
 
+METHODS: tuple[Method, ...] = get_args(Method)
 # (data set) -> {category: {defect type: number of images}}, types in order
 Catalogue = Callable[[str], dict[str, dict[str, int]]]
 
@@ -23,7 +25,7 @@ class Cell:
     category: str
     split: str
     k: int
-    method: str
+    method: Method
     seed: int
 
     @property
@@ -32,12 +34,16 @@ class Cell:
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Cell":
-        """The cell whose folder that is; BgadError if the path is not one of a cell."""
+        """The cell whose folder that is; BgadError if the path is not one of a cell, or names a method that there is not."""
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(paths.CELL))
         match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
         if not match or not match["k"].isdecimal() or not match["seed"].isdecimal():
             raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
-        return cls(**{**match.groupdict(), "k": int(match["k"]), "seed": int(match["seed"])})
+        names = match.groupdict()
+        method = names.pop("method")
+        if method not in METHODS:
+            raise BgadError(f"{folder}: there is no method {method}; use {', '.join(METHODS)}.")
+        return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), method=method, **names)
 
     @property
     def without_seed(self) -> "Cell":
@@ -62,7 +68,7 @@ def left_out(suite: Suite, catalogue: Catalogue) -> list[str]:
 
 def with_examples(cells: list[Cell]) -> list[Cell]:
     """The cells whose known anomalies a suite's page of examples shows: of each category the first, seen before hard."""
-    first = {}
+    first: dict[tuple[str, str], Cell] = {}
     for cell in sorted((cell for cell in cells if cell.k), key=lambda cell: cell.split != "seen"):
         first.setdefault((cell.dataset, cell.category), cell)
     return list(first.values())
@@ -78,7 +84,8 @@ def check(cell: Cell, catalogue: Catalogue) -> None:
 
 def _grid(suite: Suite, catalogue: Catalogue) -> tuple[dict[Cell, None], dict[str, None]]:
     """The cells of a suite and the sentences of what was left out, both in order and each once."""
-    cells, left = {}, {}
+    cells: dict[Cell, None] = {}
+    left: dict[str, None] = {}
     for block, category, types in _categories(suite, catalogue):
         for name in block.splits:
             splits = _splits(suite.title, name, category, types)

@@ -64,9 +64,8 @@ def likelihood_maps(flows: list[ConditionalFlow], cache: FeatureCache, rows: Ten
 
 def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
     """Scores ``test`` from its likelihood maps. The figures are fractions times 100."""
-    maps, scale = scored(likelihoods, size)
-    scores = image_scores(maps).cpu().numpy()
-    maps = maps.cpu().numpy()
+    on_device, scale = scored(likelihoods, size)
+    scores, maps = image_scores(on_device).cpu().numpy(), on_device.cpu().numpy()
     figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None}
     figures |= {"aupro": None, "released_pro": None}
     if test.masks is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
 from bgad.errors import BgadError
 from bgad.progress import progress
@@ -55,17 +55,15 @@ def fetch(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     backoff = wait_exponential(multiplier=wait, max=60) + wait_random(0, wait)
-    failures = []
+    failures: list[str] = []
     for url in urls:
         if failures and sha256 is None:
             part.unlink(missing_ok=True)  # without a hash, nothing would tell a mix of two files from the right one
         tries = Retrying(
             stop=stop_after_attempt(retries),
-            wait=lambda state: max(state.outcome.exception().pause, backoff(state)),
+            wait=lambda state: max(_failure(state).pause, backoff(state)),
             retry=retry_if_exception_type(_Passing),
-            before_sleep=lambda state: _say(
-                f"{target.name}: {state.outcome.exception()}; next try in {state.next_action.sleep:.0f} s"
-            ),
+            before_sleep=lambda state: _say(f"{target.name}: {_failure(state)}; next try in {state.upcoming_sleep:.0f} s"),
             reraise=True,
         )
         try:
@@ -107,6 +105,13 @@ class _Passing(Exception):
     def __init__(self, reason: str, pause: float = 0.0):
         super().__init__(reason)
         self.pause = pause
+
+
+def _failure(state: RetryCallState) -> _Passing:
+    """What the last try ended in."""
+    failure = state.outcome and state.outcome.exception()
+    assert isinstance(failure, _Passing)  # no other is tried again
+    return failure
 
 
 class _Lasting(Exception):

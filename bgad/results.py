@@ -108,6 +108,7 @@ def run_cell(
     _save_scores(output / "scores.csv", test, evaluation)
     _save_history(output / "history.csv", history)
     _save_model(output / "model.pt", cell, recipe, flows, evaluation, threshold, cache.weights_sha256)
+    assert cache.thumbnails is not None  # features.load gives them
     write_gallery(output / "gallery", cache.thumbnails[test.rows].numpy(), test.masks, evaluation.maps, threshold)
     write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, types_known, test, evaluation, device)
     resident, on_gpu = peak_memory_mb(device)
@@ -155,10 +156,11 @@ def _entries(
     """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy."""
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
     real = _images(cache, cache.rows_of(known)).to(device).repeated(count)
+    if not kinds:
+        return lambda: [real]
     if recipe.anomalies.synthetic == "every_pass":
-        backbone = load_backbone(recipe.backbone, device, weights) if kinds else None
-        if backbone:
-            _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
+        backbone = load_backbone(recipe.backbone, device, weights)
+        _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
         passes = recipe.schedule.sub_epochs * (recipe.schedule.meta_epochs - 1)
         fresh = FreshPictures(maker, kinds, known, count, astuple(cell), passes, workers)
         return lambda: [real, *(seen_by(backbone, pictures) for pictures in fresh())]
@@ -188,6 +190,7 @@ def _same_weights(cache: FeatureCache, sha256: str, whose: str) -> None:
 
 
 def _images(cache: FeatureCache, rows: Tensor) -> AnomalousImages:
+    assert cache.masks is not None  # without masks no anomaly can be known
     return with_defects([level[rows] for level in cache.levels], cache.masks[rows])
 
 
@@ -211,7 +214,7 @@ def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, 
 
 
 def _history_row(report: EpochReport, evaluations: dict[str, Evaluation], seconds: float) -> dict:
-    row = {"epoch": report.epoch, "learning_rate": report.learning_rate}
+    row: dict[str, float | None] = {"epoch": report.epoch, "learning_rate": report.learning_rate}
     row |= {f"loss_{level}": loss for level, loss in enumerate(report.losses, start=1)}
     for name, prefix in (("test", ""), ("full_test", "full_")):
         if name in evaluations:

@@ -117,6 +117,7 @@ def _release(name: str, config: "PretrainedCfg") -> Release | None:
     """The published file: of weights.yaml, or the one address that timm has for a model that is not on the hub."""
     if name in published() or config.hf_hub_id:
         return published().get(name)
+    assert isinstance(config.url, str)  # pretrained_cfg has seen to that
     file = config.url.rpartition("/")[2]
     digits = torch.hub.HASH_REGEX.search(file)
     return Release(file, digits[1] if digits else "", [config.url])
@@ -205,6 +206,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 def _hub_place(config: "PretrainedCfg") -> tuple[str, str | None, tuple[str, ...]]:
     """Repository, revision and the files to look for."""
+    assert config.hf_hub_id is not None  # both callers have seen to that
     repository, _, revision = config.hf_hub_id.partition("@")
     return repository, revision or None, (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
 

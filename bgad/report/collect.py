@@ -62,7 +62,7 @@ def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
         figures += _figure_rows(fields, metrics, status[cell])
         if cell.k == 0:
             full_test += _figure_rows(fields, metrics and metrics.full_test, status[cell])
-        released_test += _released_rows(fields, metrics and metrics.released_test_command, status[cell])
+        released_test += _released_rows(fields, metrics.released_test_command if metrics else None, status[cell])
         if metrics:
             by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
             history += _history_rows(fields, root / cell.folder / "history.csv")
@@ -88,7 +88,8 @@ class _Figure(BaseModel):
 
     @model_validator(mode="after")
     def _best_is_a_maximum(self):
-        if (self.last is None) != (self.best is None) or (self.best is not None and self.best < self.last):
+        below = self.best is not None and self.last is not None and self.best < self.last
+        if below or (self.last is None) != (self.best is None):
             raise ValueError(f"best is {self.best} and last is {self.last}, but best is a maximum over last")
         return self
 

@@ -141,7 +141,8 @@ def _likelihoods(collected: Collected, root: Path) -> dict[int, dict]:
 
 def _galleries(collected: Collected, root: Path) -> tuple[dict[int, dict], list[str], int]:
     """Galleries by cell, the sheets that they name by place, as data addresses, and how many more there was no room for."""
-    found, sheets, room, without = {}, {}, PICTURES, 0
+    found, room, without = {}, PICTURES, 0
+    sheets: dict[str, int] = {}
     for number, cell in _most_telling(collected):
         folder = root / cell.folder / "gallery"
         if not (folder / "gallery.json").exists():

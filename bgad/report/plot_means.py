@@ -36,7 +36,8 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
     figure, axes = panels(len(RULES), len(SHOWN), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
     head_columns(axes, SHOWN)
     several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
-    handles, dashed, captions = [], {}, []
+    handles, captions = [], []
+    dashed: dict[str, None] = {}
     for i, (key, of_line) in enumerate(lines):
         label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}

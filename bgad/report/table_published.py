@@ -118,7 +118,8 @@ def others_tables(section: str, setting: Setting, table: list[Row], published_as
     """What other methods publish for the rows of ``table``: for each metric a caption, the methods and the cells, which
     are empty where nothing of the setting is measured; and a record for each number.
     """
-    tables, records = [], []
+    tables: list[tuple] = []
+    records: list[dict] = []
     measured = any(row.seeds for row in table)
     for metric in METRICS:
         others = [p for p in published.of_setting(setting.dataset, published_as, setting.k, metric) if p.method != OURS]
