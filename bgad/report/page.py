@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -48,9 +48,17 @@ def write_page(
     write_text(output, page(suite_name, suite, cells, root, left_out))
 
 
-def page(suite_name: str, suite: Suite, cells: list[Cell], root: Path = Path(), left_out: Sequence[str] = ()) -> str:
-    """The page as text."""
+def page(
+    suite_name: str,
+    suite: Suite,
+    cells: list[Cell],
+    root: Path = Path(),
+    left_out: Sequence[str] = (),
+    states: Mapping[Cell, str] | None = None,
+) -> str:
+    """The page as text. ``states``: of cells that are being made, what to call them instead of interrupted or not run."""
     collected = collect(cells, root)
+    collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
     status = list(collected.status.values())
     _, records = published_section(collected)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
