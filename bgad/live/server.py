@@ -10,6 +10,7 @@ make a browser send one.
 
 import hashlib
 import json
+import re
 import sys
 import threading
 import time
@@ -17,7 +18,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import jinja2
 
@@ -27,7 +27,7 @@ from bgad.live.status import QUEUED, RUNNING, Status, status_of
 from bgad.report.collect import DONE
 
 LOOPBACK = "127.0.0.1"
-HOSTS = {LOOPBACK, "localhost", "::1"}
+HOSTS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)  # any port: that of an SSH tunnel may differ
 LOOK = 1.0  # seconds between looks at the files
 APART = 10.0  # seconds from one page to the next, at least: that of a large suite takes that long to make
 POLICY = (
@@ -98,10 +98,10 @@ def serve(live: Live, title: str, port: int = 0) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            if not _is_loopback(self.headers.get("Host", "")):
+            if not HOSTS.fullmatch(self.headers.get("Host", "")):
                 self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"This address is for this machine alone.\n")
                 return
-            match urlsplit(self.path).path:
+            match self.path.partition("?")[0]:
                 case "/":
                     self._answer(HTTPStatus.OK, "text/html", shell)
                 case "/status.json":
@@ -143,8 +143,3 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), ConnectionError):  # a reader who left
             super().handle_error(request, client_address)
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine to itself, on any port: an SSH tunnel may have another one."""
-    return urlsplit(f"//{host}").hostname in HOSTS

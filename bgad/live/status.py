@@ -14,7 +14,6 @@ with --nolock is not seen, nor is `bgad cell` on its own.
 
 import time
 from base64 import urlsafe_b64decode
-from binascii import Error as NotBase64
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -104,7 +103,7 @@ def _marks(root: Path) -> dict[str, float]:
     found, folder = {}, root / ".snakemake" / "incomplete"
     for path in folder.rglob("*"):
         name = "".join(part.removeprefix("@") for part in path.relative_to(folder).parts)
-        with suppress(OSError, NotBase64, UnicodeDecodeError):  # gone meanwhile, or not such a file
+        with suppress(OSError, ValueError):  # gone meanwhile, or not such a file
             if path.is_file():
                 found[urlsafe_b64decode(name).decode()] = path.stat().st_mtime
     return found
