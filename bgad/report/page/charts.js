@@ -2,6 +2,7 @@
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MARKS = ["circle", "diamond", "square", "triangle-up", "cross", "x", "star", "hexagon"];
 const GROUP_COLOURS = { "normal": "#029e73", "known anomalies": "#d55e00", "unseen images of known types": "#de8f05", "unseen types": "#cc78bc" };
+const PAPER = 680; // pixels of a printed page's width, A4 or Letter
 let printing = false;
 
 const style_of = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -12,6 +13,7 @@ function plot(id, traces, layout) {
   const all = {
     font: { color: ink, family: "system-ui, sans-serif", size: 13 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 55, r: 15, t: 15, b: 45 }, legend: { orientation: "h", y: -0.3 }, ...layout,
+    ...(printing ? { width: PAPER } : { autosize: true }), // a page being printed is laid out after it is drawn
   };
   for (const key of Object.keys(layout).filter(key => /^[xy]axis/.test(key))) all[key] = { ...axis, ...layout[key] };
   Plotly.react(id, traces, all, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
@@ -57,10 +59,13 @@ function draw_by_k(cells) {
 
   const metric = BY_TYPE.includes(state.metric) ? state.metric : "pixel_auroc";
   const allowed = new Set(cells);
-  const types = DATA.by_type.filter(([cell]) => allowed.has(cell)).map(([cell, type, known, , image, pixel]) =>
-    ({ ...DATA.cells[cell], split: `${DATA.cells[cell].split}/${type}`, known, value: metric === "image_auroc" ? image : pixel }));
+  // The mean over the types of a cell first, as in the suite's table: which types are known is another draw in each seed.
+  const of_types = DATA.by_type.filter(([cell]) => allowed.has(cell)).map(([cell, , known, , image, pixel]) =>
+    ({ cell, known, value: metric === "image_auroc" ? image : pixel })).filter(row => row.value != null);
+  const types = [...grouped(of_types, row => `${row.cell} ${row.known}`).values()].map(of_cell =>
+    ({ ...DATA.cells[of_cell[0].cell], known: of_cell[0].known, value: mean(of_cell.map(row => row.value)) }));
   const types_without = lines("by-known", types, row => `${prefix(row)}${kind_of(row)}, ${row.method}, types ${row.known ? "known" : "not known"}`);
-  by_id("by-known-caption").textContent = `${DATA.metrics[metric]}, last, of defect types that training knew and of those it did not, each against all normal images.${left_out(types_without)}`;
+  by_id("by-known-caption").textContent = `${DATA.metrics[metric]}, last, of defect types that training knew and of those it did not, each against all normal images: mean over the types of a cell, then over categories.${left_out(types_without)}`;
 }
 
 function draw_curves(cell) {
