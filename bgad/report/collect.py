@@ -3,6 +3,7 @@
 Nothing here averages: a cell without figures keeps its row, empty, with the reason in ``status``.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from bgad.files import read_json
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
+PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
 FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
@@ -129,7 +131,7 @@ class _Metrics(_OneSet):
 def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
     path = cell.folder / "metrics.json"
     if not (root / path).exists():
-        return None, _status_without_metrics(root / cell.folder / "train.log")
+        return None, status_without_metrics(root / cell.folder / "train.log")
     try:
         values = read_json(root / path)
     except BgadError as error:
@@ -150,12 +152,16 @@ def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
     return metrics, DONE
 
 
-def _status_without_metrics(log: Path) -> str:
+def status_without_metrics(log: Path) -> str:
+    """Of a cell without figures, from its log: not run, interrupted, or failed with the error that the log ends in."""
     if not log.exists():
         return NOT_RUN
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if lines and lines[-1].startswith("error:"):
         return FAILED + lines[-1].removeprefix("error:").strip()
+    # Python's own errors: the last line of a traceback, which nothing follows.
+    if any(line.startswith("Traceback (most recent call last)") for line in lines) and PYTHON_ERROR.match(lines[-1]):
+        return FAILED + lines[-1]
     return INTERRUPTED
 
 
