@@ -1,7 +1,7 @@
 """How long each suite should take: its steps, counted exactly, times the times of one step measured on this machine.
 
     python benchmarks/suite_hours.py [SUITE ...] [--device cuda] [--step-ms 5 --image-ms 5]
-    python benchmarks/suite_hours.py --write bgad/step_times.yaml          what `bgad doctor` takes where nothing is measured
+    python benchmarks/suite_hours.py --write bgad/look/step_times.yaml      what `bgad doctor` takes where nothing is measured
 
 An estimate, not a measurement: single steps are timed with random weights and data of the right shapes, the best of several
 tries, in processor time on a CPU (so in core hours) and in wall time on a GPU; nothing is counted for reading files, metrics
@@ -29,7 +29,7 @@ from bgad.cells import expand
 from bgad.cutpaste import cut_paste, foreground
 from bgad.datasets import catalogue
 from bgad.files import write_text
-from bgad.hours import counts_of, recipe_of, shared_work, work_of
+from bgad.look.hours import counts_of, recipe_of, shared_work, work_of
 from bgad.pseudo import pseudo_anomaly
 from bgad.randomness import frozen_generator, numpy_generator, torch_generator
 from bgad.sampling import MiniBatch
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def write_times(path: Path, device: torch.device) -> None:
-    """The times of every network of the recipes, as bgad/hours.py reads them."""
+    """The times of every network of the recipes, as bgad/look/hours.py reads them."""
     networks = {}
     for recipe in map(recipe_of, recipe_names()):
         key = {

@@ -11,12 +11,13 @@ import torch
 from conftest import ROOT
 from synthetic import figures, write_cell
 
-from bgad import cli, devices, doctor, machine
+from bgad import cli, devices
 from bgad.cells import Cell
-from bgad.doctor import TRAINING_MB, examine
-from bgad.doctor_text import as_text, as_values
-from bgad.hours import recipe_of, shared_work, step_times, work_of
-from bgad.needs import counted
+from bgad.look import doctor, machine
+from bgad.look.doctor import TRAINING_MB, examine
+from bgad.look.doctor_text import as_text, as_values
+from bgad.look.hours import recipe_of, shared_work, step_times, work_of
+from bgad.look.needs import counted
 from bgad.settings import Config, Dataset, load_recipe
 
 SUITE = """title: Small

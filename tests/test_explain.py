@@ -11,8 +11,8 @@ from synthetic import cell, figures, write, write_cell
 
 from bgad import cli, gallery
 from bgad.errors import BgadError
-from bgad.explain import FILES, explain, explain_image
-from bgad.explain_text import as_text
+from bgad.look.explain import FILES, explain, explain_image
+from bgad.look.explain_text import as_text
 from bgad.settings import load_recipe
 from bgad.sources import source_sha256
 from bgad.splits import Split

@@ -8,9 +8,10 @@ from conftest import ROOT
 from folders import make_category
 from synthetic import cell
 
-from bgad import backbones, hours
+from bgad import backbones
 from bgad.anomalies import AnomalousImages
-from bgad.hours import Counts, StepTimes, counts_of, shared_work, step_times, steps_of_pass, vectors_of, work_of
+from bgad.look import hours
+from bgad.look.hours import Counts, StepTimes, counts_of, shared_work, step_times, steps_of_pass, vectors_of, work_of
 from bgad.presets import dataset
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.sampling import NormalImages, mini_batches
@@ -87,7 +88,7 @@ def test_the_file_has_every_recipe_and_its_sizes_are_those_of_the_networks():
 
     assert hours.STRIDES == backbones.STRIDES
     for name, recipe in RECIPES.items():
-        assert step_times().of(recipe), f"{name}: run benchmarks/suite_hours.py --write bgad/step_times.yaml"
+        assert step_times().of(recipe), f"{name}: run benchmarks/suite_hours.py --write bgad/look/step_times.yaml"
     for times in step_times().networks:
         network = timm.create_model(times.backbone, features_only=True, out_indices=backbones.LEVELS, pretrained=False)
         assert tuple(network.feature_info.channels()) == times.channels

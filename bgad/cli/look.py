@@ -29,8 +29,8 @@ def compare(
 
     Example: bgad compare results/demo/mini/brick/seen/k10/bgad/seed0 results/demo/mini/brick/seen/k0/bgad-wo/seed0
     """
-    from bgad.compare import compare as compare_sides
-    from bgad.compare_text import as_text, as_values
+    from bgad.look.compare import compare as compare_sides
+    from bgad.look.compare_text import as_text, as_values
 
     sides = _side(a, datasets), _side(b, datasets)
     rule = "best" if best else "last"
@@ -48,9 +48,9 @@ def explain(
 
     Example: bgad explain results/demo/mini/brick/seen/k10/bgad/seed0
     """
-    from bgad.explain import explain as explain_cell
-    from bgad.explain import explain_image
-    from bgad.explain_text import as_text
+    from bgad.look.explain import explain as explain_cell
+    from bgad.look.explain import explain_image
+    from bgad.look.explain_text import as_text
 
     found = explain_cell(cell)
     of_image = explain_image(cell, image) if image else None
@@ -70,8 +70,8 @@ def doctor(
     Example: bgad doctor --check demo
     """
     from bgad import paths
-    from bgad.doctor import examine
-    from bgad.doctor_text import as_text, as_values
+    from bgad.look.doctor import examine
+    from bgad.look.doctor_text import as_text, as_values
     from bgad.settings import load_suite
 
     config = configuration().model_copy(update={"datasets": data_sets(datasets)})
@@ -85,7 +85,7 @@ def doctor(
 
 def _side(name: str, datasets: str | None):
     from bgad import paths
-    from bgad.compare import Side, cells_below
+    from bgad.look.compare import Side, cells_below
 
     if Path(name).name == name and paths.suite_file(name).is_file():
         return Side(f"suite {name}", suite_cells(name, datasets)[1], Path())

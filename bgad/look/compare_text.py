@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from tabulate import tabulate
 
-from bgad.compare import SAME, Comparison, Difference, Pair, Side
+from bgad.look.compare import SAME, Comparison, Difference, Pair, Side
 from bgad.report.collect import METRICS, SHOWN
 from bgad.report.summary import Row, Spread, number, signed
 from bgad.report.table_format import NAMES, NONE, title

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from bgad.cells import Cell
-from bgad.delong import difference_of_aurocs
 from bgad.errors import BgadError
+from bgad.look.delong import difference_of_aurocs
 from bgad.report.collect import DONE, Collected, collect
 from bgad.report.differences import paired
 from bgad.report.summary import SETTING, Row, Setting, category_rows, measured_means, settings

@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from bgad import coupling, devices, machine, paths, presets
+from bgad import coupling, devices, paths, presets
 from bgad.backbones import PACKAGED
 from bgad.cells import Cell, expand
 from bgad.datasets import catalogue
 from bgad.errors import BgadError
-from bgad.hours import recipe_of
-from bgad.needs import Host, Hours, counted, disk_mb, hours, is_downloaded, measured
+from bgad.look import machine
+from bgad.look.hours import recipe_of
+from bgad.look.needs import Host, Hours, counted, disk_mb, hours, is_downloaded, measured
 from bgad.settings import Config, load_suite
 from bgad.weights import at_hand
 

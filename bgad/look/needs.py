@@ -10,7 +10,7 @@ from bgad import paths, presets
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
-from bgad.hours import CountsOf, counts_of, recipe_of, shared_work, step_times, work_of
+from bgad.look.hours import CountsOf, counts_of, recipe_of, shared_work, step_times, work_of
 from bgad.settings import Config
 
 

@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from bgad.explain import Image
+from bgad.look.explain import Image
 from bgad.report.collect import SHOWN
 from bgad.report.summary import RULES, number
 from bgad.report.table_format import NAMES, NONE

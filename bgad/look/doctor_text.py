@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from bgad.doctor import Need, Report
+from bgad.look.doctor import Need, Report
 from bgad.report.table_format import NONE
 
 HEADS = ["suite", "cells", "done", "to do", "hours", "disk, GB", "can run"]
