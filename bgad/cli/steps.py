@@ -156,7 +156,7 @@ def cell(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv and model.pt into its folder.
+    """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
     Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
     """
@@ -164,22 +164,20 @@ def cell(
     from bgad.cells import Cell
     from bgad.datasets import Index
     from bgad.features import load
-    from bgad.results import run_cell
-    from bgad.settings import load_recipe
+    from bgad.settings import METHODS, load_recipe
     from bgad.splits import Split
 
-    chosen = devices.choose(device, threads)
-    run_cell(
-        Cell.of_folder(folder),
-        load_recipe(recipe),
-        Index.load(index),
-        Split.load(split),
-        load(features),
-        {kind: load(folder) for kind, folder in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if folder},
-        root,
-        chosen,
-        folder,
-        weights,
-        # A training on a GPU keeps one core busy; the others make the next pass's images.
-        workers=(threads or 1) - 1 if chosen.type == "cuda" else 0,
-    )
+    chosen, of_folder = devices.choose(device, threads), Cell.of_folder(folder)
+    inputs = (of_folder, load_recipe(recipe), Index.load(index), Split.load(split), load(features))
+    if of_folder.method not in METHODS:
+        from bgad.detect import run_detector_cell
+
+        run_detector_cell(*inputs, root, chosen, folder)
+        return
+
+    from bgad.results import run_cell
+
+    pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
+    # A training on a GPU keeps one core busy; the others make the next pass's images.
+    workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
+    run_cell(*inputs, pools, root, chosen, folder, weights, workers=workers)
