@@ -65,7 +65,7 @@ STEPS = {
         "metrics.py",
         "randomness.py",
     ),
-    "report": ("report/*.py", "report/page/*", "gallery.py", "published.csv", "presets.yaml"),
+    "report": ("report/*.py", "report/page/*", "detectors/__init__.py", "gallery.py", "published.csv", "presets.yaml"),
     "examples": (
         "examples.py",
         "cutpaste.py",

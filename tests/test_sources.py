@@ -30,7 +30,13 @@ OUTSIDE = {
     "unpack.py",
     "weights.py",  # whichever way they come, it is their hash that counts, and it is in what they made
 }
-REPORT_FIGURES = {"report/collect.py", "report/published.py", "report/summary.py", "report/table_format.py"}
+REPORT_FIGURES = {
+    "report/collect.py",
+    "report/published.py",
+    "report/summary.py",
+    "report/table_format.py",
+    "detectors/__init__.py",
+}
 # A step's inputs are files that other steps made, whose own hashes stand for this code.
 INPUTS = {
     "mini": set(),
@@ -40,7 +46,7 @@ INPUTS = {
     "detection": {"datasets.py", "mini.py", "splits.py", "features.py", "flow.py"},
     "report": set(),
     # The page takes its style from the plots, none of whose figures it shows.
-    "examples": {"datasets.py", "mini.py", "splits.py", *REPORT_FIGURES},
+    "examples": {"datasets.py", "mini.py", "splits.py", *REPORT_FIGURES, "detectors/__init__.py"},
 }
 
 
@@ -101,7 +107,8 @@ def imports(path: Path) -> set[str]:
             names = [alias.name for alias in node.names if alias.name.split(".")[0] == "bgad"]
         else:
             continue
-        files = ("/".join(name.split(".")[1:]) + ".py" for name in names)
+        stems = ["/".join(name.split(".")[1:]) for name in names]
+        files = (stem + ending for stem in stems if stem for ending in (".py", "/__init__.py"))
         found |= {file for file in files if (PACKAGE / file).is_file()}
     return found
 

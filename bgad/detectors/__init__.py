@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -55,8 +56,8 @@ def smoothed(maps: Tensor, size: int, sigma: float = 4.0) -> Tensor:
 
 
 def names() -> list[str]:
-    """The detectors there are, by their files."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    """The detectors there are, by their files: letters, digits, - and _, which does not come first."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", path.stem))
 
 
 def display_name(method: str) -> str:
