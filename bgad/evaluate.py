@@ -1,16 +1,18 @@
-"""Evaluating flows on a test set: likelihood maps, anomaly maps, and the figures of the paper, in percent."""
+"""Evaluating a method on a test set: likelihood maps of flows, anomaly maps, and the figures of the paper, in percent."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bgad.datasets import Index
 from bgad.features import FeatureCache
 from bgad.flow import ConditionalFlow
 from bgad.metrics import aupro, auroc, released_pro
 from bgad.scoring import ScoreScale, image_scores, scored
+from bgad.splits import Split
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 IMAGES_AT_ONCE = 8  # bounds memory; changes nothing else
@@ -40,14 +42,28 @@ class TestSet:
 class Evaluation:
     """``maps`` (N, S, S) and image ``scores`` (N,) of a test set, and its figures in percent, None where undefined.
 
-    ``likelihoods`` are what they come from, l of each level, (N, h, w).
+    Of flows, ``likelihoods`` are what they come from, l of each level, (N, h, w), and ``scale`` is how.
     """
 
-    likelihoods: list[Tensor]
     maps: np.ndarray
     scores: np.ndarray
-    scale: ScoreScale
     figures: dict[str, float | None]
+    likelihoods: list[Tensor] = field(default_factory=list)
+    scale: ScoreScale | None = None
+
+
+def test_sets(cache: FeatureCache, index: Index, split: Split, k: int) -> dict[str, TestSet]:
+    """What a cell is tested on: ``test``, and with k 0 also ``full_test``, from which nothing is taken out."""
+    types = {image.path: image.type for image in index.images}
+    paths = {"test": split.test(k)} | ({"full_test": split.full_test()} if k == 0 else {})
+    return {name: TestSet.of(cache, of, types) for name, of in paths.items()}
+
+
+def together(tests: dict[str, TestSet]) -> tuple[Tensor, dict[str, list[int]]]:
+    """The rows of all test sets, each once, and the places of each set's images among them."""
+    rows = torch.unique(torch.cat([test.rows for test in tests.values()]))
+    where = {row: place for place, row in enumerate(rows.tolist())}
+    return rows, {name: [where[row] for row in test.rows.tolist()] for name, test in tests.items()}
 
 
 @torch.inference_mode()
@@ -63,8 +79,13 @@ def likelihood_maps(flows: list[ConditionalFlow], cache: FeatureCache, rows: Ten
 
 
 def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
-    """Scores ``test`` from its likelihood maps. The figures are fractions times 100."""
-    on_device, scale = scored(likelihoods, size)
+    """Scores ``test`` from its likelihood maps."""
+    maps, scale = scored(likelihoods, size)
+    return replace(evaluate_maps(maps, test), likelihoods=likelihoods, scale=scale)
+
+
+def evaluate_maps(on_device: Tensor, test: TestSet) -> Evaluation:
+    """Scores ``test`` from its anomaly maps (N, S, S). The figures are fractions times 100."""
     scores, maps = image_scores(on_device).cpu().numpy(), on_device.cpu().numpy()
     figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None}
     figures |= {"aupro": None, "released_pro": None}
@@ -72,7 +93,7 @@ def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
         figures["pixel_auroc"] = percent(auroc(test.masks, maps))
         figures["aupro"] = percent(aupro(test.masks, maps))
         figures["released_pro"] = percent(released_pro(test.masks, maps))
-    return Evaluation(likelihoods, maps, scores, scale, figures)
+    return Evaluation(maps, scores, figures)
 
 
 def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str, dict]:

@@ -2,15 +2,18 @@
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from bgad import detectors
 from bgad.backbones import STRIDES, Backbone, load_backbone
 from bgad.datasets import IMAGE_ENDINGS
+from bgad.detect import images_of_levels, score_images
 from bgad.errors import BgadError
 from bgad.flow import ConditionalFlow
 from bgad.images import resized_image
@@ -24,8 +27,8 @@ from bgad.train import build_flows
 class Prediction:
     """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum.
 
-    ``highest`` is the scale's end, which no score can pass. ``threshold`` is nan where the cell's test set has no anomalies to
-    set one by; then there is no verdict.
+    ``highest`` is the scale's end: of flows, what no score can pass; of a detector, the highest in its test set. ``threshold``
+    is nan where the cell's test set has no anomalies to set one by; then there is no verdict.
     """
 
     path: Path
@@ -94,16 +97,15 @@ def predictions(images: list[Path], cell: Path, device: torch.device, weights: P
 
     BgadError if the folder has no model, at once, or if a picture cannot be read, when it is its turn.
     """
-    model = load_model(cell, device, weights)
-    size = model.recipe.image_size
+    content = read_model(cell, device)
+    recipe, backbone = _recipe_and_backbone(content, cell, device, weights)
+    map_of, highest = (_by_flows if "flows" in content else _by_detector)(content, recipe, backbone, cell)
 
     @torch.inference_mode()
     def scored_picture(path: Path) -> Prediction:
         # One at a time: a score then depends on no other picture, and a CPU is faster so than with batches.
-        levels = model.backbone.features(np.stack([resized_image(path, size)]))
-        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
-        maps, _ = scored(likelihoods, size, model.scale)
-        return Prediction(path, maps[0].cpu().numpy(), image_scores(maps).item(), model.threshold, model.scale.sum_maximum)
+        maps = map_of(path, backbone.features(np.stack([resized_image(path, recipe.image_size)])))
+        return Prediction(path, maps[0].cpu().numpy(), image_scores(maps).item(), content["threshold"], highest)
 
     return map(scored_picture, images)
 
@@ -111,14 +113,56 @@ def predictions(images: list[Path], cell: Path, device: torch.device, weights: P
 def load_model(cell: Path, device: torch.device, weights: Path | None = None) -> Model:
     """The model of the folder ``cell`` on ``device``.
 
-    BgadError if there is none, or if the backbone's weights (of the file ``weights``, where one is named) are not those that
-    it was trained on.
+    BgadError if there is none, if it is a detector's, or if the backbone's weights (of the file ``weights``, where one is
+    named) are not those that it was trained on.
     """
     content = read_model(cell, device)
     if "flows" not in content:
         raise BgadError(
             f"{cell / 'model.pt'}: has no flows, as the models of bgad, bgad-wo and nf have; choose a cell of these."
         )
+    return _model(content, *_recipe_and_backbone(content, cell, device, weights))
+
+
+# A picture's file and the backbone's levels to its anomaly map, (1, S, S); and the end of the maps' scale.
+MapOf = tuple[Callable[[Path, list[Tensor]], Tensor], float]
+
+
+def _by_flows(content: dict, recipe: Recipe, backbone: Backbone, _cell: Path) -> MapOf:
+    model = _model(content, recipe, backbone)
+
+    def map_of(_path: Path, levels: list[Tensor]) -> Tensor:
+        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
+        return scored(likelihoods, recipe.image_size, model.scale)[0]
+
+    return map_of, model.scale.sum_maximum
+
+
+def _by_detector(content: dict, recipe: Recipe, _backbone: Backbone, cell: Path) -> MapOf:
+    method = content["cell"]["method"]
+    if "model" not in content:
+        raise BgadError(
+            f"{cell / 'model.pt'}: the detector {method} could not keep its model, so that it scores no pictures; let its fit "
+            "return tensors and plain values and run the cell again."
+        )
+    detector, model = detectors.load(method), content["model"]
+    return lambda path, levels: score_images(detector, model, images_of_levels(levels, [path], recipe.image_size)), content[
+        "highest"
+    ]
+
+
+def _model(content: dict, recipe: Recipe, backbone: Backbone) -> Model:
+    sides = [recipe.image_size // stride for stride in STRIDES]
+    # The draws are only there to be overwritten.
+    flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
+    for flow, state in zip(flows, content["flows"], strict=True):
+        flow.load_state_dict(state)
+        flow.to(backbone.device)
+    scale = ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
+    return Model(recipe, backbone, flows, scale, content["threshold"])
+
+
+def _recipe_and_backbone(content: dict, cell: Path, device: torch.device, weights: Path | None) -> tuple[Recipe, Backbone]:
     recipe = Recipe.model_validate(content["recipe"])
     backbone = load_backbone(recipe.backbone, device, weights)
     if backbone.weights_sha256 != content["weights_sha256"]:
@@ -127,18 +171,11 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
             f"{cell / 'model.pt'}: trained on features of other weights (SHA-256 {trained_on}...) than those "
             f"that are loaded now ({backbone.weights_sha256[:12]}...); name the file of its weights, or run the cell again."
         )
-    sides = [recipe.image_size // stride for stride in STRIDES]
-    # The draws are only there to be overwritten.
-    flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
-    for flow, state in zip(flows, content["flows"], strict=True):
-        flow.load_state_dict(state)
-        flow.to(device)
-    scale = ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
-    return Model(recipe, backbone, flows, scale, content["threshold"])
+    return recipe, backbone
 
 
 def read_model(cell: Path, device: torch.device) -> dict:
-    """What model.pt of the folder ``cell`` holds, as results.py wrote it; BgadError if it is missing or damaged."""
+    """What model.pt of the folder ``cell`` holds, as records.py wrote it; BgadError if it is missing or damaged."""
     path = cell / "model.pt"
     try:
         return torch.load(path, map_location=device, weights_only=True)

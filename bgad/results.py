@@ -1,17 +1,5 @@
-"""One cell, from its split and cached features to metrics.json and what lies beside it.
+"""One cell of the paper's methods, from its split and cached features to metrics.json and what lies beside it."""
 
-    metrics.json    the figures and where they came from      history.csv   a row per meta epoch
-    scores.csv      a row per test image, last epoch          model.pt      flows, and the scale and threshold of scores
-    gallery/        the test images, masks and anomaly maps   likelihoods.json    histograms of l, and the boundaries
-
-metrics.json is written last: where it is, the cell is whole.
-"""
-
-import csv
-import importlib.metadata
-import io
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
@@ -25,16 +13,14 @@ from bgad.anomalies import AnomalousImages, Entries, FreshPictures, SyntheticMak
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
 from bgad.datasets import Index
-from bgad.devices import describe, peak_memory_mb
 from bgad.errors import BgadError
-from bgad.evaluate import METRICS, Evaluation, TestSet, by_type, evaluate, likelihood_maps
+from bgad.evaluate import METRICS, Evaluation, TestSet, evaluate, likelihood_maps, test_sets, together
 from bgad.features import FeatureCache
-from bgad.files import whole, write_json, write_text
-from bgad.flow import ConditionalFlow
-from bgad.gallery import write_gallery
+from bgad.files import write_json
 from bgad.likelihoods import write_likelihoods
 from bgad.metrics import best_f1_threshold
 from bgad.randomness import frozen_generator, torch_generator
+from bgad.records import environment, figures_row, metrics, save_gallery, save_history, save_model, save_scores, timing
 from bgad.sampling import NormalImages
 from bgad.settings import Recipe, VectorDraws
 from bgad.sources import source_sha256
@@ -83,9 +69,7 @@ def run_cell(
     # Once and for all uses: with tf_efficientnet_b6 at 256 pixels an image has 1.2 MB of features.
     cache = replace(cache, levels=[level.to(device) for level in cache.levels])
     types = {image.path: image.type for image in index.images}
-    tests = {"test": TestSet.of(cache, split.test(cell.k), types)}
-    if cell.k == 0:
-        tests["full_test"] = TestSet.of(cache, split.full_test(), types)
+    tests = test_sets(cache, index, split, cell.k)
     maker = SyntheticMaker(index, split, root / cell.category, cache.image_size)
     entries = _entries(cell, recipe, known, cache, pools, maker, device, weights, workers) if known else list
     normal = NormalImages(cache.levels, cache.rows_of(split.train_normal))
@@ -105,41 +89,23 @@ def run_cell(
 
     evaluation, test, types_known = evaluations["test"], tests["test"], {path: types[path] for path in known}
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
-    _save_scores(output / "scores.csv", test, evaluation)
-    _save_history(output / "history.csv", history)
-    _save_model(output / "model.pt", cell, recipe, flows, evaluation, threshold, cache.weights_sha256)
-    assert cache.thumbnails is not None  # features.load gives them
-    write_gallery(output / "gallery", cache.thumbnails[test.rows].numpy(), test.masks, evaluation.maps, threshold)
+    save_scores(output, test, evaluation)
+    save_history(output, history)
+    states = [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows]
+    save_model(output, cell, recipe, cache, threshold, {"flows": states, "scale": asdict(evaluation.scale)})
+    save_gallery(output, cache, test, evaluation, threshold)
     write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, types_known, test, evaluation, device)
-    resident, on_gpu = peak_memory_mb(device)
-    metrics = {
-        "cell": asdict(cell),
-        **_figures(history, ""),
-        **({"full_test": _figures(history, "full_")} if cell.k == 0 else {}),
+    features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
+    blocks = coupling.describe() if device.type == "cpu" else "plain"
+    values = {
+        **metrics(cell, recipe, split, cache, history, test, evaluation, types_known),
         **_released_test_command(cell, recipe, flows, cache, split, types, device),
-        "by_type": by_type(test, evaluation, {*types_known.values()}),
-        "counts": {
-            "train_normal": len(split.train_normal),
-            "train_anomalous": len(known),
-            "test_normal": int((~test.is_anomalous).sum()),
-            "test_anomalous": int(test.is_anomalous.sum()),
-        },
-        "split_sha256": split.sha256,
-        "weights_sha256": cache.weights_sha256,
         "source_sha256": source_sha256("training"),
-        "recipe_sha256": recipe.sha256,
-        "timing": {
-            "features_s": round(cache.seconds + sum(pool.seconds for pool in pools.values()), 3),
-            "train_s": round(train_seconds, 3),
-            "evaluate_s": round(evaluate_seconds, 3),
-            "total_s": round(time.perf_counter() - started, 3),
-            "peak_rss_mb": resident,
-            "peak_gpu_mb": on_gpu,
-        },
-        "environment": _environment(device),
+        "timing": timing(started, features_seconds, train_seconds, evaluate_seconds, device),
+        "environment": environment(device) | {"blocks": blocks},
     }
-    write_json(output / "metrics.json", metrics)
-    return metrics
+    write_json(output / "metrics.json", values)
+    return values
 
 
 def _entries(
@@ -204,10 +170,8 @@ def _released_test_command(cell, recipe, flows, cache, split, types, device) -> 
 
 def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, Evaluation]:
     """Each test set's evaluation; the images of all are taken through the flows once."""
-    rows = torch.unique(torch.cat([test.rows for test in tests.values()]))
+    rows, places = together(tests)
     likelihoods = likelihood_maps(flows, cache, rows, device)
-    where = {row: place for place, row in enumerate(rows.tolist())}
-    places = {name: [where[row] for row in test.rows.tolist()] for name, test in tests.items()}
     return {
         name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size) for name, test in tests.items()
     }
@@ -216,20 +180,7 @@ def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, 
 def _history_row(report: EpochReport, evaluations: dict[str, Evaluation], seconds: float) -> dict:
     row: dict[str, float | None] = {"epoch": report.epoch, "learning_rate": report.learning_rate}
     row |= {f"loss_{level}": loss for level, loss in enumerate(report.losses, start=1)}
-    for name, prefix in (("test", ""), ("full_test", "full_")):
-        if name in evaluations:
-            row |= {prefix + metric: evaluations[name].figures[metric] for metric in METRICS}
-    return row | {"seconds": round(seconds, 3)}
-
-
-def _figures(history: list[dict], prefix: str) -> dict[str, dict]:
-    """``last`` is the last epoch's value; ``best`` the maximum over the evaluations, first epoch of equals."""
-    figures = {}
-    for metric in METRICS:
-        values = [(row[prefix + metric], row["epoch"]) for row in history if row.get(prefix + metric) is not None]
-        best, epoch = max(values, key=lambda value: (value[0], -value[1]), default=(None, None))
-        figures[metric] = {"last": values[-1][0] if values else None, "best": best, "best_epoch": epoch}
-    return figures
+    return row | figures_row(evaluations) | {"seconds": round(seconds, 3)}
 
 
 def _progress(recipe: Recipe, row: dict) -> str:
@@ -237,57 +188,3 @@ def _progress(recipe: Recipe, row: dict) -> str:
     named = [f"{metric} {row[metric]:.2f}" for metric in METRICS if row.get(metric) is not None]
     line = f"epoch {row['epoch'] + 1}/{recipe.schedule.meta_epochs}  loss {losses}  {row['seconds']:.1f} s"
     return "  ".join([line, *named])
-
-
-def _save_history(path: Path, history: list[dict]) -> None:
-    columns = list(dict.fromkeys(key for row in history[-1:] + history for key in row))
-    _save_csv(path, columns, ([row.get(column) for column in columns] for row in history))
-
-
-def _save_scores(path: Path, test: TestSet, evaluation: Evaluation) -> None:
-    rows = zip(test.paths, test.types, test.is_anomalous.astype(int), evaluation.scores, strict=True)
-    _save_csv(path, ["path", "type", "anomalous", "score"], ((p, t, a, f"{s:.7g}") for p, t, a, s in rows))
-
-
-def _save_csv(path: Path, columns: list[str], rows) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def _save_model(path, cell, recipe, flows: list[ConditionalFlow], evaluation, threshold: float, weights: str) -> None:
-    """Tensors and plain values alone, so that it loads with weights_only."""
-    content = {
-        "cell": asdict(cell),
-        "recipe": recipe.model_dump(),
-        "weights_sha256": weights,
-        "flows": [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows],
-        "scale": asdict(evaluation.scale),
-        "threshold": threshold,
-    }
-    # Through memory: given a file, torch writes its (temporary) name into it, and no two runs would be the same.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with whole(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-
-
-def _environment(device: torch.device) -> dict:
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "FrEIA")}
-    blocks = coupling.describe() if device.type == "cpu" else "plain"
-    return {"python": platform.python_version(), **versions, **describe(device), "blocks": blocks, "git_commit": _git_commit()}
-
-
-def _git_commit() -> str | None:
-    """The commit that this source tree is at, marked when it has changes; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        found = [
-            subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found[0] + ("+changes" if found[1] else "")

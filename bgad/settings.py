@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from bgad import detectors
 from bgad.errors import BgadError
 
+METHODS = ("bgad", "bgad-wo", "nf")  # the paper's; any other method is a detector (bgad/detectors)
+
+
+def _is_a_method(name: str) -> str:
+    *first, last = (repr(method) for method in (*METHODS, *detectors.names()))
+    if repr(name) not in (*first, last):
+        raise ValueError(f"Input should be {', '.join(first)} or {last}")
+    return name
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Method = Literal["bgad", "bgad-wo", "nf"]
+Method = Annotated[Name, AfterValidator(_is_a_method)]
 Share = Annotated[float, Field(gt=0, le=1)]
 T = TypeVar("T", bound=BaseModel)
 
@@ -154,7 +165,7 @@ class Block(Settings):
     categories: Literal["all"] | list[str] = Field(default="all", description="categories, or all of them")
     splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for every type in its turn")
     k: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="counts of known anomalies")
-    methods: list[Method] = Field(min_length=1)
+    methods: list[Method] = Field(min_length=1, description="bgad, bgad-wo, nf, or detectors: files of bgad/detectors")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -162,7 +173,8 @@ class Block(Settings):
         for method in self.methods:
             if method == "bgad" and 0 in self.k:
                 raise ValueError("method bgad learns from known anomalies and has no k 0: that row is bgad-wo")
-            if method != "bgad" and self.k != [0]:
+            knows = detectors.knows_anomalies(method) if method not in METHODS else method == "bgad"
+            if not knows and self.k != [0]:
                 raise ValueError(f"method {method} knows no anomalies: its k is [0]")
         return self
 

@@ -9,7 +9,11 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-# The files that decide what a step makes, given its inputs.
+from bgad.settings import METHODS
+
+PACKAGE = Path(__file__).parent
+# The files that decide what a step makes, given its inputs. A cell of the paper's methods is the step training, one of a
+# detector is detection with the detector's own file (method_sha256).
 STEPS = {
     "mini": ("mini.py", "randomness.py"),
     "index": ("datasets.py", "images.py", "presets.yaml"),
@@ -48,9 +52,20 @@ STEPS = {
         "gallery.py",
         "likelihoods.py",
         "metrics.py",
+        "records.py",
         "randomness.py",
     ),
-    "report": ("report/*.py", "report/page/*", "gallery.py", "published.csv", "presets.yaml"),
+    "detection": (
+        "detect.py",
+        "detectors/__init__.py",
+        "records.py",
+        "evaluate.py",
+        "scoring.py",
+        "gallery.py",
+        "metrics.py",
+        "randomness.py",
+    ),
+    "report": ("report/*.py", "report/page/*", "detectors/__init__.py", "gallery.py", "published.csv", "presets.yaml"),
     "examples": (
         "examples.py",
         "cutpaste.py",
@@ -65,10 +80,20 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  
 
 
 def source_sha256(step: str, package: Path | None = None) -> str:
-    """The hash of the sources of a step: mini, index, split, features, synthetic, training, report or examples."""
-    package = package or Path(__file__).parent
+    """The hash of the sources of a step, one of STEPS."""
+    return _sha256(STEPS[step], package or PACKAGE)
+
+
+def method_sha256(method: str, package: Path | None = None) -> str:
+    """The hash of the sources of a cell of that method: an edit of a detector makes its own cells anew, no others."""
+    if method in METHODS:
+        return source_sha256("training", package)
+    return _sha256((*STEPS["detection"], f"detectors/{method}.py"), package or PACKAGE)
+
+
+def _sha256(patterns: tuple[str, ...], package: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in STEPS[step] for path in package.glob(pattern)):
+    for path in sorted(path for pattern in patterns for path in package.glob(pattern)):
         text = path.read_text(encoding="utf-8")
         digest.update(f"{path.relative_to(package).as_posix()}\n{_code(text) if path.suffix == '.py' else text}\n".encode())
     return digest.hexdigest()

@@ -144,7 +144,7 @@ def test_check_names_the_cell_that_there_cannot_be():
         "has no k 0": Cell("paper", "mvtec", "bottle", "seen", 0, "bgad", 0),
         "its k is [0]": Cell("paper", "mvtec", "bottle", "seen", 1, "nf", 0),
         "the type has 8 images": Cell("paper", "own", "wood", "hard-color", 9, "bgad", 0),
-        "Input should be 'bgad', 'bgad-wo' or 'nf'": Cell("paper", "mvtec", "bottle", "seen", 1, "bgda", 0),
+        "Input should be 'bgad', 'bgad-wo', 'nf', ": Cell("paper", "mvtec", "bottle", "seen", 1, "bgda", 0),
     }
     for sentence, cell in wrong.items():
         with pytest.raises(BgadError) as error:

@@ -162,7 +162,8 @@ def test_the_paper_suite_is_fifteen_categories_two_rows_and_three_seeds():
         (Suite, SUITE, "grid.0.k", [10, -1], "grid.0.k.1: Input should be greater than or equal to 0."),
         (Suite, SUITE, "grid.0.k", [0, 10], "grid.0: method bgad learns from known anomalies and has no k 0"),
         (Suite, SUITE, "grid.0.methods", ["nf"], "grid.0: method nf knows no anomalies: its k is [0]."),
-        (Suite, SUITE, "grid.0.methods", ["bgat"], "grid.0.methods.0: Input should be 'bgad', 'bgad-wo' or 'nf'."),
+        (Suite, SUITE, "grid.0.methods", ["bgat"], "grid.0.methods.0: Input should be 'bgad', 'bgad-wo', 'nf', "),
+        (Suite, SUITE, "grid.0.methods", ["patchcore"], "grid.0: method patchcore knows no anomalies: its k is [0]."),
         # 01 in YAML is a number; BTAD's categories need quotes.
         (Suite, SUITE, "grid.0.categories", [1, 2], "grid.0.categories.0: Input should be a valid string."),
         (Suite, SUITE, "grid.0.categories", "botle", "grid.0.categories: "),

@@ -166,7 +166,7 @@ def cell(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv and model.pt into its folder.
+    """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
     Example: bgad cell results/demo/mini/brick/seen/k10/bgad/seed0 --recipe config/recipes/demo.yaml
     --index resources/index/mini/brick.json --split resources/splits/own/mini/brick/seen/seed0.json
@@ -178,29 +178,26 @@ def cell(
     from bgad.datasets import Index
     from bgad.features import load
     from bgad.progress import progress
-    from bgad.results import run_cell
-    from bgad.settings import load_recipe
+    from bgad.settings import METHODS, load_recipe
     from bgad.splits import Split
 
-    chosen, settings = devices.choose(device, threads), load_recipe(recipe)
+    chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
+    inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
+    if of_folder.method not in METHODS:
+        from bgad.detect import run_detector_cell
+
+        run_detector_cell(*inputs, root, chosen, folder)
+        return
+
+    from bgad.results import run_cell
+
+    pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
+    # A training on a GPU keeps one core busy; the others make the next pass's images.
+    workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
     with progress("epochs", settings.schedule.meta_epochs) as advance:
 
         def epoch_done(line: str) -> None:
             print(line)
             advance(1)
 
-        run_cell(
-            Cell.of_folder(folder),
-            settings,
-            Index.load(index),
-            Split.load(split),
-            load(features),
-            {kind: load(folder) for kind, folder in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if folder},
-            root,
-            chosen,
-            folder,
-            weights,
-            epoch_done,
-            # A training on a GPU keeps one core busy; the others make the next pass's images.
-            workers=(threads or 1) - 1 if chosen.type == "cuda" else 0,
-        )
+        run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers)

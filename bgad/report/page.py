@@ -21,6 +21,7 @@ from scipy.special import stdtrit
 
 from bgad import gallery
 from bgad.cells import Cell
+from bgad.detectors import display_name
 from bgad.errors import BgadError
 from bgad.files import read_json, write_text
 from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect
@@ -103,7 +104,8 @@ def _data(collected: Collected, root: Path) -> dict:
 
 
 def _cell(cell: Cell, status: str) -> dict:
-    return {**{name: getattr(cell, name) for name in CELL[:7]}, "status": status, "folder": cell.folder.as_posix()}
+    named = {name: getattr(cell, name) for name in CELL[:7]} | {"method": display_name(cell.method)}
+    return {**named, "status": status, "folder": cell.folder.as_posix()}
 
 
 def _placed(table: pd.DataFrame, place: dict[tuple, int], columns: list[str]) -> list[list]:

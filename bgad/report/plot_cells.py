@@ -20,6 +20,7 @@ from bgad.report.plot_style import (
     series_names,
 )
 from bgad.report.summary import Setting, by_seed, settings, types_text
+from bgad.settings import METHODS
 
 
 def by_category(collected: Collected, title: str) -> Figure:
@@ -61,7 +62,7 @@ def by_category(collected: Collected, title: str) -> Figure:
 def training_curves(collected: Collected, title: str) -> Figure:
     """A panel for each category and metric: every cell's evaluations, with its last and its best marked."""
     title = f"{title}: training curves"
-    history = collected.history
+    history = collected.history[collected.history["method"].isin(METHODS)]  # a detector has no curve
     if history.empty:
         return nothing_to_show(
             title, "No measured cell has a history of evaluations (history.csv), so there is nothing to show."

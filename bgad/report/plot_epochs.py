@@ -11,6 +11,7 @@ from bgad.report.collect import DONE, SHOWN, Collected
 from bgad.report.plot_style import PALE, category_panels, finish, handle, nothing_to_show
 from bgad.report.summary import Spread, by_seed
 from bgad.report.table_epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
+from bgad.settings import METHODS
 
 BAND: dict[str, Any] = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
 
@@ -22,6 +23,7 @@ def best_epoch(collected: Collected, title: str) -> Figure:
     reason = nothing_to_choose(table)
     if reason:
         return nothing_to_show(title, reason)
+    table = table[table["method"].isin(METHODS)]  # a detector is evaluated once
     figure, axes, handles = category_panels(table, 0.15, _gains)
     for axis, metric in zip(axes[-1], SHOWN, strict=True):
         # The cells fill the panels: the interval of two seeds may be many times as wide as they lie apart.

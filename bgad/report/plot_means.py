@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bgad.detectors import display_name
 from bgad.report import published
 from bgad.report.collect import SHOWN, Collected
 from bgad.report.plot_style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
@@ -15,7 +16,8 @@ from bgad.report.table_format import NAMES
 
 RULE_NAMES = {"last": "last epoch", "best": "best evaluation on the test set"}
 LINE = ["recipe", "dataset", "kind"]
-NF, NF_LOOK = "nf", {"marker": "X", "ms": 6}
+BGAD = ("bgad", "bgad-wo")  # of one line, bgad-wo being its k = 0
+ALONE = "XPDv*^"  # marks of the other methods
 TYPE_GROUPS = {
     ("seen", True): "known types (seen splits)",
     ("seen", False): "unseen types (seen splits)",
@@ -35,6 +37,8 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
     counts = sorted(figures["k"].unique())
     figure, axes = panels(len(RULES), len(SHOWN), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
     head_columns(axes, SHOWN)
+    alone = [method for method in figures["method"].unique() if method not in BGAD]
+    marks = {method: {"marker": ALONE[i % len(ALONE)], "ms": 6} for i, method in enumerate(alone)}
     several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
     handles, captions = [], []
     dashed: dict[str, None] = {}
@@ -48,12 +52,14 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
             if categories:
                 means_over[metric] = over
                 column_of_axes = [row[column] for row in axes]
-                _lines(column_of_axes, of_metric, categories, counts, 0.06 * (i - (len(lines) - 1) / 2), look)
+                x_of = {k: place + 0.06 * (i - (len(lines) - 1) / 2) for place, k in enumerate(counts)}
+                _lines(column_of_axes, of_metric, categories, x_of, look, marks)
                 dashed |= dict.fromkeys(_published_lines(column_of_axes, of_metric, categories))
         if means_over:
             captions.append(_means_caption(label, means_over))
-            handles += [handle(label, **look)] if (of_line["method"] != NF).any() else []
-            handles += [handle(f"{label}, nf", **look | NF_LOOK, ls="")] if (of_line["method"] == NF).any() else []
+            handles += [handle(label, **look)] if of_line["method"].isin(BGAD).any() else []
+            there = [method for method in alone if (of_line["method"] == method).any()]
+            handles += [handle(f"{label}, {display_name(method)}", **look | marks[method], ls="") for method in there]
     if not captions:
         return nothing_to_show(title, "No category is complete at every k, so there is no mean over categories to show.")
 
@@ -64,7 +70,8 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
         axis.set_xlim(-0.4, len(counts) - 0.6)
         axis.set_xlabel("known anomalies k")
     handles += [handle(text, color=INK, ls="--", lw=1) for text in dashed]
-    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k bgad. {BARS}"
+    others = f"; {', '.join(map(display_name, alone))}: marks of their own" if alone else ""
+    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k bgad{others}. {BARS}"
     return finish(figure, title, caption, handles)
 
 
@@ -133,17 +140,17 @@ def _the_same_at_every_k(of_metric: pd.DataFrame) -> tuple[pd.DataFrame, list[st
 
 
 def _lines(
-    axes: list[Axes], of_metric: pd.DataFrame, categories: list[str], counts: list[int], shift: float, look: dict
+    axes: list[Axes], of_metric: pd.DataFrame, categories: list[str], x_of: dict[int, float], look: dict, marks: dict[str, dict]
 ) -> None:
-    """Last in the first of ``axes``, best in the second; bgad-wo goes on as bgad, nf stands alone."""
+    """Last in the first of ``axes``, best in the second; bgad-wo goes on as bgad, the methods of ``marks`` stand alone."""
     for axis, rule in zip(axes, RULES, strict=True):
-        for is_nf, of_line in of_metric.groupby(of_metric["method"] == NF):
+        for method, of_line in of_metric.groupby(of_metric["method"].replace("bgad-wo", "bgad")):
             means = {k: over_categories(part, categories, rule) for k, part in of_line.groupby("k")}
-            points = [(counts.index(k), s.mean(), s.min(), s.max()) for k, s in means.items() if len(s)]
+            points = [(x_of[k], s.mean(), s.min(), s.max()) for k, s in means.items() if len(s)]
             if points:
                 x, mean, low, high = np.array(points).T
-                style = look | (NF_LOOK if is_nf else {})
-                axis.errorbar(x + shift, mean, yerr=np.maximum([mean - low, high - mean], 0), capsize=3, **style)
+                style = look | marks.get(method, {})
+                axis.errorbar(x, mean, yerr=np.maximum([mean - low, high - mean], 0), capsize=3, **style)
 
 
 def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bgad.detectors import display_name
 from bgad.files import whole
 from bgad.report.collect import DONE, METRICS, SHOWN
 from bgad.report.summary import Setting, settings
@@ -134,7 +135,7 @@ def series_names(settings: list[Setting]) -> dict[tuple[str, int, str], str]:
     """(recipe, k, method) in order, named by k and method, and by the recipe where there are several."""
     several = len({setting.recipe for setting in settings}) > 1
     return {
-        (s.recipe, s.k, s.method): f"k = {s.k}, {s.method}" + (f", {s.recipe}" if several else "")
+        (s.recipe, s.k, s.method): f"k = {s.k}, {display_name(s.method)}" + (f", {s.recipe}" if several else "")
         for s in sorted(settings, key=lambda s: (s.k, s.method == "bgad"))
     }
 

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from bgad.report import published
 from bgad.report.collect import DONE, METRICS, Collected
+from bgad.settings import METHODS
 
 SETTING = ["recipe", "dataset", "kind", "k", "method"]
 RULES = ("last", "best")
@@ -202,9 +203,10 @@ def over_categories(part: pd.DataFrame, categories: Sequence[str], rule: str) ->
 
 def types_against_k0(collected: Collected) -> pd.DataFrame:
     """by_type of the cells with k >= 1, with the AUROC of the same type in the k0 cell of the same split and seed as
-    image_auroc_k0 and pixel_auroc_k0 (nan without such a cell; bgad-wo before nf)."""
-    same = ["recipe", "dataset", "category", "split", "seed", "type"]
-    k0 = collected.by_type[collected.by_type["k"] == 0].sort_values("method", kind="stable").drop_duplicates(same)
+    image_auroc_k0 and pixel_auroc_k0 (nan without such a cell): bgad's of bgad-wo, or else of nf, a detector's of itself."""
+    same = ["recipe", "dataset", "category", "split", "seed", "type", "method"]
+    k0 = collected.by_type[collected.by_type["k"] == 0].sort_values("method", kind="stable")
+    k0 = k0.assign(method=k0["method"].where(~k0["method"].isin(METHODS), "bgad")).drop_duplicates(same)
     with_k = collected.by_type[collected.by_type["k"] > 0]
     return with_k.merge(k0[[*same, "image_auroc", "pixel_auroc"]], on=same, how="left", suffixes=("", "_k0"))
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgad.cells import Cell
+from bgad.detectors import display_name
 from bgad.files import write_text
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
 from bgad.report.plots import DRAWINGS
@@ -20,7 +21,7 @@ from bgad.report.table_published import published_section, verdict_lines
 from bgad.report.table_recipes import recipes_section
 from bgad.report.table_released import released_section
 from bgad.report.table_sections import full_test_section, glance_section, settings_section, types_section
-from bgad.settings import Suite
+from bgad.settings import METHODS, Suite
 
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
 COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
@@ -97,9 +98,11 @@ def _origin_lines(collected: Collected) -> list[str]:
         versions = origins[origins[column] != ""].groupby("recipe")[column].nunique()
         for recipe, n in versions[versions > 1].items():
             lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different {what}.")
-    if origins["source_sha256"].nunique() > 1:
-        n = origins["source_sha256"].nunique()
-        lines.append(f"- **Mixed:** the cells were trained by {n} different versions of the code.")
+    # A detector has code of its own, and the paper's methods share theirs.
+    for method, of in origins.groupby(origins["method"].where(~origins["method"].isin(METHODS), "")):
+        if (n := of["source_sha256"].nunique()) > 1:
+            whose = f"the cells of {display_name(method)}" if method else "the cells"
+            lines.append(f"- **Mixed:** {whose} were trained by {n} different versions of the code.")
     return lines
 
 

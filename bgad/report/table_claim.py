@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from bgad.detectors import display_name
 from bgad.report.collect import METRICS, SHOWN, Collected
 from bgad.report.differences import READING, Difference, any_measured, chance, counted, difference_tables, paired
 from bgad.report.summary import Setting, measured_means, number, settings
@@ -86,7 +87,8 @@ def _levels(of_group: pd.DataFrame, records: list[dict]) -> list[str]:
     shown = []
     for setting, part in settings(of_group):
         for row in measured_means(setting, part, ["last"]):
-            what = [setting.kind, setting.method, setting.k, row.full_label + " †" * bool(row.missing), row.seeds_text]
+            over = row.full_label + " †" * bool(row.missing)
+            what = [setting.kind, display_name(setting.method), setting.k, over, row.seeds_text]
             shown.append([*what, *(row.of(metric, "last").text(number) for metric in SHOWN)])
             for metric, _ in row.spread:
                 record = record_of("claim, levels", setting, row.label, metric) | row.of(metric, "last").record("last", number)

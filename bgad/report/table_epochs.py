@@ -5,6 +5,7 @@ import pandas as pd
 from bgad.report.collect import CELL, DONE, METRICS, SHOWN, Collected
 from bgad.report.summary import Setting, Spread, category_rows, measured_means, number, settings
 from bgad.report.table_format import NAMES, Section, markdown, record_of
+from bgad.settings import METHODS
 
 RELEASED_EVALUATIONS = 25  # one after each meta epoch
 
@@ -49,12 +50,14 @@ def few_evaluations(of: pd.DataFrame) -> str:
 
 
 def epochs_section(collected: Collected) -> Section:
-    """A sentence for each recipe and data set, then the mean gain of each setting and category."""
+    """A sentence for each recipe and data set, then the mean gain of each setting and category; detectors, which are evaluated
+    once, have no part in it."""
     lines, records = ["## What choosing the epoch adds", ""], []
     table = gains(collected)
     reason = nothing_to_choose(table)
     if reason:
         return [*lines, reason], []
+    table = table[table["method"].isin(METHODS)]
     groups = list(table.groupby(["recipe", "dataset"], sort=False))
     for (recipe, dataset), of_group in groups:
         sentence = _sentence(of_group)

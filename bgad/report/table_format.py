@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from bgad.detectors import display_name
 from bgad.report.summary import RULES, Row, Setting, number
 
 NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO", "released_pro": "PRO (released)"}
@@ -13,7 +14,7 @@ Section = tuple[list[str], list[dict]]
 
 
 def title(setting: Setting) -> str:
-    return f"{setting.dataset}, {setting.kind}, k = {setting.k}, {setting.method}, recipe {setting.recipe}"
+    return f"{setting.dataset}, {setting.kind}, k = {setting.k}, {display_name(setting.method)}, recipe {setting.recipe}"
 
 
 def with_sd(record: dict, rule: str) -> str:

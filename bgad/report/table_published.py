@@ -9,6 +9,7 @@ from bgad.report.published import PUBLISHED_RECIPE, Published
 from bgad.report.summary import MEAN, RULES, Row, Setting, Spread, rows, settings, signed
 from bgad.report.table_format import NAMES, Section, figures_of, markdown, with_interval
 from bgad.report.verdict import ABOVE, BELOW, LEVEL, NOT_MEASURED, REPRODUCED, TOLERANCE, verdict
+from bgad.settings import METHODS
 
 OURS = "bgad"  # as published.csv calls the method
 OWN, OTHERS = "published", "others"  # sections of the CSV
@@ -116,10 +117,13 @@ def compared(section: str, setting: Setting, row: Row, metric: str, one: Publish
 
 def others_tables(section: str, setting: Setting, table: list[Row], published_as: str) -> tuple[list[tuple], list[dict]]:
     """What other methods publish for the rows of ``table``: for each metric a caption, the methods and the cells, which
-    are empty where nothing of the setting is measured; and a record for each number.
+    are empty where nothing of the setting is measured; and a record for each number. None for a detector: other methods are
+    there for BGAD to stand beside, and a detector's own published numbers are of another backbone than a recipe's.
     """
     tables: list[tuple] = []
     records: list[dict] = []
+    if setting.method not in METHODS:
+        return tables, records
     measured = any(row.seeds for row in table)
     for metric in METRICS:
         others = [p for p in published.of_setting(setting.dataset, published_as, setting.k, metric) if p.method != OURS]

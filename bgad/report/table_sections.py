@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from bgad.detectors import display_name
 from bgad.report.collect import DONE, METRICS, SHOWN, Collected
 from bgad.report.summary import MEAN, RULES, Row, Setting, mean_rows, number, rows, settings, signed, types_against_k0
 from bgad.report.table_format import (
@@ -33,7 +34,7 @@ def glance_section(collected: Collected) -> Section:
     for setting, part in settings(collected.figures):
         mean = mean_rows(setting, part, RULES)[0]
         figures = [figures_of("glance", setting, mean, metric) for metric in SHOWN]
-        what = [setting.recipe, setting.dataset, setting.kind, setting.method, setting.k, _over(mean, part)]
+        what = [setting.recipe, setting.dataset, setting.kind, display_name(setting.method), setting.k, _over(mean, part)]
         shown.append([*what, mean.seeds_text, *(with_sd(record, rule) for record in figures for rule in RULES)])
         missing |= bool(mean.missing)
     heads = ["recipe", "data set", "split", "method", "k", "mean over", "seeds"]
@@ -68,7 +69,7 @@ def full_test_section(collected: Collected) -> Section:
         table_lines, table_records = _table("full_test", setting, table, part)
         lines += [
             "",
-            f"### {setting.dataset}, whole test set, k = 0, {setting.method}, recipe {setting.recipe}",
+            f"### {setting.dataset}, whole test set, k = 0, {display_name(setting.method)}, recipe {setting.recipe}",
             "",
             *table_lines,
         ]

@@ -18,10 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # took a tenth of the time.
 gc.set_threshold(100_000)
 
-from bgad import cells, datasets, gallery, paths, presets, settings, splits
+from bgad import cells, datasets, detectors, gallery, paths, presets, settings, splits
 from bgad.errors import BgadError
 from bgad.gpu_share import has_gpu, percent_of_gpu
-from bgad.sources import source_sha256
+from bgad.sources import method_sha256, source_sha256
 
 
 def at_the_door(function):
@@ -58,7 +58,7 @@ wildcard_constraints:
     category="[^/]+",
     split="seen|hard-[^/]+",
     k=r"0|[1-9]\d*",
-    method="bgad|bgad-wo|nf",
+    method="|".join(map(re.escape, (*settings.METHODS, *detectors.names()))),
     seed=r"0|[1-9]\d*",
     image_size=r"\d+",
     kind="cutpaste|pseudo",
@@ -153,9 +153,10 @@ def in_a_row_option(wildcards, input):
 
 
 def pools_of(names, recipe):
-    """The pool of each kind of synthetic images that a cell of these names draws from; none where it knows no anomalies."""
+    """The pool of each kind of synthetic images that a cell of these names draws from; none where it knows no anomalies, and
+    none for a detector, which makes nothing of a recipe's."""
     k = int(names["k"])
-    if k == 0 or recipe.anomalies.synthetic != "pool":
+    if k == 0 or names["method"] not in settings.METHODS or recipe.anomalies.synthetic != "pool":
         return {}
     known = max(k, CONFIG.datasets[names["dataset"]].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
@@ -173,6 +174,9 @@ def cores_of(wildcards):
     """A cell's threads; on a GPU also the processes that make its synthetic images, where each pass has new ones."""
     anew = int(wildcards.k) > 0 and recipe_of(wildcards.recipe).anomalies.synthetic == "every_pass"
     return CONFIG.threads + (CONFIG.workers if GPUS and anew else 0)
+
+
+method_sha256_of = cache(at_the_door(method_sha256))
 
 
 @cache

@@ -24,9 +24,9 @@ rule train:
     params:
         cell=paths.CELL,
         recipe=paths.RECIPE,
-        # What a cell depends on beside its inputs: the recipe's values and the training code, not their comments.
+        # What a cell depends on beside its inputs: the recipe's values and its method's code, not their comments.
         recipe_sha256=lambda wildcards: recipe_sha256_of(wildcards.recipe),
-        source=source_sha256("training"),
+        source=lambda wildcards: method_sha256_of(wildcards.method),
         root=root_of,
         caches=caches_option,
         weights=lambda wildcards: weights_option(recipe_of(wildcards.recipe).backbone),
