@@ -144,7 +144,7 @@ def test_a_file_that_scores_otherwise_than_predict_is_refused(project, tmp_path,
 def test_what_is_missing_is_named(project, run_again, tmp_path):
     with pytest.raises(BgadError, match="not the folder of a cell"):
         export_model(tmp_path, project.folder / "data", tmp_path / "part.pt")
-    with pytest.raises(BgadError, match=r"part/test/.*png: not a whole image"):
+    with pytest.raises(BgadError, match=r"part: not a folder, where the cell's test images should be; set datasets\.own\.path"):
         export_model(project.cell, tmp_path, tmp_path / "part.pt")
     scores = project.cell / "scores.csv"
     kept = scores.read_bytes()

@@ -41,6 +41,10 @@ def export_model(folder: Path, root: Path, output: Path, weights: Path | None = 
     TOLERANCE.
     """
     cpu, cell = torch.device("cpu"), Cell.of_folder(folder)
+    if not (root / cell.category).is_dir():
+        raise BgadError(
+            f"{root / cell.category}: not a folder, where the cell's test images should be; set datasets.{cell.dataset}.path."
+        )
     paths, recorded = _some_scores(folder / "scores.csv")
     images = [root / cell.category / path for path in paths]
     predicted = np.array([one.score for one in predict(images, folder, cpu, weights)])
