@@ -114,7 +114,7 @@ def _of_types(cell: Cell) -> str:
     return f", all of the defect type {cell.split.removeprefix('hard-')}, which the test set has none of"
 
 
-def _figures(figures: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+def _figures(figures: pd.DataFrame) -> list[tuple[str, str, str, str | int]]:
     """Rows of a table: metric, last, best, and the epoch of the best."""
     return [
         (NAMES[row.metric], _percent(row.last), _percent(row.best), NONE if math.isnan(row.best_epoch) else int(row.best_epoch))

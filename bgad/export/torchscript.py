@@ -13,6 +13,7 @@ import math
 import warnings
 import zipfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from bgad.backbones import Backbone
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json, whole
-from bgad.flow import HALF_LOG_TWO_PI, ConditionalFlow
+from bgad.flow import HALF_LOG_TWO_PI, ConditionalFlow, CouplingBlock
 from bgad.images import resized_image
 from bgad.predict import Model, load_model, predict
 from bgad.scoring import image_scores, scored
@@ -76,13 +77,17 @@ class ScoringModule(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         levels = self.normalized_features(pictures)
-        likelihoods = [log_likelihood_maps(flow, level) for flow, level in zip(self.flows, levels, strict=True)]
+        flows = cast(list[ConditionalFlow], list(self.flows))
+        likelihoods = [log_likelihood_maps(flow, level) for flow, level in zip(flows, levels, strict=True)]
         maps, _ = scored(likelihoods, self.size, self.scale)
         return maps, image_scores(maps)
 
 
 class NormalizedFeatures(nn.Module):
     """Each level's vectors (N, h * w, C) of pictures in 0..1, as Backbone.features makes them of pixels in 0..255."""
+
+    mean: Tensor  # (3, 1, 1)
+    std: Tensor  # (3, 1, 1)
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -96,8 +101,9 @@ class NormalizedFeatures(nn.Module):
 
 def log_likelihood_maps(flow: ConditionalFlow, features: Tensor) -> Tensor:
     """ConditionalFlow.log_likelihood_maps in PyTorch's operations: its compiled code would leave nothing to be recorded."""
-    x, log_det = features, 0.0
-    for block in flow.module_list:
+    x = features
+    log_det: Tensor | float = 0.0  # a tensor of zeros would bind the file to the device it was made on
+    for block in cast(list[CouplingBlock], list(flow.module_list)):
         of_columns, of_rows = block.position_tables(flow.columns, flow.rows)
         x, block_log_det = block(x, (of_rows[:, None] + of_columns).flatten(0, 1))
         log_det = log_det + block_log_det
