@@ -16,6 +16,7 @@ from bgad.predict import Prediction
 # Their steps look equal, to colour-blind eyes too; over gray, since a picture's own colours would be taken for theirs.
 COLOURS = "viridis"
 STRENGTH = 0.7  # of the colour over the picture, where the map is highest; 0 where it is lowest
+POWER = 4  # with which it rises: normal pixels often lie in the middle of the scale, and should let the picture be seen
 SIDES = (480, 1600)  # pixels: the longer side of the picture is brought into this range
 STRIP = 84  # pixels below the picture
 LEAST_WIDTH = 420  # pixels: what the verdict takes in its strip
@@ -50,7 +51,7 @@ def draw(found: Prediction) -> Figure:
     extent = (0, width, height, 0)
     gray = np.asarray(Image.fromarray(picture).convert("L"))
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent)
-    strength = STRENGTH * np.clip(found.anomaly_map / found.highest, 0, 1)
+    strength = STRENGTH * np.clip(found.anomaly_map / found.highest, 0, 1) ** POWER
     scale = {"vmin": 0, "vmax": found.highest, "cmap": COLOURS, "interpolation": "bilinear"}
     axes.imshow(found.anomaly_map, alpha=strength, extent=extent, **scale)
     if found.anomalous:
@@ -61,12 +62,15 @@ def draw(found: Prediction) -> Figure:
 
     bar = part(20, 26, page[0] - 40, 10)
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=COLOURS, aspect="auto", extent=(0, found.highest, 0, 1))
-    bar.plot([found.score], [1.4], marker="v", color="black", clip_on=False)
-    threshold = {} if found.anomalous is None else {found.threshold: f"threshold {found.threshold:.3f}"}
-    ticks = {0: "0"} | threshold
-    bar.set(xlim=(0, found.highest), ylim=(0, 1), yticks=[])
-    bar.set_xticks(list(ticks), list(ticks.values()))
-    figure.text(20 / page[0], 62 / page[1], f"{found.verdict or 'no verdict'}, score {found.score:.3f}")
+    bar.plot([found.score], [1.5], marker="v", color="black", clip_on=False)
+    bar.set(xlim=(0, found.highest), ylim=(0, 1), yticks=[], xticks=[])
+    says = f"{found.verdict or 'no verdict'}, score {found.score:.3f}"
+    if found.anomalous is not None:
+        bar.axvline(found.threshold, ymin=-0.6, ymax=1, color="black", clip_on=False)
+        says += f" (threshold {found.threshold:.3f})"
+    figure.text(20 / page[0], 60 / page[1], says)
+    for place, label in ((0, "0"), (found.highest, f"{found.highest:.3f}")):
+        bar.annotate(label, (place, 0), (0, -5), textcoords="offset points", va="top", ha="left" if place == 0 else "right")
     return figure
 
 

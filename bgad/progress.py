@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 T = TypeVar("T")
@@ -117,12 +118,14 @@ class _Amount(ProgressColumn):
 def _bar(shown: Callable[[float], str], alike: bool) -> Progress:
     times = (TimeRemainingColumn(), TextColumn("left")) if alike else (TimeElapsedColumn(),)
     return Progress(
-        TextColumn("{task.description}", markup=False),  # it may hold the name of a file, in which [ is a bracket
-        BarColumn(),
+        # It may hold the name of a file, in which [ is a bracket; where it is too long, it is the one to be cut.
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=20),
         _Amount(shown),
         *times,
         console=Console(stderr=True, soft_wrap=True),
         redirect_stdout=sys.stdout.isatty(),  # else what was meant for a file would come to the terminal
         transient=True,  # what is printed stays
+        expand=True,
         speed_estimate_period=PACE,
     )
