@@ -103,8 +103,8 @@ def test_hours_come_from_cells_measured_on_such_a_machine(here, monkeypatch):
     need = here.suite("small")
     assert (need.cells, need.finished) == (4, 3)
     assert need.hours.hours == pytest.approx(90 / 3600 / 4)
-    assert need.hours.basis == "1 cells by 2 measured with demo bgad-wo k0 on such a machine"
-    assert "small: hours of 1 cells by 2 measured" in as_text(here.found())
+    assert need.hours.basis == "1 cell by 2 measured with demo bgad-wo k0 on such a machine"
+    assert "small: hours of 1 cell by 2 measured" in as_text(here.found())
     # Cells of another recipe's values, threads or device say nothing.
     (here.folder / brick(k=10).folder / "metrics.json").unlink()
     here.config = here.config.model_copy(update={"threads": 2})

@@ -134,7 +134,7 @@ def _dataset(name: str, config: Config, root: Path) -> Finding:
         state, _, remedy = str(error).rstrip(".").partition("; ")
         return Finding(f"data set {name}", state.removeprefix("config: "), remedy or "correct it", blocks=True)
     if settings.path is not None:
-        return Finding(f"data set {name}", f"{categories} categories in {settings.path}")
+        return Finding(f"data set {name}", f"in {settings.path}, categories: {categories}")
     if name == "mini":
         return Finding(f"data set {name}", "made on the spot")
     if is_downloaded(name, root):

@@ -75,7 +75,7 @@ def hours(cells: list[Cell], host: Host, known: Measured, counts: CountsOf, root
     if host.device == "cpu":
         shared = step_times().seconds(shared_work(_without_features(cells, root), counts))
         total += (shared or 0) / (host.at_once * host.threads)
-    return Hours(total / 3600, "; ".join(f"{count} cells by {what}" for what, count in basis.items()))
+    return Hours(total / 3600, "; ".join(f"{count} cell{'s' * (count > 1)} by {what}" for what, count in basis.items()))
 
 
 def disk_mb(cells: list[Cell], config: Config, counts: CountsOf, root: Path = Path()) -> int:
