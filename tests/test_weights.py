@@ -437,3 +437,9 @@ def test_what_is_at_hand_is_found_without_the_network(monkeypatch, server, tmp_p
     assert at_hand(SMALL) == checkpoints / release.file
     assert at_hand(OFF_HUB) is None
     assert server.seen == []
+
+
+def test_the_published_files_have_the_hub_s_repositories_that_timm_names():
+    for name in published():
+        assert timm.get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"
+        assert timm.get_pretrained_cfg(name).hf_hub_filename is None
