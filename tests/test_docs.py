@@ -57,6 +57,8 @@ def as_tested(command: str) -> list[str]:
         return [*words, *([] if "-n" in words else ["-n"]), *([] if "--cores" in words else ["--cores", "2"])]
     if words[0] == "make":
         return [*words, "-n", "-o", ".venv/.ready"]
+    if words[:2] == ["bgad", "view"]:  # a server has no end of its own
+        return [*words, *([] if "--json" in words else ["--json"])]
     return words
 
 
