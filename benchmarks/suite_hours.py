@@ -11,7 +11,7 @@ what another device would make of it; the synthetic images are made by one core 
 
 import argparse
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
@@ -60,10 +60,10 @@ def main() -> None:
             load_suite(Path(f"config/suites/{name}.yaml")), lambda dataset: catalogue(dataset, config.datasets[dataset])
         )
         work = sum((work_of(cell, counts) for cell in cells), Counter()) + shared_work(cells, counts)
-        hours = Counter()
+        hours: defaultdict[str, float] = defaultdict(float)
         for (what, *of), count in work.items():
             hours[what] += count * seconds_of(device, options.step_ms, options.image_ms, what, *of) / 3600
-        totals = Counter()
+        totals: Counter[str] = Counter()
         for (what, *_), count in work.items():
             totals[what] += count
         shown = [f"{hours[what]:.2g}" for what in ("step", "synthetic", "image", "evaluation")]

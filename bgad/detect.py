@@ -63,6 +63,7 @@ def run_detector_cell(
     category = root / cell.category
     normal = _images(cache, cache.rows_of(split.train_normal), category)
     if known:
+        assert cache.masks is not None  # as the index has masks
         rows = cache.rows_of(known)
         normal = replace(normal, known=replace(_images(cache, rows, category), masks=cache.masks[rows]))
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from PIL import Image
 
 from bgad.files import whole
@@ -21,8 +21,9 @@ SIDES = (480, 1600)  # pixels: the longer side of the picture is brought into th
 STRIP = 84  # pixels below the picture
 LEAST_WIDTH = 420  # pixels: what the verdict takes in its strip
 DOTS_PER_INCH = 100
-CONTOUR = {"colors": "white", "linewidths": 1.2}
-HALO = [withStroke(linewidth=2.6, foreground="black")]  # a line between the two is seen on any picture
+HALO: list[AbstractPathEffect] = [
+    withStroke(linewidth=2.6, foreground="black")
+]  # a line between the two is seen on any picture
 
 
 def write_overlay(found: Prediction, path: Path) -> None:
@@ -52,11 +53,11 @@ def draw(found: Prediction) -> Figure:
     gray = np.asarray(Image.fromarray(picture).convert("L"))
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent)
     strength = STRENGTH * np.clip(found.anomaly_map / found.highest, 0, 1) ** POWER
-    scale = {"vmin": 0, "vmax": found.highest, "cmap": COLOURS, "interpolation": "bilinear"}
-    axes.imshow(found.anomaly_map, alpha=strength, extent=extent, **scale)
+    axes.imshow(found.anomaly_map, COLOURS, alpha=strength, extent=extent, vmin=0, vmax=found.highest, interpolation="bilinear")
     if found.anomalous:
         rows, columns = ((np.arange(side) + 0.5) / side for side in found.anomaly_map.shape)
-        lines = axes.contour(columns * width, rows * height, found.anomaly_map, levels=[found.threshold], **CONTOUR)
+        level = [found.threshold]
+        lines = axes.contour(columns * width, rows * height, found.anomaly_map, level, colors="white", linewidths=1.2)
         lines.set_path_effects(HALO)
     axes.set(xlim=(0, width), ylim=(height, 0))
 

@@ -91,8 +91,10 @@ def run_cell(
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
     save_scores(output, test, evaluation)
     save_history(output, history)
+    scale = evaluation.scale
+    assert scale is not None  # of flows it never is
     states = [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows]
-    save_model(output, cell, recipe, cache, threshold, {"flows": states, "scale": asdict(evaluation.scale)})
+    save_model(output, cell, recipe, cache, threshold, {"flows": states, "scale": asdict(scale)})
     save_gallery(output, cache, test, evaluation, threshold)
     write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, types_known, test, evaluation, device)
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())

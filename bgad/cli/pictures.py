@@ -32,15 +32,17 @@ def predict(
     from bgad.predict import pictures_in, predictions
     from bgad.progress import track
 
-    pictures, rows = pictures_in(images), []
+    pictures = pictures_in(images)
+    rows: list[dict] = []
     scored = predictions(pictures, cell, devices.choose(device, threads), weights)
     with several(out) if out else nullcontext() as folder:
         for found in track(scored, "pictures", len(pictures), quiet=as_json):
             row = {"path": str(found.path), **found.figures}
             if folder:
                 # Numbered, since pictures in different folders may have the same name; a name may not be too long.
-                row["overlay"] = f"{len(rows) + 1:04}-{found.path.stem[:40]}.png"
-                write_overlay(found, folder / row["overlay"])
+                overlay = f"{len(rows) + 1:04}-{found.path.stem[:40]}.png"
+                write_overlay(found, folder / overlay)
+                row["overlay"] = overlay
             rows.append(row)
             if not as_json:
                 verdict = f"{found.verdict} (threshold {found.threshold:.4f})" if found.verdict else "no verdict"

@@ -26,7 +26,7 @@ def view(
     Example: bgad view reports/demo
     """
     from bgad import paths
-    from bgad.live.server import Live, serve
+    from bgad.live.server import LOOPBACK, Live, serve
     from bgad.live.status import QUEUED, RUNNING, status_of
     from bgad.report.page import page
 
@@ -43,7 +43,7 @@ def view(
         return page(suite, definition, wanted, left_out=left_out, states=states)
 
     with Live(wanted, made) as live, serve(live, definition.title, port) as server:
-        address = f"http://{server.server_address[0]}:{server.server_port}/"
+        address = f"http://{LOOPBACK}:{server.server_port}/"
         print(f"{os.path.relpath(folder)} is at {address} (Ctrl-C ends)")
         if browser:
             webbrowser.open(address)

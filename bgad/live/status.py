@@ -90,7 +90,7 @@ def status_of(cells: Iterable[Cell], root: Path = Path(), now: float | None = No
 
 def _locks(root: Path) -> dict[str, float]:
     """Outputs that running Snakemakes have locked, each with the time of the lock."""
-    found = {}
+    found: dict[str, float] = {}
     for path in (root / ".snakemake" / "locks").glob("*.output.lock"):
         with suppress(OSError):  # released meanwhile
             found |= dict.fromkeys(path.read_text(encoding="utf-8").splitlines(), path.stat().st_mtime)

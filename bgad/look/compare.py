@@ -121,7 +121,7 @@ def _values(side: Side, field: str) -> set:
 
 def _matched(a: Side, b: Side, same: list[str]) -> tuple[list[tuple[Cell, Cell]], list[str]]:
     """The pairs of cells that agree in the fields ``same``, and the cells that have no partner."""
-    by_key = defaultdict(lambda: ([], []))
+    by_key: defaultdict[tuple, tuple[list[Cell], list[Cell]]] = defaultdict(lambda: ([], []))
     for place, side in enumerate((a, b)):
         for cell in side.cells:
             by_key[tuple(getattr(cell, field) for field in same)][place].append(cell)
@@ -187,5 +187,5 @@ def _scores(side: Side, cell: Cell) -> list[dict[str, str]]:
 def _over_images(a: Side, b: Side) -> tuple[float, float, float]:
     rows = [sorted(_scores(side, side.cells[0]), key=lambda row: row["path"]) for side in (a, b)]
     labels = [int(row["anomalous"]) for row in rows[0]]
-    found = difference_of_aurocs(labels, *([float(row["score"]) for row in of] for of in rows))
-    return tuple(100 * value for value in found)
+    mean, low, high = difference_of_aurocs(labels, *([float(row["score"]) for row in of] for of in rows))
+    return 100 * mean, 100 * low, 100 * high

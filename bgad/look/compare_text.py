@@ -68,6 +68,7 @@ def _figures(row: Row, metric: str) -> list[str]:
 
 def _types(found: Comparison) -> str:
     rows = []
+    assert found.by_type is not None  # who calls has looked
     for row in found.by_type.to_dict("records"):
         known = ["yes" if row[f"known_{side}"] else "no" for side in "ab"]
         figures = []

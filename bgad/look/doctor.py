@@ -123,7 +123,7 @@ def _machine(config: Config, root: Path) -> tuple[Host, list[Finding]]:
         remedy = "" if compiled else "install a C compiler (cc, gcc or clang): without one, trainings take longer"
         findings.append(Finding("coupling blocks", "compiled for this processor" if compiled else "not compiled", remedy))
     described = devices.describe(devices.choose(config.device if on_gpu else "cpu"))
-    return Host(described["device"], described["cpu"], config.threads, 1 if on_gpu else at_once), findings
+    return Host(str(described["device"]), str(described["cpu"]), config.threads, 1 if on_gpu else at_once), findings
 
 
 def _dataset(name: str, config: Config, root: Path) -> Finding:
@@ -139,7 +139,8 @@ def _dataset(name: str, config: Config, root: Path) -> Finding:
         return Finding(f"data set {name}", "made on the spot")
     if is_downloaded(name, root):
         return Finding(f"data set {name}", f"in {paths.DATASET.format(dataset=name)}")
-    size = (presets.dataset(name).size_bytes or 0) / 1e9
+    preset = presets.dataset(name)
+    size = (preset.size_bytes or 0 if preset else 0) / 1e9
     remedy = f"the workflow downloads it ({size:.1f} GB), or set datasets.{name}.path to a copy"
     return Finding(f"data set {name}", "not there", remedy)
 
@@ -154,7 +155,8 @@ def _weights(backbone: str, config: Config) -> Finding:
     try:
         found = at_hand(backbone, local)
     except BgadError as error:
-        return Finding(what, *str(error).rstrip(".").split("; ", 1), blocks=True)
+        state, _, remedy = str(error).rstrip(".").partition("; ")
+        return Finding(what, state, remedy, blocks=True)
     if found:
         return Finding(what, str(found))
     if local:

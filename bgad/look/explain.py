@@ -11,7 +11,7 @@ from bgad.errors import BgadError
 from bgad.files import read_json
 from bgad.report.collect import DONE, collect
 from bgad.settings import Config, Recipe, load_recipe, read_yaml, validated
-from bgad.sources import source_sha256
+from bgad.sources import method_sha256
 from bgad.splits import Split, file_of
 
 # What a training leaves in a cell's folder, as rule train of the workflow lists it.
@@ -49,16 +49,22 @@ def explain(folder: Path) -> dict:
     metrics = read_json(folder / "metrics.json")
     recipe = _recipe(cell, root)
     split_file, split = _split(cell, root, recipe)
-    features = recipe and paths.FEATURES.format(**asdict(cell), backbone=recipe.backbone, image_size=recipe.image_size)
-    code = _then_and_today(metrics["source_sha256"], source_sha256("training"))
-    of_recipe = _then_and_today(metrics["recipe_sha256"], recipe and recipe.sha256)
-    of_split = _then_and_today(metrics["split_sha256"], split and split.sha256)
+    features = None
+    if recipe:
+        features = paths.FEATURES.format(**asdict(cell), backbone=recipe.backbone, image_size=recipe.image_size)
+    code = _then_and_today(metrics["source_sha256"], method_sha256(cell.method))
+    of_recipe = _then_and_today(metrics["recipe_sha256"], recipe.sha256 if recipe else None)
+    of_split = _then_and_today(metrics["split_sha256"], split.sha256 if split else None)
     changed = CHANGED in (code["today"], of_recipe["today"])
     return {
         "folder": cell.folder.as_posix(),
         "missing": [name for name in FILES if not (folder / name).is_file()],
         "logs": [name for name in LOGS if (folder / name).is_file()],
-        "split": {"file": split_file, **of_split, "known": list(split.known(cell.k)) if of_split["today"] == SAME else None},
+        "split": {
+            "file": split_file,
+            **of_split,
+            "known": list(split.known(cell.k)) if split and of_split["today"] == SAME else None,
+        },
         "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
         "code": code,
         "weights": {

@@ -88,7 +88,7 @@ def work_of(cell: Cell, counts: CountsOf) -> Counter:
     recipe, (train, test) = recipe_of(cell.recipe), counts(cell.dataset, cell.category)
     schedule, kinds = recipe.schedule, recipe.anomalies.kinds
     entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
-    work = Counter()
+    work: Counter[tuple] = Counter()
     for epoch in range(schedule.meta_epochs):
         steps = steps_of_pass(recipe, train, entries if epoch else 0)
         for level, count in enumerate(steps):
@@ -112,7 +112,7 @@ def shared_work(cells: Iterable[Cell], counts: CountsOf) -> Counter:
         if cell.k and recipe.anomalies.synthetic == "pool":
             for kind in recipe.anomalies.kinds:
                 pools[network, category, cell.split, cell.seed, kind, recipe.anomalies.pool] = cell.recipe
-    work = Counter()
+    work: Counter[tuple] = Counter()
     for (_, category), name in features.items():
         work["image", name] += sum(counts(*category))
     for (*_, kind, each), name in pools.items():
@@ -145,7 +145,9 @@ def counts_of(name: str, dataset: Dataset, category: str) -> Counts:
     if name == "mini":
         defects = len(mini.CATEGORIES[category]) * mini.COUNTS["test", "defect"]
         return Counts(mini.COUNTS["train", "good"], mini.COUNTS["test", "good"] + defects)
-    counts = presets.dataset(name).counts[category]
+    preset = presets.dataset(name)
+    assert preset is not None  # what has no path is mini or published
+    counts = preset.counts[category]
     return Counts(counts["train"], sum(counts.values()) - counts["train"])
 
 

@@ -1,6 +1,6 @@
 """What the cells of a suite that are not finished would still take: hours and disk, by what was measured."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,9 @@ def counted(config: Config) -> CountsOf:
 
 def measured(cells: Iterable[Cell], host: Host, counts: CountsOf, root: Path = Path()) -> Measured:
     """What the finished ones of ``cells`` took, if on such a device and processor, with as many threads and today's recipe."""
-    seconds, steps, number = Counter(), Counter(), Counter()
+    seconds: defaultdict[tuple, float] = defaultdict(float)
+    steps: Counter[tuple] = Counter()
+    number: Counter[tuple] = Counter()
     for cell in cells:
         try:
             metrics = read_json(root / cell.folder / "metrics.json")
@@ -60,7 +62,8 @@ def measured(cells: Iterable[Cell], host: Host, counts: CountsOf, root: Path = P
 def hours(cells: list[Cell], host: Host, known: Measured, counts: CountsOf, root: Path = Path()) -> Hours:
     """Of ``cells``, all of them still to do: from measured cells of the same recipe, method and k, by their steps; on a CPU
     else from step_times.yaml. What cells share (features, pools) is only counted on a CPU."""
-    total, basis = 0.0, Counter()
+    total = 0.0
+    basis: Counter[str] = Counter()
     for cell in cells:
         rate, number = known.get((cell.recipe, cell.method, cell.k), (None, 0))
         if rate is not None:
