@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import get_args
 
-from bgad import paths
+from bgad import detectors, paths
 from bgad.errors import BgadError
-from bgad.settings import Block, Method, Suite, validated
+from bgad.settings import METHODS, Block, Method, Suite, validated
 
-METHODS: tuple[Method, ...] = get_args(Method)
 # (data set) -> {category: {defect type: number of images}}, types in order
 Catalogue = Callable[[str], dict[str, dict[str, int]]]
 
@@ -39,11 +37,10 @@ class Cell:
         match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
         if not match or not match["k"].isdecimal() or not match["seed"].isdecimal():
             raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
-        names = match.groupdict()
-        method = names.pop("method")
-        if method not in METHODS:
-            raise BgadError(f"{folder}: there is no method {method}; use {', '.join(METHODS)}.")
-        return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), method=method, **names)
+        names, methods = match.groupdict(), (*METHODS, *detectors.names())
+        if names["method"] not in methods:
+            raise BgadError(f"{folder}: there is no method {names['method']}; use {', '.join(methods)}.")
+        return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), **names)
 
     @property
     def without_seed(self) -> "Cell":
