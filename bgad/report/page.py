@@ -31,7 +31,7 @@ from bgad.report.table_published import published_section, verdict_lines
 from bgad.settings import Suite
 
 TEMPLATES = Path(__file__).with_name("page")
-STYLES, SCRIPTS = ("page.css",), ("data.js", "address.js", "grid.js", "charts.js", "gallery.js", "page.js")
+STYLES, SCRIPTS = ("page.css",), ("data.js", "address.js", "grid.js", "charts.js", "likelihoods.js", "gallery.js", "page.js")
 LIMIT = 15_000_000  # bytes of the page: galleries get what Plotly's 5 MB, the figures and the histograms leave
 FRAME = 500_000  # bytes left for styles, scripts and words
 LIKELIHOODS = 1_500_000  # bytes of histograms

@@ -1,7 +1,6 @@
 // Plotly's charts: AUROC against k, known and unseen types, training curves, log-likelihoods.
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MARKS = ["circle", "diamond", "square", "triangle-up", "cross", "x", "star", "hexagon"];
-const GROUP_COLOURS = { "normal": "#029e73", "known anomalies": "#d55e00", "unseen images of known types": "#de8f05", "unseen types": "#cc78bc" };
 const PAPER = 680; // pixels of a printed page's width, A4 or Letter
 let printing = false;
 
@@ -11,7 +10,8 @@ function plot(id, traces, layout) {
   const [ink, line] = printing ? ["#222222", "#cccccc"] : [style_of("--ink"), style_of("--line")];
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
   const all = {
-    font: { color: ink, family: "system-ui, sans-serif", size: 13 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: ink, family: "system-ui, sans-serif", size: 13 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 55, r: 15, t: 15, b: 45 }, legend: { orientation: "h", y: -0.3 }, ...layout,
     ...(printing ? { width: PAPER } : { autosize: true }), // a page being printed is laid out after it is drawn
   };
@@ -20,7 +20,8 @@ function plot(id, traces, layout) {
 }
 
 function empty(id, text) {
-  plot(id, [], { xaxis: { visible: false }, yaxis: { visible: false }, annotations: [{ text, showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }] });
+  const word = { text, showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" };
+  plot(id, [], { xaxis: { visible: false }, yaxis: { visible: false }, annotations: [word] });
 }
 
 // A line for each setting but k; a point for each k, with its interval. Returns the points that no seed is complete for.
@@ -28,44 +29,57 @@ function lines(id, rows, name_of) {
   const incomplete = [];
   const traces = [...grouped(rows, name_of)].map(([name, of_line], place) => {
     const points = [...grouped(of_line, row => row.k)].map(([k, of_k]) => ({ k, found: over_seeds(of_k) }))
-      .filter(point => point.found || (incomplete.push(`${name} k ${point.k}`), false)).sort((a, b) => a.k - b.k);
+      .filter(point => point.found || (incomplete.push(`${name} k ${point.k}`), false))
+      .sort((a, b) => a.k - b.k);
+    const color = COLOURS[place % COLOURS.length];
     return {
-      name, x: points.map(point => point.k), y: points.map(point => point.found.mean), mode: "lines+markers",
+      name, mode: "lines+markers", x: points.map(point => point.k), y: points.map(point => point.found.mean),
       error_y: { type: "data", array: points.map(point => point.found.half ?? 0), thickness: 1.5 },
-      customdata: points.map(point => point.found.n), hovertemplate: "k %{x}: %{y:.2f} (%{customdata} seeds)<extra>%{fullData.name}</extra>",
-      line: { color: COLOURS[place % COLOURS.length], dash: DASHES[place % DASHES.length] },
-      marker: { symbol: MARKS[place % MARKS.length], size: 9, color: COLOURS[place % COLOURS.length] },
+      customdata: points.map(point => point.found.n),
+      hovertemplate: "k %{x}: %{y:.2f} (%{customdata} seeds)<extra>%{fullData.name}</extra>",
+      line: { color, dash: DASHES[place % DASHES.length] },
+      marker: { color, symbol: MARKS[place % MARKS.length], size: 9 },
     };
   }).filter(trace => trace.x.length);
   if (!traces.length) {
     empty(id, rows.length ? "No complete seed among the cells shown." : "Nothing to draw of the cells shown.");
     return incomplete;
   }
-  const ticks = [...new Set(traces.flatMap(trace => trace.x))].sort((a, b) => a - b);
-  plot(id, traces, { xaxis: { title: { text: "known anomalies k", standoff: 8 }, tickvals: ticks }, yaxis: { title: { text: "percent" } } });
+  const tickvals = [...new Set(traces.flatMap(trace => trace.x))].sort((a, b) => a - b);
+  plot(id, traces, {
+    xaxis: { title: { text: "known anomalies k", standoff: 8 }, tickvals }, yaxis: { title: { text: "percent" } },
+  });
   return incomplete;
 }
 
-const left_out = points => points.length ? ` Not drawn, since no seed has every category and split: ${points.join("; ")}.` : "";
+const left_out = points =>
+  points.length ? ` Not drawn, since no seed has every category and split: ${points.join("; ")}.` : "";
+
+// The line that a cell belongs to: recipe and data set where there are several, the kind of split, and the method.
+function line_of(cell) {
+  const several = ["recipe", "dataset"].filter(field => values_of(field).length > 1).map(field => cell[field]);
+  return [...several, kind_of(cell), cell.method].join(", ");
+}
 
 function draw_by_k(cells) {
-  const rows = cells.map(number => {
-    const cell = DATA.cells[number];
-    return { ...cell, kind: kind_of(cell), value: figures[number]?.[state.metric]?.[state.rule] };
-  });
-  const prefix = row => (values_of("recipe").length > 1 ? `${row.recipe}, ` : "") + (values_of("dataset").length > 1 ? `${row.dataset}, ` : "");
-  const without = lines("by-k", rows, row => `${prefix(row)}${row.kind}, ${row.method}`);
-  by_id("by-k-caption").textContent = `${DATA.metrics[state.metric]}, ${state.rule}, against the number of known anomalies: mean over categories, 95 % interval over seeds.${left_out(without)}`;
+  const rows = cells.map(number => ({ ...DATA.cells[number], value: figures[number]?.[state.metric]?.[state.rule] }));
+  const without = lines("by-k", rows, line_of);
+  by_id("by-k-caption").textContent = `${DATA.metrics[state.metric]}, ${state.rule}, against the number of known anomalies: ` +
+    `mean over categories, 95 % interval over seeds.${left_out(without)}`;
+}
 
+// The mean over the types of a cell first, as in the suite's table: which types are known is another draw in each seed.
+function draw_by_known(cells) {
   const metric = BY_TYPE.includes(state.metric) ? state.metric : "pixel_auroc";
   const allowed = new Set(cells);
-  // The mean over the types of a cell first, as in the suite's table: which types are known is another draw in each seed.
-  const of_types = DATA.by_type.filter(([cell]) => allowed.has(cell)).map(([cell, , known, , image, pixel]) =>
-    ({ cell, known, value: metric === "image_auroc" ? image : pixel })).filter(row => row.value != null);
-  const types = [...grouped(of_types, row => `${row.cell} ${row.known}`).values()].map(of_cell =>
+  const of_types = DATA.by_type.filter(([cell]) => allowed.has(cell))
+    .map(([cell, , known, , image, pixel]) => ({ cell, known, value: metric === "image_auroc" ? image : pixel }))
+    .filter(row => row.value != null);
+  const rows = [...grouped(of_types, row => `${row.cell} ${row.known}`).values()].map(of_cell =>
     ({ ...DATA.cells[of_cell[0].cell], known: of_cell[0].known, value: mean(of_cell.map(row => row.value)) }));
-  const types_without = lines("by-known", types, row => `${prefix(row)}${kind_of(row)}, ${row.method}, types ${row.known ? "known" : "not known"}`);
-  by_id("by-known-caption").textContent = `${DATA.metrics[metric]}, last, of defect types that training knew and of those it did not, each against all normal images: mean over the types of a cell, then over categories.${left_out(types_without)}`;
+  const without = lines("by-known", rows, row => `${line_of(row)}, types ${row.known ? "known" : "not known"}`);
+  by_id("by-known-caption").textContent = `${DATA.metrics[metric]}, last, of defect types that training knew and of those it ` +
+    `did not, each against all normal images: mean over the types of a cell, then over categories.${left_out(without)}`;
 }
 
 function draw_curves(cell) {
@@ -73,41 +87,20 @@ function draw_curves(cell) {
   if (!rows.length) return empty("curves", "This cell has no history.");
   const epochs = rows.map(row => row[1]);
   const traces = Object.entries(DATA.metrics).flatMap(([metric, name], place) => {
-    const colour = COLOURS[place];
-    const [x, y] = [epochs, rows.map(row => row[2 + place])];
     const of = figures[cell]?.[metric];
     if (of?.last == null) return [];
-    const line = { name, x, y, mode: "lines", line: { color: colour, dash: DASHES[place] }, legendgroup: metric };
-    const mark = (epoch, value, symbol, size, what) => ({ name: `${name}, ${what}`, x: [epoch], y: [value], mode: "markers", legendgroup: metric,
-      showlegend: false, marker: { symbol, size, color: colour, line: { width: symbol === "star" ? 1 : 2, color: symbol === "star" ? "#ffffff" : colour } } });
-    // An open square, so that the star shows in it where the last is the best.
-    return [line, mark(epochs[epochs.length - 1], of.last, "square-open", 15, "last"), mark(of.epoch, of.best, "star", 11, "best")];
+    const color = COLOURS[place], common = { legendgroup: metric };
+    const mark = (epoch, value, what, marker) =>
+      ({ ...common, name: `${name}, ${what}`, x: [epoch], y: [value], mode: "markers", showlegend: false, marker });
+    return [
+      { ...common, name, x: epochs, y: rows.map(row => row[2 + place]), mode: "lines", line: { color, dash: DASHES[place] } },
+      // An open square, so that the star shows in it where the last is the best.
+      mark(epochs[epochs.length - 1], of.last, "last", { color, symbol: "square-open", size: 15, line: { width: 2 } }),
+      mark(of.epoch, of.best, "best", { color, symbol: "star", size: 11, line: { width: 1, color: "#ffffff" } }),
+    ];
   });
-  plot("curves", traces, { xaxis: { title: { text: "meta epoch", standoff: 8 }, tickvals: epochs.filter((_, place) => place % Math.ceil(epochs.length / 8) === 0) }, yaxis: { title: { text: "percent" } } });
-}
-
-function draw_likelihoods(cell) {
-  const found = DATA.likelihoods[cell];
-  if (!found) return empty("likelihoods", "No histograms of this cell are in this page;<br>likelihoods.json in its folder has them, if it has any.");
-  const traces = [], shapes = [], annotations = [], axes = {}, levels = found.levels.length;
-  const boundary = printing ? COLOURS[0] : style_of("--accent");
-  found.levels.forEach((level, place) => {
-    const end = place ? place + 1 : "";
-    const width = (level.high - level.low) / found.bins;
-    const x = Array.from({ length: found.bins }, (_, bin) => level.low + (bin + 0.5) * width);
-    for (const [name, group] of Object.entries(level.groups)) {
-      traces.push({ name, x, y: group.share, xaxis: `x${end}`, yaxis: `y${end}`, type: "scatter", mode: "lines", line: { shape: "hvh", color: GROUP_COLOURS[name],
-        dash: DASHES[Object.keys(GROUP_COLOURS).indexOf(name)] }, fill: "tozeroy", fillcolor: GROUP_COLOURS[name] + "22", legendgroup: name, showlegend: !place,
-        hovertemplate: `l %{x:.2f}: %{y:.3f} of ${group.count}<extra>${name}</extra>` });
-    }
-    const [from, to] = [1 - (place + 0.8) / levels, 1 - place / levels];
-    axes[`yaxis${end}`] = { domain: [from, to], title: { text: `level ${place + 1}` }, rangemode: "tozero" };
-    const edge = 0.05 * (level.high - level.low); // room for the word at a boundary that is the lowest value
-    axes[`xaxis${end}`] = { anchor: `y${end}`, range: [level.low - edge, level.high], title: place === levels - 1 ? { text: "l", standoff: 4 } : undefined };
-    for (const [name, dash] of [["b_n", "solid"], ["b_a", "dash"]]) {
-      shapes.push({ type: "line", x0: level[name], x1: level[name], y0: 0, y1: 1, xref: `x${end}`, yref: `y${end} domain`, line: { dash, width: 2, color: boundary } });
-      annotations.push({ text: name.replace(/_(.)/, "<sub>$1</sub>"), x: level[name], y: 1, xref: `x${end}`, yref: `y${end} domain`, showarrow: false, xanchor: name === "b_n" ? "left" : "right", yanchor: "top", font: { color: boundary } });
-    }
+  const tickvals = epochs.filter((_, place) => place % Math.ceil(epochs.length / 8) === 0);
+  plot("curves", traces, {
+    xaxis: { title: { text: "meta epoch", standoff: 8 }, tickvals }, yaxis: { title: { text: "percent" } },
   });
-  plot("likelihoods", traces, { ...axes, shapes, annotations, legend: { orientation: "h", y: -0.16 } });
 }

@@ -21,12 +21,15 @@ function verdict(of, image) {
 }
 
 function ordered(of) {
-  const places = of.images.map((_, place) => place).filter(place => by_id("type").value === "" || of.images[place][1] === by_id("type").value);
+  const type = by_id("type").value;
+  const places = of.images.map((_, place) => place).filter(place => type === "" || of.images[place][1] === type);
   const score = place => of.images[place][3];
+  const missed = place => is_miss(of, of.images[place]);
   const away = place => Math.abs(score(place) - of.threshold);
   const ways = {
     file: () => 0, high: (a, b) => score(b) - score(a), low: (a, b) => score(a) - score(b),
-    misses: (a, b) => is_miss(of, of.images[b]) - is_miss(of, of.images[a]) || (is_miss(of, of.images[a]) ? away(b) - away(a) : away(a) - away(b)),
+    // The worst misses first, then what was the nearest to being one.
+    misses: (a, b) => missed(b) - missed(a) || (missed(a) ? away(b) - away(a) : away(a) - away(b)),
   };
   return places.sort(ways[by_id("order").value]);
 }
@@ -74,18 +77,23 @@ async function picture(canvas, of, place, marks) {
   }
   // Half a gray level of leave: the map's values are rounded.
   const step = (of.score_of_white - of.score_of_black) / 510;
-  if (marks.contour && of.threshold != null) outline(context, side, scale, pixel => score(pixel) >= of.threshold - step, style_of("--contour"));
+  if (marks.contour && of.threshold != null) {
+    outline(context, side, scale, pixel => score(pixel) >= of.threshold - step, style_of("--contour"));
+  }
   if (marks.defect && of.has_masks) outline(context, side, scale, pixel => mask[4 * pixel] > 127, style_of("--defect"));
 }
 
-const say_damaged = error => { by_id("gallery-note").textContent = `The pictures cannot be shown: ${error.message}; run the cell again.`; };
+const say_damaged = error => {
+  by_id("gallery-note").textContent = `The pictures cannot be shown: ${error.message}; run the cell again.`;
+};
 const marks = () => ({ heat: by_id("heat").checked, defect: by_id("defect").checked, contour: by_id("contour").checked });
 
 function draw_gallery(cell) {
   const of = DATA.galleries[cell];
   by_id("gallery").replaceChildren();
   by_id("gallery-controls").hidden = !of;
-  const others = DATA.without_gallery ? ` ${DATA.without_gallery} more cells have pictures, which would make this page larger than 15 MB: they are in gallery/ of the cell's folder.` : "";
+  const others = !DATA.without_gallery ? "" : ` ${DATA.without_gallery} more cells have pictures, which would make this page ` +
+    "larger than 15 MB: they are in gallery/ of the cell's folder.";
   if (!of) {
     const why = DATA.broken[cell] ? ` (${DATA.broken[cell]})` : "";
     by_id("gallery-note").textContent = cell == null ? "" : `No pictures of this cell are in this page${why}.${others}`;
@@ -93,20 +101,21 @@ function draw_gallery(cell) {
   }
   if (gallery_of !== cell) {
     const types = [...new Set(of.images.map(image => image[1]))];
-    by_id("type").replaceChildren(element("option", { value: "" }, "all"), ...types.map(type => element("option", { value: type }, type)));
+    by_id("type").replaceChildren(...["", ...types].map(type => element("option", { value: type }, type || "all")));
     gallery_of = cell;
   }
   const missed = of.images.filter(image => is_miss(of, image)).length;
   by_id("gallery-note").textContent = of.threshold == null
     ? `Nothing in this test set is anomalous, so there is no threshold.${others}`
-    : `Threshold ${of.threshold.toPrecision(4)}, the one of the best F1 on this very test set: ${missed} of ${of.images.length} images on the wrong side of it.${others}`;
+    : `Threshold ${of.threshold.toPrecision(4)}, the one of the best F1 on this very test set: ` +
+      `${missed} of ${of.images.length} images on the wrong side of it.${others}`;
   order_shown = ordered(of);
   const now = marks();
   by_id("gallery").append(...order_shown.map((place, position) => {
     const image = of.images[place], canvas = element("canvas", { width: 2 * of.tile, height: 2 * of.tile });
     picture(canvas, of, place, now).catch(say_damaged);
-    const word = verdict(of, image);
-    const text = element("span", { className: is_miss(of, image) ? "miss" : "" }, `${image[1]}: ${image[3].toPrecision(4)}${word ? `, ${word}` : ""}`);
+    const words = [`${image[1]}: ${image[3].toPrecision(4)}`, verdict(of, image)].filter(Boolean).join(", ");
+    const text = element("span", { className: is_miss(of, image) ? "miss" : "" }, words);
     const button = element("button", { type: "button" }, canvas, text);
     button.addEventListener("click", () => open_larger(position));
     return element("div", { role: "listitem" }, button);
@@ -118,14 +127,17 @@ function open_larger(position) {
   open_at = (position + order_shown.length) % order_shown.length;
   const place = order_shown[open_at], [path, type, , score] = of.images[place];
   by_id("larger-title").textContent = path;
-  by_id("larger-text").textContent = `${type}; score ${score.toPrecision(5)}; ${verdict(of, of.images[place]) || "no threshold"} (${open_at + 1} of ${order_shown.length})`;
+  by_id("larger-text").textContent = `${type}; score ${score.toPrecision(5)}; ` +
+    `${verdict(of, of.images[place]) || "no threshold"} (${open_at + 1} of ${order_shown.length})`;
   picture(by_id("plain"), of, place, {}).catch(say_damaged);
   picture(by_id("marked"), of, place, { heat: true, defect: true, contour: true }).catch(say_damaged);
   if (!by_id("larger").open) by_id("larger").showModal();
 }
 
 function make_gallery() {
-  for (const id of ["order", "type", "heat", "defect", "contour"]) by_id(id).addEventListener("change", () => draw_gallery(state.cell));
+  for (const id of ["order", "type", "heat", "defect", "contour"]) {
+    by_id(id).addEventListener("change", () => draw_gallery(state.cell));
+  }
   by_id("previous").addEventListener("click", () => open_larger(open_at - 1));
   by_id("next").addEventListener("click", () => open_larger(open_at + 1));
   by_id("close").addEventListener("click", () => by_id("larger").close());

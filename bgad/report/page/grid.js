@@ -29,12 +29,15 @@ function make_filters() {
 }
 
 function show_filters() {
-  document.querySelectorAll("#filters input").forEach(tick => { tick.checked = state.filters[tick.name]?.has(tick.value) ?? true; });
+  for (const tick of document.querySelectorAll("#filters input")) {
+    tick.checked = state.filters[tick.name]?.has(tick.value) ?? true;
+  }
 }
 
 function grid_columns() {
   const fields = FIELDS.filter(field => field !== "recipe" && field !== "dataset" || values_of(field).length > 1);
-  const columns = fields.map(field => ({ name: field, value: cell => DATA.cells[cell][field], number: field === "k" || field === "seed" }));
+  const columns = fields.map(field =>
+    ({ name: field, value: cell => DATA.cells[cell][field], number: field === "k" || field === "seed" }));
   for (const [metric, name] of Object.entries(DATA.metrics)) {
     for (const rule of ["last", "best"]) {
       columns.push({ name: `${name}, ${rule}`, value: cell => figures[cell]?.[metric]?.[rule], number: true, figure: true });
@@ -51,7 +54,8 @@ function draw_grid(cells) {
     return (x < y ? -1 : x > y ? 1 : 0) * (descending ? -1 : 1);
   });
   const heads = columns.map((column, place) => {
-    const button = element("button", { type: "button" }, column.name, place === sorted_by ? (descending ? " ↓" : " ↑") : "");
+    const arrow = place !== sorted_by ? "" : descending ? " ↓" : " ↑";
+    const button = element("button", { type: "button" }, column.name, arrow);
     button.addEventListener("click", () => {
       descending = place === sorted_by ? !descending : Boolean(column.figure);
       sorted_by = place;
@@ -64,21 +68,23 @@ function draw_grid(cells) {
   const rows = order.map(cell => {
     const { status } = DATA.cells[cell];
     const cut = columns.findIndex(column => column.figure);
-    const texts = columns.slice(0, cut).map(column => element("td", { className: column.number ? "number" : "" }, String(column.value(cell))));
+    const texts = columns.slice(0, cut).map(column =>
+      element("td", { className: column.number ? "number" : "" }, String(column.value(cell))));
     const found = status === "done"
       ? columns.slice(cut).map(column => element("td", { className: "number" }, shown(column.value(cell))))
       : [element("td", { className: "reason", colSpan: columns.length - cut }, status)];
     const open = element("button", { type: "button" }, "look");
     open.setAttribute("aria-label", `look at ${DATA.cells[cell].folder}`);
     open.addEventListener("click", () => { choose(cell); by_id("cell-title").scrollIntoView(); });
-    return element("tr", { className: cell === state.cell ? "chosen" : "" }, element("td", {}, status === "done" ? open : ""), ...texts, ...found);
+    const first = element("td", {}, status === "done" ? open : "");
+    return element("tr", { className: cell === state.cell ? "chosen" : "" }, first, ...texts, ...found);
   });
   by_id("grid").replaceChildren(element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "cell"), ...heads)),
     element("tbody", {}, ...rows));
   by_id("count").textContent = `${cells.length} of ${DATA.cells.length} cells shown`;
 }
 
-// Rows: category and type; columns: recipe, method, k, and whether training knew the type; a cell's value is the mean over seeds.
+// Rows: category and type; columns: recipe, method, k, and whether training knew the type; the mean over the cells of both.
 function draw_types(cells) {
   const metric = BY_TYPE.includes(state.metric) ? state.metric : "pixel_auroc";
   const allowed = new Set(cells);
@@ -91,7 +97,8 @@ function draw_types(cells) {
   const columns = [...grouped(rows, row => row.column).entries()].sort(([, a], [, b]) =>
     a[0].order[0] - b[0].order[0] || a[0].order[1] - b[0].order[1]).map(([name]) => name);
   const lowest = Math.min(...rows.map(row => row.value), 100);
-  const body = [...grouped(rows, row => row.row)].map(([name, of_row]) => element("tr", {}, element("th", { scope: "row" }, name),
+  const body = [...grouped(rows, row => row.row)].map(([name, of_row]) => element("tr", {},
+    element("th", { scope: "row" }, name),
     ...columns.map(column => {
       const values = of_row.filter(row => row.column === column).map(row => row.value);
       if (!values.length) return element("td", {}, "");
@@ -104,6 +111,7 @@ function draw_types(cells) {
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "category / type"),
       ...columns.map(name => element("th", { scope: "col", className: "number" }, name)))), element("tbody", {}, ...body));
   by_id("types-note").textContent = rows.length
-    ? `${DATA.metrics[metric]} of each defect type against all normal test images, last epoch, mean over the cells shown; the darker, the lower.`
+    ? `${DATA.metrics[metric]} of each defect type against all normal test images, last epoch, mean over the cells shown; ` +
+      "the stronger the colour, the lower."
     : "None of the cells shown has figures by defect type.";
 }

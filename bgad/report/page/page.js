@@ -4,6 +4,7 @@ function draw() {
   draw_choice(cells);
   draw_grid(cells);
   draw_by_k(cells);
+  draw_by_known(cells);
   draw_types(cells);
   write_address();
 }
@@ -13,11 +14,14 @@ function draw_choice(cells) {
   const done = cells.filter(cell => DATA.cells[cell].status === "done");
   const name = cell => {
     const of = DATA.cells[cell];
-    return `${of.category}, ${of.split}, k ${of.k}, ${of.method}, seed ${of.seed}` + (values_of("recipe").length > 1 ? `, ${of.recipe}` : "") +
-      (values_of("dataset").length > 1 ? `, ${of.dataset}` : "") + (DATA.galleries[cell] ? " (with pictures)" : "");
+    const several = ["recipe", "dataset"].filter(field => values_of(field).length > 1).map(field => of[field]);
+    return [of.category, of.split, `k ${of.k}`, of.method, `seed ${of.seed}`, ...several].join(", ") +
+      (DATA.galleries[cell] ? " (with pictures)" : "");
   };
   by_id("cell").replaceChildren(...done.map(cell => element("option", { value: String(cell) }, name(cell))));
-  const next = done.includes(state.cell) ? state.cell : done.find(cell => DATA.galleries[cell] && DATA.cells[cell].k) ?? done.find(cell => DATA.galleries[cell]) ?? done[0];
+  const pictured = done.filter(cell => DATA.galleries[cell]);
+  const first = pictured.find(cell => DATA.cells[cell].k) ?? pictured[0] ?? done[0];
+  const next = done.includes(state.cell) ? state.cell : first;
   if (next === undefined) {
     [state.cell, state.cell_was_chosen] = [null, false];
     by_id("cell-text").textContent = "None of the cells shown is measured.";
@@ -46,7 +50,8 @@ function choose(cell, mark = true) {
 read_address();
 make_filters();
 make_gallery();
-by_id("metric").append(...Object.entries(DATA.metrics).map(([metric, name]) => element("option", { value: metric, selected: metric === state.metric }, name)));
+by_id("metric").append(...Object.entries(DATA.metrics).map(([metric, name]) =>
+  element("option", { value: metric, selected: metric === state.metric }, name)));
 by_id("rule").value = state.rule;
 for (const id of ["metric", "rule"]) by_id(id).addEventListener("change", () => { state[id] = by_id(id).value; draw(); });
 by_id("cell").addEventListener("change", () => choose(Number(by_id("cell").value)));
