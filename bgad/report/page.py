@@ -41,7 +41,8 @@ MAP_QUALITY = 75  # of the JPEG that a sheet of anomaly maps becomes in the page
 def write_page(
     suite_name: str, suite: Suite, cells: list[Cell], output: Path, root: Path = Path(), left_out: Sequence[str] = ()
 ) -> None:
-    """Writes the page of ``cells`` (their folders under ``root``), of at most LIMIT bytes; ``left_out`` as for the table.
+    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` as for the table. Pictures are left out
+    beyond LIMIT bytes.
 
     Cells without figures, and pictures that are missing, damaged or too many, are named in the page. BgadError if a cell's
     metrics.json is another cell's.
