@@ -184,6 +184,7 @@ def _reason(said: str, root: Path) -> str:
     found = re.search(r"^\s*error: (.+)$", said, flags=re.MULTILINE)
     if found:
         return found[1]
-    log = re.search(r"Complete log\(s\): (.+)$", said, flags=re.MULTILINE)
-    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nothing was said")
-    return f"the training failed: {log[1] if log else root / '.snakemake/log'} says why ({last})."
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    logs = [line.partition(": ")[2] for line in lines if line.startswith("Complete log(s)")]
+    others = [line for line in lines if not line.startswith("Complete log(s)")] or ["nothing was said"]
+    return f"the training failed: {(logs or [root / '.snakemake/log'])[0]} says why ({others[-1]})."

@@ -16,7 +16,8 @@ from folders import make_category
 
 from bgad.cells import Cell
 from bgad.errors import BgadError
-from bgad.own_data import plan
+from bgad.own_data import _reason, plan
+from bgad.paths import project_root
 
 GUIDE = ROOT / "docs" / "own-data.md"
 CELLS = "results/cpu/data/bolt/seen"
@@ -88,6 +89,28 @@ def test_the_folder_above_and_a_name_that_cannot_be(tmp_path):
     for name in ("a{b}", ".hidden", "-x"):
         with pytest.raises(BgadError, match="rename the folder"):
             planned(make_category(tmp_path, name))
+
+
+def test_the_project_is_where_one_is_or_where_the_package_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert project_root() == ROOT
+    (tmp_path / "config").mkdir()
+    for name in ("Snakefile", "config/config.yaml"):
+        (tmp_path / name).touch()
+    assert project_root() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("Job 1\n    error: a.png: not a whole image; replace it.\nerror: another", "a.png: not a whole image; replace it."),
+        ("LockException:\nError: Directory cannot be locked.", "/p: another run is under way there; wait for its end, or "),
+        ("Oh\nNo space left\nComplete log(s): /p/x.log\n", "the training failed: /p/x.log says why (No space left)."),
+        ("ImportError: no such thing\n\n", "the training failed: /p/.snakemake/log says why (ImportError: no such thing)."),
+    ],
+)
+def test_why_snakemake_stopped_is_one_sentence(said, sentence):
+    assert _reason(said, Path("/p")).startswith(sentence)
 
 
 class Reader:

@@ -1,13 +1,17 @@
 """Progress: a bar on a terminal, a plain line now and then in a log, nothing for scripts."""
 
+import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from itertools import islice
 
 import pytest
+from folders import make_category
 
+from bgad import cli
 from bgad.progress import Lines, progress, readable_time, track
 
 
@@ -94,6 +98,45 @@ def test_a_terminal_has_a_bar_and_what_is_printed_goes_where_it_should():
     assert "files [x]" in shown and "2 of 2" in shown and "left" in shown
     assert "did" not in shown
     assert printed == "did a\ndid b\n"
+
+
+def test_the_backbone_s_steps_count_their_images(tmp_path, monkeypatch, capsys):
+    """16 images go through at once, so of 18 the log tells of 16."""
+    make_category(tmp_path, train=11, good=3, types={"cut": 4})
+    values = json.dumps({"own": {"path": str(tmp_path)}})
+    where = ("--root", tmp_path)
+    of = ("--backbone", "tf_efficientnet_lite0", "--image-size", 32, "--device", "cpu")
+    index, split = ("--index", tmp_path / "index.json"), ("--split", tmp_path / "split.json")
+    names = ("--dataset", "own", "--category", "bottle", "--datasets", values)
+    bgad(monkeypatch, "index", *names, *where, "--output", tmp_path / "index.json")
+    drawn = ("--split", "seen", "--seed", 0, "--pool", 3, "--output", tmp_path / "split.json")
+    bgad(monkeypatch, "split", *index, *drawn)
+    monkeypatch.setattr("bgad.progress.EVERY", -1)
+    bgad(monkeypatch, "features", *index, *where, *of, "--output", tmp_path / "features")
+    assert re.fullmatch(r"images: 16 of 18, about \d+ s left\n", capsys.readouterr().err)
+    bgad(
+        monkeypatch,
+        "synthetic",
+        "pseudo",
+        *index,
+        *split,
+        *where,
+        *of,
+        "--known",
+        3,
+        "--each",
+        6,
+        "--output",
+        tmp_path / "pool",
+    )
+    assert re.fullmatch(r"pseudo images: 16 of 18, about \d+ s left\n", capsys.readouterr().err)
+
+
+def bgad(monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["bgad", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
 
 
 def test_quiet_shows_nothing_anywhere(capsys):
