@@ -27,7 +27,7 @@ from bgad.datasets import catalogue
 from bgad.pseudo import pseudo_anomaly
 from bgad.randomness import frozen_generator, numpy_generator, torch_generator
 from bgad.sampling import MiniBatch
-from bgad.settings import Config, ImageBatches, Recipe, load_recipe, load_suite, read_yaml, validated
+from bgad.settings import METHODS, Config, ImageBatches, Recipe, load_recipe, load_suite, read_yaml, validated
 from bgad.train import build_flows, step_loss
 
 SIDE_OF_IMAGES = 1000  # pixels; MVTec AD's images are 700 to 1024 wide, and CutPaste works on them as they are
@@ -69,7 +69,7 @@ def work_of(cell: Cell) -> Counter:
     schedule, kinds = recipe.schedule, recipe.anomalies.kinds
     entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
     work = Counter()
-    for epoch in range(schedule.meta_epochs):
+    for epoch in range(schedule.meta_epochs if cell.method in METHODS else 0):  # a detector's fit is not estimated
         steps = steps_of_pass(recipe, counts["train"], entries if epoch else 0)
         for level, count in enumerate(steps):
             work["step", cell.recipe, level] += schedule.sub_epochs * count
@@ -79,7 +79,8 @@ def work_of(cell: Cell) -> Counter:
             work["synthetic", kind] += fresh
             work["image", cell.recipe] += fresh
     tested = sum(counts.values()) - counts["train"]
-    work["evaluation", cell.recipe] += -(-schedule.meta_epochs // schedule.evaluate_every) * tested
+    if cell.method in METHODS:
+        work["evaluation", cell.recipe] += -(-schedule.meta_epochs // schedule.evaluate_every) * tested
     return work
 
 
