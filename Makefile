@@ -10,7 +10,7 @@ help:
 	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/report.html"
 	@echo "make test    the tests"
 	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
-	@echo "make lint    ruff and snakefmt"
+	@echo "make lint    ruff, snakefmt and mypy"
 	@echo "make lock    requirements.lock anew, from the ranges in pyproject.toml"
 	@echo "make clean   removes what a run has made: results, resources, reports (not .venv)"
 
@@ -31,6 +31,7 @@ lint: $(READY)
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m snakefmt --check Snakefile workflow
+	@$(BIN)/python -m mypy
 
 # The environment, made once and again only when the lock file or the project's metadata has changed.
 $(READY): requirements.lock pyproject.toml

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,10 @@ def main() -> None:
         print(json.dumps(found))
         return
 
-    results = {"date": datetime.date.today().isoformat(), "data": "mvtec/bottle" if options.mvtec else "mini/brick"}
+    results: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "data": "mvtec/bottle" if options.mvtec else "mini/brick",
+    }
     results |= {**devices.describe(device), "blocks": coupling.describe(), "torch": torch.__version__}
     print(", ".join(f"{key} {value}" for key, value in results.items()))
     for part in options.parts:
@@ -83,7 +87,7 @@ def paper_shaped() -> Recipe:
 
 def steps(options) -> list[dict]:
     """Single optimizer steps, forward, backward and Adam, of each level of two backbones, 4096 vectors each."""
-    rounds = {"released": [], "ours": []}
+    rounds: dict[str, list[dict]] = {"released": [], "ours": []}
     for _ in range(3):
         for which, found in rounds.items():
             found.append(_alone(f"{which} steps", options, options.seeds[0]))
@@ -109,6 +113,7 @@ def some_steps(which: str) -> dict[str, list[float]]:
             code = sincos_2d(recipe.flow.position_channels, flow.height, flow.width).flatten(1).T[position]
             model = flow if which == "ours" else freia_flow(flow, recipe)
             parameters = [p for p in model.parameters() if p.requires_grad]
+            optimizer: Adam | torch.optim.Adam
             if which == "ours":
                 optimizer = Adam(parameters)
                 optimizer.set_rate(1e-4)
@@ -135,7 +140,7 @@ def evaluation(options) -> list[dict]:
         top, left = rng.integers(0, 200, 2)
         mask[top : top + rng.integers(8, 56), left : left + rng.integers(8, 56)] = True
     maps = rng.normal(masks * 1.5, 1).astype(np.float32)
-    anomalous, scores = masks.any((1, 2)), maps.max((1, 2))
+    anomalous, scores = np.array([mask.any() for mask in masks]), maps.max((1, 2))
     ways = {
         "released": lambda: figures(masks, maps, anomalous, scores),
         "ours": lambda: (auroc(anomalous, scores), auroc(masks, maps), aupro(masks, maps)),
@@ -172,8 +177,8 @@ def one_cell(which: str, what: str, mvtec: Path | None, seed: int, device: torch
     recipe, k = paper_shaped() if what == "cell" else cpu_recipe(int(what.removeprefix("of "))), 10
     dataset, category = ("mvtec", "bottle") if mvtec else ("mini", "brick")
     config = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         root = mvtec or folder / "data"
         if not mvtec:
             mini.generate(root, category)

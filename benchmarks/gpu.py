@@ -15,6 +15,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -37,7 +38,7 @@ from bgad.losses import bgad_loss
 from bgad.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.sampling import MiniBatch, NormalImages
-from bgad.settings import Recipe, load_recipe
+from bgad.settings import ImageBatches, Recipe, load_recipe
 from bgad.train import build_flows, train
 
 BACKBONES = {"tf_efficientnet_b6": (40, 72, 200), "tf_efficientnet_lite0": (24, 40, 112)}
@@ -71,7 +72,7 @@ def main() -> None:
     size, recipe = (QUICK, _tiny(load_recipe(RECIPE))) if options.quick else (Size(), load_recipe(RECIPE))
 
     started = time.perf_counter()
-    results = {
+    results: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "what": "random features, masks and weights, of the shapes of MVTec AD's bottle"
         + (", made tiny: these figures mean nothing" if options.quick else ""),
@@ -137,6 +138,7 @@ def images(recipe: Recipe, size: Size, device: torch.device, _) -> dict:
         taken.append(time.perf_counter() - start)
 
     backbone = timm.create_model(PAPERS, pretrained=False, features_only=True, out_indices=LEVELS).eval().to(device)
+    assert isinstance(recipe.sampling, ImageBatches)  # the paper's recipe
     batch = torch.rand(min(32, recipe.sampling.images), 3, recipe.image_size, recipe.image_size, device=device)
     with torch.inference_mode():
         through = _milliseconds(lambda: backbone(batch), Size(steps=max(1, size.steps // 10)), device)

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from bgad.datasets import ImageRecord, Index, catalogue
 from bgad.features import load
 from bgad.files import whole, write_json
 from bgad.results import run_cell
-from bgad.settings import Config, Recipe, load_recipe, load_suite, read_yaml, validated
+from bgad.settings import Config, Recipe, VectorDraws, load_recipe, load_suite, read_yaml, validated
 
 CHANNELS = (24, 40, 112)  # of the recipe's backbone, tf_efficientnet_lite0
 
@@ -48,7 +49,8 @@ COLUMNS = {
     "side of an image (pixels)": [CellSize(image_size=side) for side in (128, 256, 512)],
     "k (known anomalies)": [CellSize(k=k) for k in (1, 10, 40)],
 }
-PLANS = {"cells planned": [(("demo",), 1), (("unseen",), 1), (None, 1), (None, 2)]}  # suites (None: all), times seeds
+Plan = tuple[tuple[str, ...] | None, int]  # suites (None: all), times seeds
+PLANS: dict[str, list[Plan]] = {"cells planned": [(("demo",), 1), (("unseen",), 1), (None, 1), (None, 2)]}
 
 
 def main() -> None:
@@ -59,7 +61,9 @@ def main() -> None:
     if options.cell:
         return print(json.dumps(cell_seconds(CellSize(*map(int, options.cell[:3])), Path(options.cell[3]))))
 
-    commands, facts, runs = {}, {}, {}
+    commands: dict[CellSize | Plan, tuple[list, Path]] = {}
+    facts: dict[CellSize | Plan, dict] = {}
+    runs: dict[CellSize | Plan, list[dict]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for number, size in enumerate({size: None for column in COLUMNS.values() for size in column}):
             folder = Path(temporary, str(number))
@@ -75,9 +79,10 @@ def main() -> None:
                 runs.setdefault(what, []).append(measured(*commands[what]))
                 print(what, {key: round(value, 1) for key, value in runs[what][-1].items()}, flush=True)
 
-    results = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "cores": os.cpu_count()}
+    results: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "cores": os.cpu_count()}
     results |= devices.describe(devices.choose("cpu", 1)) | {"recipe": "cpu with 2 meta epochs and a tenth of the vectors"}
-    results |= {name: [facts[s] | {"runs": runs[s]} for s in column] for name, column in {**COLUMNS, **PLANS}.items()}
+    columns: dict[str, Sequence[CellSize | Plan]] = {**COLUMNS, **PLANS}
+    results |= {name: [facts[s] | {"runs": runs[s]} for s in column] for name, column in columns.items()}
     write_json(options.output / "growth.json", results)
     draw(results, options.output / "growth.png")
 
@@ -117,6 +122,7 @@ def cell_seconds(size: CellSize, folder: Path) -> dict[str, float]:
 
 def recipe_of(size: CellSize) -> Recipe:
     full = load_recipe(Path("config/recipes/cpu.yaml"))
+    assert isinstance(full.sampling, VectorDraws)  # the recipe cpu
     schedule = full.schedule.model_copy(update={"meta_epochs": 2})
     sampling = full.sampling.model_copy(update={"level_shares": [share / 10 for share in full.sampling.level_shares]})
     return full.model_copy(update={"image_size": size.image_size, "schedule": schedule, "sampling": sampling})
@@ -126,8 +132,11 @@ def index_of(size: CellSize) -> Index:
     """Images that are nowhere: a cell over cached features opens none. The test set is the same whatever k is."""
     counts = {"test/dent": 53 + max(size.k, 10), "test/good": 20, "train/good": size.images}  # as bottle has
     paths = [Path(kind, f"{number:04}.png") for kind, count in counts.items() for number in range(count)]
-    of = [(str(path), *path.parts[:2], str(path) if "dent" in path.parts else None, str(path)) for path in paths]
-    return Index("growth", "noise", False, True, tuple(ImageRecord(*fields) for fields in of))
+    images = [
+        ImageRecord(str(path), path.parts[0], path.parts[1], str(path) if "dent" in path.parts else None, str(path))
+        for path in paths
+    ]
+    return Index("growth", "noise", False, True, tuple(images))
 
 
 def write_features(size: CellSize, folder: Path) -> float:

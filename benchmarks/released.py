@@ -6,7 +6,7 @@ The losses, the schedule, the CutPaste images and the split are this project's, 
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from bgad.images import resized_image, resized_mask
 from bgad.losses import bgad_loss, maximum_likelihood
 from bgad.position import sincos_2d
 from bgad.scoring import anomaly_maps, image_scores
-from bgad.settings import Recipe
+from bgad.settings import ImageBatches, Recipe
 from bgad.splits import Split
 from bgad.train import learning_rate
 
@@ -71,11 +71,12 @@ class ReleasedCell:
     backbone: Backbone
     sequences: list[SequenceINN]
     rng: torch.Generator
-    seconds: Counter = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def run(self) -> dict[str, float]:
         """The last epoch's figures in percent. Each meta epoch ends with an evaluation, as the recipe's does."""
         schedule, sampling = self.recipe.schedule, self.recipe.sampling
+        assert isinstance(sampling, ImageBatches)  # the released code has no other
         parameters = [p for sequence in self.sequences for p in sequence.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
         known = self.split.known(self.k)
@@ -91,7 +92,10 @@ class ReleasedCell:
                 batches = order[: len(order) // sampling.images * sampling.images].split(sampling.images)
                 for number, batch in enumerate(batches):
                     with self._timed("images"):
-                        loaded = [self._picture(maker, *pictures[place], numpy_rng) for place in batch.tolist()]
+                        loaded = [
+                            maker.make(kind, path, numpy_rng) if kind == "cutpaste" else self._real(path)
+                            for path, kind in map(pictures.__getitem__, batch.tolist())
+                        ]
                     with self._timed("backbone"):
                         levels = [level.clone() for level in self.backbone.features(np.stack([image for image, _ in loaded]))]
                     masks = torch.from_numpy(np.stack([mask for _, mask in loaded]))
@@ -105,9 +109,7 @@ class ReleasedCell:
             figures = self._evaluate()
         return figures
 
-    def _picture(self, maker: SyntheticMaker, path: str, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        if kind == "cutpaste":
-            return maker.make(kind, path, rng)
+    def _real(self, path: str) -> tuple[np.ndarray, np.ndarray]:
         size, mask = self.recipe.image_size, self._mask_of(path)
         empty = np.zeros((size, size), dtype=bool)
         return resized_image(self.category / path, size), resized_mask(self.category / mask, size) if mask else empty
@@ -144,12 +146,12 @@ class ReleasedCell:
 
     def _evaluate(self) -> dict[str, float]:
         paths = self.split.test(self.k)
-        size, likelihoods, masks = self.recipe.image_size, [[], [], []], []
+        sampling, size, masks = self.recipe.sampling, self.recipe.image_size, []
+        assert isinstance(sampling, ImageBatches)
+        likelihoods: list[list[Tensor]] = [[], [], []]
         with self._timed("evaluation: likelihoods"), torch.no_grad():
-            for start in range(0, len(paths), self.recipe.sampling.images):
-                loaded = [
-                    self._picture(None, path, "real", None) for path in paths[start : start + self.recipe.sampling.images]
-                ]
+            for start in range(0, len(paths), sampling.images):
+                loaded = [self._real(path) for path in paths[start : start + sampling.images]]
                 masks += [mask for _, mask in loaded]
                 levels = self.backbone.features(np.stack([image for image, _ in loaded]))
                 for found, sequence, features in zip(likelihoods, self.sequences, levels, strict=True):
@@ -160,9 +162,9 @@ class ReleasedCell:
         maps = anomaly_maps([torch.cat(found) for found in likelihoods], size)
         types = {image.path: image.type for image in self.index.images}
         anomalous = np.array([types[path] != "good" for path in paths])
-        masks, scores = np.stack(masks), image_scores(maps).numpy()
+        defects, scores = np.stack(masks), image_scores(maps).numpy()
         with self._timed("evaluation: figures"):
-            return figures(masks, maps.numpy(), anomalous, scores)
+            return figures(defects, maps.numpy(), anomalous, scores)
 
     @contextmanager
     def _timed(self, what: str):
@@ -186,7 +188,7 @@ def per_region_overlap(masks: np.ndarray, maps: np.ndarray, thresholds: int = 10
     ``masks`` (N, H, W) bool, ``maps`` (N, H, W). The thresholds are evenly spaced between the scores' extremes.
     """
     low, high = maps.min(), maps.max()
-    overlaps, rates, normal = [], [], ~masks
+    means, rates, normal = [], [], ~masks
     for threshold in np.arange(low, high, (high - low) / thresholds):
         found = maps > threshold
         of_regions = []
@@ -194,11 +196,9 @@ def per_region_overlap(masks: np.ndarray, maps: np.ndarray, thresholds: int = 10
             for region in regionprops(label(mask)):
                 rows, columns = region.coords[:, 0], region.coords[:, 1]
                 of_regions.append(binary[rows, columns].sum() / region.area)
-        overlaps.append(np.mean(of_regions))
+        means.append(np.mean(of_regions))
         rates.append((normal & found).sum() / normal.sum())
-    rates, overlaps = np.array(rates), np.array(overlaps)
-    kept = rates <= max_fpr
-    rates, overlaps = rates[kept], overlaps[kept]
-    order = np.argsort(rates, kind="stable")
-    rates, overlaps = rates[order], overlaps[order]
-    return float(np.trapezoid(overlaps, rates / rates.max()))
+    kept = np.array(rates) <= max_fpr
+    x, y = np.array(rates)[kept], np.array(means)[kept]
+    order = np.argsort(x, kind="stable")
+    return float(np.trapezoid(y[order], x[order] / x.max()))

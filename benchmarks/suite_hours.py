@@ -1,6 +1,7 @@
 """How long each suite should take: its steps, counted exactly, times the times of one step measured on this machine.
 
     python benchmarks/suite_hours.py [SUITE ...] [--device cuda] [--step-ms 5 --image-ms 5]
+    python benchmarks/suite_hours.py --write bgad/look/step_times.yaml      what `bgad doctor` takes where nothing is measured
 
 An estimate, not a measurement: single steps are timed with random weights and data of the right shapes, the best of several
 tries, in processor time on a CPU (so in core hours) and in wall time on a GPU; nothing is counted for reading files, metrics
@@ -10,24 +11,29 @@ what another device would make of it; the synthetic images are made by one core 
 
 import argparse
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from functools import cache
+from datetime import date
+from functools import cache, partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+import yaml
 from tabulate import tabulate
 
-from bgad import devices, mini, presets
+from bgad import devices
 from bgad.backbones import LEVELS, STRIDES
-from bgad.cells import Cell, expand
+from bgad.cells import expand
 from bgad.cutpaste import cut_paste, foreground
 from bgad.datasets import catalogue
+from bgad.files import write_text
+from bgad.look.hours import counts_of, recipe_of, shared_work, work_of
 from bgad.pseudo import pseudo_anomaly
 from bgad.randomness import frozen_generator, numpy_generator, torch_generator
 from bgad.sampling import MiniBatch
-from bgad.settings import METHODS, Config, ImageBatches, Recipe, load_recipe, load_suite, read_yaml, validated
+from bgad.settings import STRATEGIES, Config, Recipe, load_suite, read_yaml, validated
 from bgad.train import build_flows, step_loss
 
 SIDE_OF_IMAGES = 1000  # pixels; MVTec AD's images are 700 to 1024 wide, and CutPaste works on them as they are
@@ -41,86 +47,61 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step-ms", type=float)
     parser.add_argument("--image-ms", type=float)
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     device = devices.choose(options.device, options.threads)
+    if options.write:
+        write_times(options.write, device)
+        return
 
-    rows = []
+    rows, counts = [], cache(lambda dataset, category: counts_of(dataset, config.datasets[dataset], category))
     for name in options.suites:
         cells = expand(
             load_suite(Path(f"config/suites/{name}.yaml")), lambda dataset: catalogue(dataset, config.datasets[dataset])
         )
-        work = sum((work_of(cell) for cell in cells), Counter()) + shared_work(cells)
-        hours = Counter()
+        work = sum((work_of(cell, counts) for cell in cells), Counter()) + shared_work(cells, counts)
+        hours: defaultdict[str, float] = defaultdict(float)
         for (what, *of), count in work.items():
             hours[what] += count * seconds_of(device, options.step_ms, options.image_ms, what, *of) / 3600
-        counts = Counter()
+        totals: Counter[str] = Counter()
         for (what, *_), count in work.items():
-            counts[what] += count
+            totals[what] += count
         shown = [f"{hours[what]:.2g}" for what in ("step", "synthetic", "image", "evaluation")]
-        rows.append([name, len(cells), f"{counts['step']:,}", f"{counts['synthetic']:,}", *shown, f"{sum(hours.values()):.3g}"])
+        rows.append([name, len(cells), f"{totals['step']:,}", f"{totals['synthetic']:,}", *shown, f"{sum(hours.values()):.3g}"])
     print(f"{devices.describe(device)}, step {options.step_ms or 'measured'} ms, image {options.image_ms or 'measured'} ms")
     heads = ["suite", "cells", "steps", "synthetic images", "h steps", "h synthetic", "h backbone", "h evaluation", "h in all"]
     print(tabulate(rows, heads, tablefmt="pipe", colalign=["left"] + ["right"] * 8, disable_numparse=True))
 
 
-def work_of(cell: Cell) -> Counter:
-    """What one cell does: {("step", recipe, level): n, ("synthetic", kind): n, ("image", recipe): n, ...}."""
-    recipe, counts = recipe_of(cell.recipe), counts_of(cell.dataset, cell.category)
-    schedule, kinds = recipe.schedule, recipe.anomalies.kinds
-    entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
-    work = Counter()
-    for epoch in range(schedule.meta_epochs if cell.method in METHODS else 0):  # a detector's fit is not estimated
-        steps = steps_of_pass(recipe, counts["train"], entries if epoch else 0)
-        for level, count in enumerate(steps):
-            work["step", cell.recipe, level] += schedule.sub_epochs * count
-    if entries and recipe.anomalies.synthetic == "every_pass":
-        fresh = recipe.anomalies.repeat * cell.k * (schedule.meta_epochs - 1) * schedule.sub_epochs
-        for kind in kinds:
-            work["synthetic", kind] += fresh
-            work["image", cell.recipe] += fresh
-    tested = sum(counts.values()) - counts["train"]
-    if cell.method in METHODS:
-        work["evaluation", cell.recipe] += -(-schedule.meta_epochs // schedule.evaluate_every) * tested
-    return work
-
-
-def shared_work(cells: list[Cell]) -> Counter:
-    """What cells share: a category's features, and a split's pools."""
-    work = Counter()
-    for recipe, dataset, category in {(cell.recipe, cell.dataset, cell.category) for cell in cells}:
-        work["image", recipe] += sum(counts_of(dataset, category).values())
-    for name, *_ in {(c.recipe, c.dataset, c.category, c.split, c.seed) for c in cells if c.k}:
-        anomalies = recipe_of(name).anomalies
-        if anomalies.synthetic == "pool":
-            for kind in anomalies.kinds:
-                work["synthetic", kind] += 10 * anomalies.pool
-                work["image", name] += 10 * anomalies.pool
-    return work
-
-
-def steps_of_pass(recipe: Recipe, normals: int, entries: int) -> list[int]:
-    """Optimizer steps of each level in a pass over the data, as bgad/sampling.py cuts it."""
-    sampling = recipe.sampling
-    vectors = [(recipe.image_size // stride) ** 2 for stride in STRIDES]
-    if isinstance(sampling, ImageBatches):
-        batches = (normals + entries) // sampling.images
-        return [batches * (sampling.images * count // sampling.vectors) for count in vectors]
-    from_normal = sampling.vectors - (round(sampling.vectors * sampling.anomaly_share) if entries else 0)
-    shares = zip(vectors, sampling.level_shares, strict=True)
-    return [max(1, int(normals * count * share) // from_normal) for count, share in shares]
-
-
-@cache
-def recipe_of(name: str) -> Recipe:
-    return load_recipe(Path(f"config/recipes/{name}.yaml"))
-
-
-@cache
-def counts_of(dataset: str, category: str) -> dict[str, int]:
-    if dataset == "mini":
-        defects = dict.fromkeys(mini.CATEGORIES[category], mini.COUNTS["test", "defect"])
-        return {"train": mini.COUNTS["train", "good"], "good": mini.COUNTS["test", "good"], **defects}
-    return presets.dataset(dataset).counts[category]
+def write_times(path: Path, device: torch.device) -> None:
+    """The times of every network of the recipes, as bgad/look/hours.py reads them."""
+    networks = {}
+    for recipe in map(recipe_of, recipe_names()):
+        key = {
+            "backbone": recipe.backbone,
+            "image_size": recipe.image_size,
+            "blocks": recipe.flow.blocks,
+            "vectors": recipe.sampling.vectors,
+        }
+        time_of = partial(measured, device, *key.values())
+        setting = bench(*list(key.values())[:3])
+        tensors = [tensor for flow in setting.flows for tensor in flow.state_dict().values()]
+        networks[tuple(key.values())] = {
+            **key,
+            "image_s": round(time_of("image"), 4),
+            "evaluation_s": round(time_of("evaluation"), 4),
+            "step_s": [round(time_of("step", level), 4) for level in range(len(STRIDES))],
+            "channels": setting.channels,
+            "model_bytes": sum(tensor.nbytes for tensor in tensors),
+        }
+    kinds = sorted({kind for kinds in STRATEGIES.values() for kind in kinds})
+    found = {
+        "machine": f"one core of {devices.describe(device)['cpu']}, {date.today()}",
+        "synthetic_s": {kind: round(synthetic_seconds(kind), 4) for kind in kinds},
+        "networks": list(networks.values()),
+    }
+    head = "# Seconds of single steps, best of several. Written by `python benchmarks/suite_hours.py --write`.\n"
+    write_text(path, head + yaml.safe_dump(found, sort_keys=False))
 
 
 @dataclass(frozen=True)
@@ -136,12 +117,13 @@ class Bench:
 @cache
 def bench(backbone: str, image_size: int, blocks: int) -> Bench:
     import timm
+    from timm.models import FeatureInfo
 
     recipe = next(
         r for r in map(recipe_of, recipe_names()) if (r.backbone, r.image_size, r.flow.blocks) == (backbone, image_size, blocks)
     )
     network = timm.create_model(backbone, features_only=True, out_indices=LEVELS, pretrained=False).eval()
-    channels = list(network.feature_info.channels())
+    channels = list(cast(FeatureInfo, network.feature_info).channels())
     sides = [image_size // stride for stride in STRIDES]
     return Bench(recipe, network, build_flows(recipe, channels, sides, torch_generator("b"), frozen_generator("b")), channels)
 

@@ -4,6 +4,8 @@ That object loads PyTorch's compiler with its first step, for two seconds in eac
 keep off. Nothing here is compiled by it. Same numbers to the bit as torch.optim.Adam(fused=True) (tests/test_adam.py).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
@@ -16,14 +18,14 @@ class Adam:
     With ``recordable``, steps can be recorded as CUDA graphs: the rate then lies on the device.
     """
 
-    def __init__(self, parameters: list[Tensor], recordable: bool = False):
+    def __init__(self, parameters: Sequence[Tensor], recordable: bool = False):
         self.parameters = parameters
         self._recordable = recordable
-        self._rate = torch.zeros((), device=parameters[0].device) if recordable else 0.0
+        self._rate: Tensor | float = torch.zeros((), device=parameters[0].device) if recordable else 0.0
         self._moments: dict[Tensor, tuple[Tensor, Tensor, Tensor]] = {}
 
     def set_rate(self, rate: float) -> None:
-        if self._recordable:
+        if isinstance(self._rate, Tensor):
             self._rate.fill_(rate)  # where a graph reads it
         else:
             self._rate = rate
@@ -43,9 +45,23 @@ class Adam:
             return
         for parameter in moving:
             if parameter not in self._moments:
-                taken = torch.zeros((), device=parameter.device)
-                self._moments[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter), taken
+                none_taken = torch.zeros((), device=parameter.device)
+                self._moments[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter), none_taken
         first, second, taken = (list(kind) for kind in zip(*(self._moments[parameter] for parameter in moving), strict=True))
-        constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
-        gradients = [parameter.grad for parameter in moving]
-        adam(moving, gradients, first, second, [], taken, fused=True, capturable=self._recordable, lr=self._rate, **constants)
+        adam(
+            moving,
+            [parameter.grad for parameter in moving if parameter.grad is not None],
+            first,
+            second,
+            [],
+            taken,
+            fused=True,
+            capturable=self._recordable,
+            lr=self._rate,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )

@@ -97,7 +97,7 @@ class SyntheticMaker:
 
     def _known(self, anomaly: str) -> tuple[np.ndarray, np.ndarray]:
         if anomaly not in self._read:
-            masks = {image.path: image.mask for image in self.index.images}
+            masks = {image.path: image.mask for image in self.index.images if image.mask}
             self._read[anomaly] = (read_image(self.category / anomaly), read_mask(self.category / masks[anomaly]))
         return self._read[anomaly]
 
@@ -160,6 +160,9 @@ def seen_by(backbone: Backbone, pictures: list[tuple[np.ndarray, np.ndarray]]) -
 def _made(maker: SyntheticMaker, task: tuple[str, str, tuple]) -> tuple[np.ndarray, np.ndarray]:
     kind, anomaly, names = task
     return maker.make(kind, anomaly, numpy_generator(*names))
+
+
+_maker: SyntheticMaker  # of a worker
 
 
 def _start_worker(maker: SyntheticMaker) -> None:

@@ -139,7 +139,8 @@ def _piecewise_affine(p: float) -> Callable[..., dict[str, Any]]:
     class PiecewiseAffine(BaseDistortion):
         def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
             scale = self.py_random.uniform(0.03, 0.05)
-            map_x, map_y = piecewise_affine_maps(*params["shape"][:2], scale, self.random_generator)
+            height, width = params["shape"][:2]
+            map_x, map_y = piecewise_affine_maps(height, width, scale, self.random_generator)
             return {"map_x": map_x, "map_y": map_y}
 
     return PiecewiseAffine(

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -83,31 +84,35 @@ def load_backbone(name: str, device: torch.device, weights: Path | None = None) 
         if weights is not None:
             raise BgadError(f"config: weights.{name}: its weights come with the package {PACKAGED[name][0]}; remove the key.")
         whole, digest = _packaged(name)
-        mean = std = (0.5, 0.5, 0.5)  # how the lite models were trained
+        mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # how the lite models were trained
+        std = mean
     else:
         path, digest = find_weights(name, weights)
         whole = _loaded(name, path)
         config = pretrained_cfg(name)
         mean, std = config.mean, config.std
-    network = _feature_levels(name, whole).to(device).eval().requires_grad_(False)
+    network, channels = _feature_levels(name, whole)
+    network.to(device).eval().requires_grad_(False)
     as_column = lambda values: torch.tensor(values, device=device).view(3, 1, 1)  # noqa: E731
-    return Backbone(name, network, as_column(mean), as_column(std), tuple(network.feature_info.channels()), digest, device)
+    return Backbone(name, network, as_column(mean), as_column(std), channels, digest, device)
 
 
-def _feature_levels(name: str, whole: nn.Module) -> nn.Module:
-    """The network that returns the three levels, with the weights of the ``whole`` one.
+def _feature_levels(name: str, whole: nn.Module) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network that returns the three levels, with the weights of the ``whole`` one; and the levels' channels.
 
     Weights are loaded into the whole network first because timm passes over tensors that do not fit a part of one.
     """
     import timm  # slow to import, and a cell that trains from cached features needs none of it
+    from timm.models import FeatureInfo
 
     network = timm.create_model(name, features_only=True, out_indices=LEVELS, pretrained=False)
     missing, _ = network.load_state_dict(whole.state_dict(), strict=False)
     if missing:
         raise BgadError(f"backbone {name}: its feature levels have tensors without weights ({missing[0]}); choose another.")
-    if tuple(network.feature_info.reduction()) != STRIDES:
-        raise BgadError(f"backbone {name}: its levels have strides {network.feature_info.reduction()}, not 4, 8 and 16.")
-    return network
+    levels = cast(FeatureInfo, network.feature_info)
+    if tuple(levels.reduction()) != STRIDES:
+        raise BgadError(f"backbone {name}: its levels have strides {levels.reduction()}, not 4, 8 and 16.")
+    return network, tuple(levels.channels())
 
 
 def _packaged(name: str) -> tuple[nn.Module, str]:

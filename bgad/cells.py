@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from bgad import paths
+from bgad import detectors, paths
 from bgad.errors import BgadError
-from bgad.settings import Block, Suite, validated
+from bgad.settings import METHODS, Block, Method, Suite, validated
 
 # (data set) -> {category: {defect type: number of images}}, types in order
 Catalogue = Callable[[str], dict[str, dict[str, int]]]
@@ -23,7 +23,7 @@ class Cell:
     category: str
     split: str
     k: int
-    method: str
+    method: Method
     seed: int
 
     @property
@@ -32,12 +32,15 @@ class Cell:
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Cell":
-        """The cell whose folder that is; BgadError if the path is not one of a cell."""
+        """The cell whose folder that is; BgadError if the path is not one of a cell, or names a method that there is not."""
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(paths.CELL))
         match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
         if not match or not match["k"].isdecimal() or not match["seed"].isdecimal():
             raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
-        return cls(**{**match.groupdict(), "k": int(match["k"]), "seed": int(match["seed"])})
+        names, methods = match.groupdict(), (*METHODS, *detectors.names())
+        if names["method"] not in methods:
+            raise BgadError(f"{folder}: there is no method {names['method']}; use {', '.join(methods)}.")
+        return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), **names)
 
     @property
     def without_seed(self) -> "Cell":
@@ -62,7 +65,7 @@ def left_out(suite: Suite, catalogue: Catalogue) -> list[str]:
 
 def with_examples(cells: list[Cell]) -> list[Cell]:
     """The cells whose known anomalies a suite's page of examples shows: of each category the first, seen before hard."""
-    first = {}
+    first: dict[tuple[str, str], Cell] = {}
     for cell in sorted((cell for cell in cells if cell.k), key=lambda cell: cell.split != "seen"):
         first.setdefault((cell.dataset, cell.category), cell)
     return list(first.values())
@@ -78,7 +81,8 @@ def check(cell: Cell, catalogue: Catalogue) -> None:
 
 def _grid(suite: Suite, catalogue: Catalogue) -> tuple[dict[Cell, None], dict[str, None]]:
     """The cells of a suite and the sentences of what was left out, both in order and each once."""
-    cells, left = {}, {}
+    cells: dict[Cell, None] = {}
+    left: dict[str, None] = {}
     for block, category, types in _categories(suite, catalogue):
         for name in block.splits:
             splits = _splits(suite.title, name, category, types)

@@ -27,7 +27,8 @@ def compiled(source: Path, *included: Path) -> ctypes.CDLL | None:
     names = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
     compiler = next(filter(None, map(shutil.which, names)), None)
     if compiler is None:
-        return _missing(source, "there is no C compiler (cc, gcc or clang)")
+        _say_missing(source, "there is no C compiler (cc, gcc or clang)")
+        return None
     name = f"{source.stem}-{_identity(compiler, source, *included)}.so"
     try:
         library = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bgad" / name
@@ -38,7 +39,8 @@ def compiled(source: Path, *included: Path) -> ctypes.CDLL | None:
         reason = f"{compiler} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}"
     except (BgadError, OSError, RuntimeError) as error:
         reason = str(error)
-    return _missing(source, reason)
+    _say_missing(source, reason)
+    return None
 
 
 def _build(source: Path, compiler: str, library: Path) -> None:
@@ -62,7 +64,7 @@ def _identity(compiler: str, *sources: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _missing(source: Path, reason: str) -> None:
+def _say_missing(source: Path, reason: str) -> None:
     print(
         f"note: {source.name} is not compiled, since {reason}; flows take PyTorch's operations, which are slower.",
         file=sys.stderr,

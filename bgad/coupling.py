@@ -49,8 +49,10 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, column, row, columns, rows, clamp, *parameters):
         tensors = [tensor.contiguous() for tensor in (x, column, row, columns, rows, *parameters)]
-        x, column, row, columns, rows, *parameters = tensors
-        flow, blocks = _flow(x, columns, rows, parameters, clamp)
+        x, column, row, columns, rows, *of_blocks = tensors
+        flow, blocks = _flow(x, columns, rows, of_blocks, clamp)
+        library = _library()
+        assert library is not None  # see available()
         z, log_det, kept = torch.empty_like(x), x.new_empty(len(x)), []
         if any(ctx.needs_input_grad):
             kept = [x.new_empty(flow.blocks, len(x), size) for size in (x.shape[1], flow.active, flow.active)]
@@ -58,7 +60,7 @@ class _Chain(torch.autograd.Function):
         pointers = _pointers(x, column, row, z, log_det, *(kept or [None] * 3))
 
         def forward(start, count, _):
-            return _library().bgad_flow_forward(flow, blocks, len(x), start, count, *pointers)
+            return library.bgad_flow_forward(flow, blocks, len(x), start, count, *pointers)
 
         _side_by_side(forward, _shares(len(x)))
         ctx.save_for_backward(*tensors, *kept)
@@ -69,6 +71,8 @@ class _Chain(torch.autograd.Function):
     def backward(ctx, d_z, d_log_det):
         x, column, row, columns, rows, *parameters = ctx.saved_tensors[:-3]
         flow, blocks = _flow(x, columns, rows, parameters, ctx.clamp)
+        library = _library()
+        assert library is not None
         d_x, d_log_det = d_z.clone(memory_format=torch.contiguous_format), d_log_det.contiguous()
         pointers = _pointers(x, column, row, *ctx.saved_tensors[-3:], d_x, d_log_det)
         want_x = ctx.needs_input_grad[0]
@@ -79,7 +83,7 @@ class _Chain(torch.autograd.Function):
 
         def backward(start, count, number):
             gradients = _blocks(sums[number].split(sizes))
-            return _library().bgad_flow_backward(flow, blocks, len(x), start, count, *pointers, want_x, gradients)
+            return library.bgad_flow_backward(flow, blocks, len(x), start, count, *pointers, want_x, gradients)
 
         _side_by_side(backward, shares)
         parts = (sums[0] if len(sums) == 1 else sums.sum(0)).split(sizes)
@@ -144,7 +148,7 @@ class _Block(ctypes.Structure):
 def _library() -> ctypes.CDLL | None:
     library = compiled(*SOURCES)
     if library:
-        shares = [POINTER(_Flow), POINTER(_Block), c_int64, c_int64, c_int64]
+        shares = (POINTER(_Flow), POINTER(_Block), c_int64, c_int64, c_int64)
         library.bgad_flow_forward.argtypes = [*shares, *[c_void_p] * 8]
         library.bgad_flow_backward.argtypes = [*shares, *[c_void_p] * 8, c_int, POINTER(_Block)]
         library.bgad_flow_forward.restype = library.bgad_flow_backward.restype = c_int

@@ -71,7 +71,7 @@ def catalogue(name: str, dataset: Dataset) -> dict[str, dict[str, int]]:
     Counted in its folders where it is, else from what is known of it.
     """
     if dataset.path is not None:
-        return _catalogue_of_folders(name, dataset)
+        return _catalogue_of_folders(name, Path(dataset.path), dataset.layout)
     if name == "mini":
         return {category: dict.fromkeys(types, mini.COUNTS["test", "defect"]) for category, types in mini.CATEGORIES.items()}
     preset = presets.dataset(name)
@@ -102,9 +102,10 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index
     allowed = preset.empty_masks.get(category, 0) if preset else 0
     records, empty = [], []
     for path, part, kind in listed:
-        records.append(_record(folder, path, part, kind, has_masks, dataset.layout))
-        if records[-1].empty_mask:
-            empty.append(folder / records[-1].mask)
+        record = _record(folder, path, part, kind, has_masks, dataset.layout)
+        records.append(record)
+        if record.mask and record.empty_mask:
+            empty.append(folder / record.mask)
         if len(empty) > allowed > 0:
             raise BgadError(
                 f"{empty[0]}: the first of more than the {allowed} empty masks that {name}/{category} is known to have; "
@@ -141,7 +142,7 @@ def _record(folder: Path, path: Path, part: str, kind: str, has_masks: bool, lay
             )
         empty = not pixels.any()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    relative = mask and mask.relative_to(folder).as_posix()
+    relative = mask.relative_to(folder).as_posix() if mask else None
     return ImageRecord(path.relative_to(folder).as_posix(), part, kind, relative, digest, empty)
 
 
@@ -156,11 +157,10 @@ def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
     )
 
 
-def _catalogue_of_folders(name: str, dataset: Dataset) -> dict[str, dict[str, int]]:
-    root = Path(dataset.path)
+def _catalogue_of_folders(name: str, root: Path, layout: str) -> dict[str, dict[str, int]]:
     if not root.is_dir():
         raise BgadError(f"config: datasets.{name}.path is {root}, which is not a folder; correct the path.")
-    normal = NORMAL[dataset.layout]
+    normal = NORMAL[layout]
     categories = [entry.name for entry in _folders(root) if (root / entry.name / "train" / normal).is_dir()]
     if not categories:
         raise BgadError(

@@ -63,6 +63,7 @@ def run_detector_cell(
     category = root / cell.category
     normal = _images(cache, cache.rows_of(split.train_normal), category)
     if known:
+        assert cache.masks is not None  # as the index has masks
         rows = cache.rows_of(known)
         normal = replace(normal, known=replace(_images(cache, rows, category), masks=cache.masks[rows]))
 
@@ -83,7 +84,7 @@ def run_detector_cell(
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
     save_scores(output, test, evaluation)
     save_history(output, history)
-    save_model(output, cell, recipe, cache, threshold, _learned(model, say))
+    save_model(output, cell, recipe, cache, threshold, {"highest": maps.max().item(), **_learned(model, say)})
     save_gallery(output, cache, test, evaluation, threshold)
     write_json(output / "likelihoods.json", None)
     values = {

@@ -36,11 +36,18 @@ def describe(device: torch.device) -> dict[str, str | int]:
     return {"device": name, "cpu": _processor(), "threads": torch.get_num_threads()}
 
 
+def gpus() -> list[tuple[str, int]]:
+    """Name and memory, in MB (of a million bytes), of each GPU that PyTorch can use."""
+    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return [(gpu.name, gpu.total_memory // 10**6) for gpu in found]
+
+
 def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
     """The most memory that this process has had: resident, and on the GPU (None without one), in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage's figure would begin with the peak of the process that started this one
-        resident = int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text()).group(1)) / 2**10
+    high_water = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    if high_water:  # getrusage's figure would begin with the peak of the process that started this one
+        resident = int(high_water[1]) / 2**10
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         resident = peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, kilobytes elsewhere

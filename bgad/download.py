@@ -122,9 +122,9 @@ def _fetch_archives(
             records[record] = f"{fetch([url], single, known, wait=wait)}  {single.name}\n"  # as sha256sum -c reads it
         return singles, records
     except DownloadError as error:
-        tried = "; ".join([*tried, error.tried])
+        every_try = "; ".join([*tried, error.tried])
         todo = f"run again to resume, put {whole.name} into {archives}, or {own_copy}"
-        raise DownloadError(f"{name} could not be downloaded ({tried}): {todo}", tried) from error
+        raise DownloadError(f"{name} could not be downloaded ({every_try}): {todo}", every_try) from error
 
 
 def _is_image(path: Path) -> bool:

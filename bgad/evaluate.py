@@ -84,10 +84,9 @@ def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
     return replace(evaluate_maps(maps, test), likelihoods=likelihoods, scale=scale)
 
 
-def evaluate_maps(maps: Tensor, test: TestSet) -> Evaluation:
+def evaluate_maps(on_device: Tensor, test: TestSet) -> Evaluation:
     """Scores ``test`` from its anomaly maps (N, S, S). The figures are fractions times 100."""
-    scores = image_scores(maps).cpu().numpy()
-    maps = maps.cpu().numpy()
+    scores, maps = image_scores(on_device).cpu().numpy(), on_device.cpu().numpy()
     figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None}
     figures |= {"aupro": None, "released_pro": None}
     if test.masks is not None:

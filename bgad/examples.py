@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
@@ -101,7 +102,7 @@ def chosen(index: Index, split: Split, count: int) -> list[str]:
 def example(index: Index, split: Split, folder: Path, anomaly: str) -> Example:
     """What CutPaste makes of ``anomaly``, by draws that depend on the split's names and the anomaly's alone."""
     rng = numpy_generator("examples", split.dataset, split.category, split.split, split.seed, anomaly)
-    masks = {image.path: image.mask for image in index.images}
+    masks = {image.path: image.mask for image in index.images if image.mask}
     known, mask = read_image(folder / anomaly), read_mask(folder / masks[anomaly])
     onto = split.train_normal[rng.integers(len(split.train_normal))]
     normal = read_image(folder / onto)
@@ -170,16 +171,16 @@ def _settle(figure: Figure, axes: list[list[Axes]]) -> None:
     """Makes the figure large enough for its panels, and sets each to its own pixels in the place that the layout found."""
     figure.draw_without_rendering()
     size = figure.get_size_inches() * figure.dpi
-    lacks = PANEL - axes[0][0].get_position().size * size
-    figure.set_size_inches((size + lacks * (len(axes[0]), len(axes))).round() / figure.dpi)
+    lacks = PANEL - np.multiply(axes[0][0].get_position().size, size)
+    figure.set_size_inches(*(size + lacks * (len(axes[0]), len(axes))).round() / figure.dpi)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     size = figure.get_size_inches() * figure.dpi
     for axis in (axis for row in axes for axis in row):
-        height, width = axis.images[0].get_array().shape[:2]
+        height, width = axis.images[0].get_size()
         panel = np.array([width, height]) * max(1, PANEL // max(width, height))
         corner = (axis.get_position().get_points().mean(axis=0) * size - panel / 2).round()
-        axis.set_position([*corner / size, *panel / size])
+        axis.set_position(Bbox.from_bounds(*corner / size, *panel / size))
 
 
 def _lack(index: Index) -> str:

@@ -102,9 +102,8 @@ def load(folder: Path) -> FeatureCache:
     count = len(record["paths"])
     if any(len(part) != count for part in (*levels, thumbnails)) or len(masks) not in (0, count):
         raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
-    masks = masks if len(masks) else None
     of_record = (record["seconds"], record["weights_sha256"])
-    return FeatureCache(record["image_size"], record["paths"], levels, masks, *of_record, thumbnails)
+    return FeatureCache(record["image_size"], record["paths"], levels, masks if len(masks) else None, *of_record, thumbnails)
 
 
 def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:
@@ -148,7 +147,8 @@ class _Growing:
     """A .npy file that takes batches of rows, under a temporary name until all are there."""
 
     def __init__(self, path: Path, rows: int):
-        self.path, self.rows, self.filled, self.array = path, rows, 0, None
+        self.path, self.rows, self.filled = path, rows, 0
+        self.array: np.memmap | None = None
         self.temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
     def append(self, batch: np.ndarray) -> None:
@@ -159,6 +159,7 @@ class _Growing:
         self.filled += len(batch)
 
     def finish(self) -> None:
+        assert self.array is not None  # no category and no pool is empty
         self.array.flush()
         self.array = None
         self.temporary.replace(self.path)

@@ -4,16 +4,16 @@ import hashlib
 import re
 import shutil
 import sys
-import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import requests
 import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
 from bgad.errors import BgadError
+from bgad.progress import progress
 
 TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
@@ -55,17 +55,15 @@ def fetch(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     backoff = wait_exponential(multiplier=wait, max=60) + wait_random(0, wait)
-    failures = []
+    failures: list[str] = []
     for url in urls:
         if failures and sha256 is None:
             part.unlink(missing_ok=True)  # without a hash, nothing would tell a mix of two files from the right one
         tries = Retrying(
             stop=stop_after_attempt(retries),
-            wait=lambda state: max(state.outcome.exception().pause, backoff(state)),
+            wait=lambda state: max(_failure(state).pause, backoff(state)),
             retry=retry_if_exception_type(_Passing),
-            before_sleep=lambda state: _say(
-                f"{target.name}: {state.outcome.exception()}; next try in {state.next_action.sleep:.0f} s"
-            ),
+            before_sleep=lambda state: _say(f"{target.name}: {_failure(state)}; next try in {state.upcoming_sleep:.0f} s"),
             reraise=True,
         )
         try:
@@ -107,6 +105,13 @@ class _Passing(Exception):
     def __init__(self, reason: str, pause: float = 0.0):
         super().__init__(reason)
         self.pause = pause
+
+
+def _failure(state: RetryCallState) -> _Passing:
+    """What the last try ended in."""
+    failure = state.outcome and state.outcome.exception()
+    assert isinstance(failure, _Passing)  # no other is tried again
+    return failure
 
 
 class _Lasting(Exception):
@@ -162,14 +167,13 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
 
 
 def _write(response: requests.Response, part: Path, start: int, total: int | None) -> None:
-    done, told = start, time.monotonic()
-    with part.open("ab" if start else "wb") as file:
+    with (
+        part.open("ab" if start else "wb") as file,
+        progress(part.stem, total, done=start, shown=readable_size) as advance,
+    ):
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             file.write(chunk)
-            done += len(chunk)
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                _say(f"{part.stem}: {readable_size(done)}" + (f" of {readable_size(total)}" if total else ""))
+            advance(len(chunk))
 
 
 def _range_of(response: requests.Response, offset: int) -> tuple[int | None, int | None]:

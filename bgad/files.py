@@ -1,7 +1,11 @@
 """Files that are there whole or not at all: each is written under a temporary name and renamed."""
 
+import csv
+import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,21 +24,60 @@ def whole(path: Path) -> Iterator[Path]:
     # The ending stays last: some writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise BgadError(
-            f"{path}: cannot be written ({error.strerror or error}); make room there or choose another place."
-        ) from error
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
 
 
+@contextmanager
+def several(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write files to; they go to ``folder`` at the end, or none of them if anything fails before.
+
+    What is in ``folder`` stays, but for files of the same names. BgadError where it cannot be written to.
+    """
+    folder = Path(folder)
+    is_new = not folder.exists()
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+    try:
+        yield staging
+        with _writing(folder):
+            for path in sorted(staging.iterdir()):
+                path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing came into it
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BgadError(
+            f"{path}: cannot be written ({error.strerror or error}); make room there or choose another place."
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """``rows`` under the keys of the first; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, values: Any) -> None:

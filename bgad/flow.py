@@ -8,6 +8,7 @@ in compiled code, bgad/coupling.py; the operations here are what it must equal, 
 """
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ class ConditionalFlow(nn.Module):
     ``channels`` C of a vector, ``height`` and ``width`` of the feature map. Weights are drawn from ``torch_rng`` and the
     soft permutations from ``frozen_rng``: one seed gives one network, under any scipy.
     """
+
+    columns: Tensor
+    rows: Tensor
 
     def __init__(
         self,
@@ -50,9 +54,10 @@ class ConditionalFlow(nn.Module):
         """l = logp / C of single vectors: ``features`` (N, C) at ``position`` (N,), row * width + column. Returns (N,)."""
         row, column = position // self.width, position % self.width
         if coupling.available(features):
-            blocks = [block.parameters_in_order() for block in self.module_list]
-            clamp = self.module_list[0].clamp
-            z_and_log_det = coupling.through_blocks(features, column.int(), row.int(), self.columns, self.rows, blocks, clamp)
+            blocks = self._blocks()
+            parameters, clamp = [block.parameters_in_order() for block in blocks], blocks[0].clamp
+            places = (column.int(), row.int(), self.columns, self.rows)
+            z_and_log_det = coupling.through_blocks(features, *places, parameters, clamp)
             return self._normal(*z_and_log_det)
         return self._log_likelihood(features, lambda a, b: embedding(column, a) + embedding(row, b))
 
@@ -67,10 +72,13 @@ class ConditionalFlow(nn.Module):
 
     def _log_likelihood(self, x: Tensor, at_positions) -> Tensor:
         log_det = x.new_zeros(())
-        for block in self.module_list:
+        for block in self._blocks():
             x, block_log_det = block(x, at_positions(*block.position_tables(self.columns, self.rows)))
             log_det = log_det + block_log_det
         return self._normal(x, log_det)
+
+    def _blocks(self) -> list["CouplingBlock"]:
+        return cast(list[CouplingBlock], list(self.module_list))
 
     def _normal(self, z: Tensor, log_det: Tensor) -> Tensor:
         # logp = -C/2 log(2 pi) - |z|^2 / 2 + log |det J|
@@ -118,7 +126,7 @@ class CouplingBlock(nn.Module):
 
     def parameters_in_order(self) -> tuple[Tensor, ...]:
         """As coupling.PARAMETERS names them."""
-        first, last = self.subnet[0], self.subnet[2]
+        first, last = self._layers()
         return first.weight, first.bias, last.weight, last.bias, self.global_scale, self.global_offset, self.w_perm
 
     def inverse(self, y: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,14 +138,19 @@ class CouplingBlock(nn.Module):
 
     def position_tables(self, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """A (width, hidden) and B (height, hidden) with W_p p + bias = A[column] + B[row]."""
-        w_columns, w_rows = self.subnet[0].weight[:, self.passive :].chunk(2, dim=1)
-        return linear(columns, w_columns, self.subnet[0].bias), linear(rows, w_rows)
+        first, _ = self._layers()
+        w_columns, w_rows = first.weight[:, self.passive :].chunk(2, dim=1)
+        return linear(columns, w_columns, first.bias), linear(rows, w_rows)
 
     def _coefficients(self, x1: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
-        first, last = self.subnet[0], self.subnet[2]
+        first, last = self._layers()
         hidden = linear(x1, first.weight[:, : self.passive]) + position_term
         a_s, a_t = (0.1 * linear(hidden.relu_(), last.weight, last.bias)).chunk(2, dim=-1)
         return self.clamp * torch.tanh(a_s), a_t
+
+    def _layers(self) -> tuple[nn.Linear, nn.Linear]:
+        first, _, last = self.subnet
+        return cast(nn.Linear, first), cast(nn.Linear, last)
 
     def _scale(self) -> Tensor:
         return 0.1 * softplus(self.global_scale, beta=0.5)

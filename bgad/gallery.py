@@ -7,6 +7,7 @@ Sheets, since a browser and a person open them alike, and a report of many cells
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def write_gallery(folder: Path, thumbnails: np.ndarray, masks: np.ndarray | None
     low, high = float(maps.min()), float(maps.max())
     grays = np.rint((_shrunk(maps, side) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
     defects = np.zeros(grays.shape, bool) if masks is None else _shrunk(masks, side) > 0
-    sheets = {
+    sheets: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "images.jpg": (Image.fromarray(sheet(thumbnails)), {"quality": QUALITY}),
         "masks.png": (Image.fromarray(sheet(defects)), {"optimize": True}),
         "maps.png": (Image.fromarray(sheet(grays)), {"optimize": True}),

@@ -2,6 +2,12 @@
 
 import math
 import subprocess
+from pathlib import Path
+
+
+def has_gpu() -> bool:
+    """Whether the system has an NVIDIA device."""
+    return Path("/dev/nvidia0").exists()
 
 
 def percent_of_gpu(needed_mb: int) -> int:

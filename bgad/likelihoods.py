@@ -41,6 +41,7 @@ def write_likelihoods(
     """
     groups = groups_of(evaluation.likelihoods, test.masks, ~test.is_anomalous, np.isin(test.types, [*known.values()]))
     if known:
+        assert cache.masks is not None  # without masks no anomaly can be known
         rows = cache.rows_of(tuple(known))
         for of_level, level in zip(groups, likelihood_maps(flows, cache, rows, device), strict=True):
             defects = defects_at(cache.masks[rows], level.shape[1])

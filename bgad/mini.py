@@ -10,7 +10,7 @@ copyright restrictions.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -169,7 +169,7 @@ def _crop(rng: np.random.Generator, photograph: np.ndarray, scale: float) -> np.
     return np.clip(_view(photograph, centre, scale, angle), 0, 1)
 
 
-def _view(photograph: np.ndarray, centre: np.ndarray, scale: float, angle: float, order: int = 3) -> np.ndarray:
+def _view(photograph: np.ndarray, centre: Sequence[float], scale: float, angle: float, order: int = 3) -> np.ndarray:
     """(SIZE, SIZE) of the photograph about ``centre`` (row, column), at ``scale`` of its pixels to one of the view's."""
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIZE - 1) / 2

@@ -5,6 +5,8 @@ The patterns hold Snakemake's wildcards, so the rules and the Python code name o
 
 from pathlib import Path
 
+from bgad.errors import BgadError
+
 CELL = "results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}"
 METRICS = CELL + "/metrics.json"
 
@@ -28,3 +30,11 @@ def recipe_file(recipe: str) -> Path:
 
 def suite_file(suite: str) -> Path:
     return Path(SUITE.format(suite=suite))
+
+
+def project_root() -> Path:
+    """The folder of the workflow and its configuration: where the command is called, else the checkout of this package."""
+    for folder in (Path.cwd(), Path(__file__).resolve().parents[1]):
+        if (folder / "Snakefile").is_file() and (folder / "config/config.yaml").is_file():
+            return folder
+    raise BgadError(f"{Path.cwd()}: there is no Snakefile with config/config.yaml here; call this from the project's folder.")

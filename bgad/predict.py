@@ -1,7 +1,8 @@
 """A finished cell on single pictures: each one's anomaly map, score, and verdict at the cell's threshold."""
 
+import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from bgad import detectors
 from bgad.backbones import STRIDES, Backbone, load_backbone
+from bgad.datasets import IMAGE_ENDINGS
 from bgad.detect import images_of_levels, score_images
 from bgad.errors import BgadError
+from bgad.flow import ConditionalFlow
 from bgad.images import resized_image
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.scoring import ScoreScale, image_scores, scored
@@ -22,75 +25,158 @@ from bgad.train import build_flows
 
 @dataclass(frozen=True)
 class Prediction:
-    """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum."""
+    """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum.
+
+    ``highest`` is the scale's end: of flows, what no score can pass; of a detector, the highest in its test set. ``threshold``
+    is nan where the cell's test set has no anomalies to set one by; then there is no verdict.
+    """
 
     path: Path
     anomaly_map: np.ndarray
     score: float
     threshold: float
+    highest: float
 
     @property
-    def anomalous(self) -> bool:
-        return self.score >= self.threshold
+    def anomalous(self) -> bool | None:
+        return None if math.isnan(self.threshold) else self.score >= self.threshold
+
+    @property
+    def verdict(self) -> str | None:
+        return {True: "anomalous", False: "normal", None: None}[self.anomalous]
+
+    @property
+    def figures(self) -> dict[str, float | str | None]:
+        """Score, verdict and threshold as plain values, as precise as a cell's scores.csv; None where there is none."""
+        threshold = None if self.anomalous is None else float(f"{self.threshold:.7g}")
+        return {"score": float(f"{self.score:.7g}"), "verdict": self.verdict, "threshold": threshold}
+
+
+def pictures_in(given: list[Path]) -> list[Path]:
+    """The pictures that files and folders stand for, in their order: of a folder those right in it, by name.
+
+    BgadError if there is nothing at a path, or no picture in a folder.
+    """
+    found = []
+    for path in given:
+        if not path.exists():
+            raise BgadError(f"{path}: there is no such picture or folder; check the path.")
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
+            if not inside:
+                raise BgadError(
+                    f"{path}: no pictures right in this folder ({', '.join(sorted(IMAGE_ENDINGS))}); name one that has."
+                )
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """What model.pt of a cell comes to: its recipe, the backbone, a flow of each level, and the scale and threshold of scores.
+
+    The threshold is the one of the best F1 on the cell's own test set.
+    """
+
+    recipe: Recipe
+    backbone: Backbone
+    flows: list[ConditionalFlow]
+    scale: ScoreScale
+    threshold: float
 
 
 def predict(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> list[Prediction]:
-    """Scores ``images`` with the model of the folder ``cell``.
+    """Scores ``images`` with the model of the folder ``cell``, as ``predictions`` does, and keeps all the maps."""
+    return list(predictions(images, cell, device, weights))
 
-    The threshold is the one of the best F1 on the cell's own test set. BgadError if the folder has no model.
+
+def predictions(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> Iterator[Prediction]:
+    """The same one after the other, so that memory does not grow with the pictures.
+
+    BgadError if the folder has no model, at once, or if a picture cannot be read, when it is its turn.
     """
-    model = _load(cell / "model.pt", device)
-    recipe = Recipe.model_validate(model["recipe"])
-    backbone = load_backbone(recipe.backbone, device, weights)
-    if backbone.weights_sha256 != model["weights_sha256"]:
+    content = read_model(cell, device)
+    recipe, backbone = _recipe_and_backbone(content, cell, device, weights)
+    map_of, highest = (_by_flows if "flows" in content else _by_detector)(content, recipe, backbone, cell)
+
+    @torch.inference_mode()
+    def scored_picture(path: Path) -> Prediction:
+        # One at a time: a score then depends on no other picture, and a CPU is faster so than with batches.
+        maps = map_of(path, backbone.features(np.stack([resized_image(path, recipe.image_size)])))
+        return Prediction(path, maps[0].cpu().numpy(), image_scores(maps).item(), content["threshold"], highest)
+
+    return map(scored_picture, images)
+
+
+def load_model(cell: Path, device: torch.device, weights: Path | None = None) -> Model:
+    """The model of the folder ``cell`` on ``device``.
+
+    BgadError if there is none, if it is a detector's, or if the backbone's weights (of the file ``weights``, where one is
+    named) are not those that it was trained on.
+    """
+    content = read_model(cell, device)
+    if "flows" not in content:
         raise BgadError(
-            f"{cell / 'model.pt'}: trained on features of other weights (SHA-256 {model['weights_sha256'][:12]}...) than those "
-            f"that are loaded now ({backbone.weights_sha256[:12]}...); name the file of its weights, or run the cell again."
+            f"{cell / 'model.pt'}: has no flows, as the models of bgad, bgad-wo and nf have; choose a cell of these."
         )
-    maps_of = _by_flows if "flows" in model else _by_detector
-    map_of = maps_of(model, recipe, backbone, cell)
-
-    predictions = []
-    with torch.inference_mode():
-        for path in images:
-            levels = backbone.features(np.stack([resized_image(path, recipe.image_size)]))
-            maps = map_of(path, levels)
-            predictions.append(Prediction(path, maps[0].cpu().numpy(), image_scores(maps).item(), model["threshold"]))
-    return predictions
+    return _model(content, *_recipe_and_backbone(content, cell, device, weights))
 
 
-# A picture's file and the backbone's levels to its anomaly map, (1, S, S).
-MapOf = Callable[[Path, list[Tensor]], Tensor]
+# A picture's file and the backbone's levels to its anomaly map, (1, S, S); and the end of the maps' scale.
+MapOf = tuple[Callable[[Path, list[Tensor]], Tensor], float]
 
 
-def _by_flows(model: dict, recipe: Recipe, backbone: Backbone, _cell: Path) -> MapOf:
-    sides = [recipe.image_size // stride for stride in STRIDES]
-    # The draws are only there to be overwritten.
-    flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
-    for flow, state in zip(flows, model["flows"], strict=True):
-        flow.load_state_dict(state)
-        flow.to(backbone.device)
-    scale = ScoreScale(tuple(model["scale"]["level_maxima"]), model["scale"]["sum_maximum"])
+def _by_flows(content: dict, recipe: Recipe, backbone: Backbone, _cell: Path) -> MapOf:
+    model = _model(content, recipe, backbone)
 
     def map_of(_path: Path, levels: list[Tensor]) -> Tensor:
-        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(flows, levels, strict=True)]
-        return scored(likelihoods, recipe.image_size, scale)[0]
+        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
+        return scored(likelihoods, recipe.image_size, model.scale)[0]
 
-    return map_of
+    return map_of, model.scale.sum_maximum
 
 
-def _by_detector(model: dict, recipe: Recipe, _backbone: Backbone, cell: Path) -> MapOf:
-    method = model["cell"]["method"]
-    if "model" not in model:
+def _by_detector(content: dict, recipe: Recipe, _backbone: Backbone, cell: Path) -> MapOf:
+    method = content["cell"]["method"]
+    if "model" not in content:
         raise BgadError(
             f"{cell / 'model.pt'}: the detector {method} could not keep its model, so that it scores no pictures; let its fit "
             "return tensors and plain values and run the cell again."
         )
-    detector = detectors.load(method)
-    return lambda path, levels: score_images(detector, model["model"], images_of_levels(levels, [path], recipe.image_size))
+    detector, model = detectors.load(method), content["model"]
+    return lambda path, levels: score_images(detector, model, images_of_levels(levels, [path], recipe.image_size)), content[
+        "highest"
+    ]
 
 
-def _load(path: Path, device: torch.device) -> dict:
+def _model(content: dict, recipe: Recipe, backbone: Backbone) -> Model:
+    sides = [recipe.image_size // stride for stride in STRIDES]
+    # The draws are only there to be overwritten.
+    flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
+    for flow, state in zip(flows, content["flows"], strict=True):
+        flow.load_state_dict(state)
+        flow.to(backbone.device)
+    scale = ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
+    return Model(recipe, backbone, flows, scale, content["threshold"])
+
+
+def _recipe_and_backbone(content: dict, cell: Path, device: torch.device, weights: Path | None) -> tuple[Recipe, Backbone]:
+    recipe = Recipe.model_validate(content["recipe"])
+    backbone = load_backbone(recipe.backbone, device, weights)
+    if backbone.weights_sha256 != content["weights_sha256"]:
+        trained_on = content["weights_sha256"][:12]
+        raise BgadError(
+            f"{cell / 'model.pt'}: trained on features of other weights (SHA-256 {trained_on}...) than those "
+            f"that are loaded now ({backbone.weights_sha256[:12]}...); name the file of its weights, or run the cell again."
+        )
+    return recipe, backbone
+
+
+def read_model(cell: Path, device: torch.device) -> dict:
+    """What model.pt of the folder ``cell`` holds, as records.py wrote it; BgadError if it is missing or damaged."""
+    path = cell / "model.pt"
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:

@@ -76,7 +76,7 @@ def draw_patch(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Box, B
     new_height = np.clip(int(new_width / width * height), least[0], most[0])
 
     size = np.array([new_height, new_width])
-    corner = rng.integers(1, shape - size // 2 * 2 - 1)
+    corner = rng.integers(1, np.array(shape) - size // 2 * 2 - 1)
     return _box(starts, stops), _box(corner, corner + size)
 
 

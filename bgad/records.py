@@ -71,7 +71,7 @@ def environment(device: torch.device) -> dict:
 
 def figures_row(evaluations: dict[str, Evaluation]) -> dict:
     """The figures of an evaluation in a row of history.csv."""
-    row = {}
+    row: dict[str, float | None] = {}
     for name, prefix in (("test", ""), ("full_test", "full_")):
         if name in evaluations:
             row |= {prefix + metric: evaluations[name].figures[metric] for metric in METRICS}
@@ -90,6 +90,7 @@ def save_scores(folder: Path, test: TestSet, evaluation: Evaluation) -> None:
 
 
 def save_gallery(folder: Path, cache: FeatureCache, test: TestSet, evaluation: Evaluation, threshold: float) -> None:
+    assert cache.thumbnails is not None  # features.load gives them
     write_gallery(folder / "gallery", cache.thumbnails[test.rows].numpy(), test.masks, evaluation.maps, threshold)
 
 

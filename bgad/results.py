@@ -91,8 +91,10 @@ def run_cell(
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
     save_scores(output, test, evaluation)
     save_history(output, history)
+    scale = evaluation.scale
+    assert scale is not None  # of flows it never is
     states = [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows]
-    save_model(output, cell, recipe, cache, threshold, {"flows": states, "scale": asdict(evaluation.scale)})
+    save_model(output, cell, recipe, cache, threshold, {"flows": states, "scale": asdict(scale)})
     save_gallery(output, cache, test, evaluation, threshold)
     write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, types_known, test, evaluation, device)
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
@@ -122,10 +124,11 @@ def _entries(
     """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy."""
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
     real = _images(cache, cache.rows_of(known)).to(device).repeated(count)
+    if not kinds:
+        return lambda: [real]
     if recipe.anomalies.synthetic == "every_pass":
-        backbone = load_backbone(recipe.backbone, device, weights) if kinds else None
-        if backbone:
-            _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
+        backbone = load_backbone(recipe.backbone, device, weights)
+        _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
         passes = recipe.schedule.sub_epochs * (recipe.schedule.meta_epochs - 1)
         fresh = FreshPictures(maker, kinds, known, count, astuple(cell), passes, workers)
         return lambda: [real, *(seen_by(backbone, pictures) for pictures in fresh())]
@@ -155,6 +158,7 @@ def _same_weights(cache: FeatureCache, sha256: str, whose: str) -> None:
 
 
 def _images(cache: FeatureCache, rows: Tensor) -> AnomalousImages:
+    assert cache.masks is not None  # without masks no anomaly can be known
     return with_defects([level[rows] for level in cache.levels], cache.masks[rows])
 
 
@@ -176,7 +180,7 @@ def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, 
 
 
 def _history_row(report: EpochReport, evaluations: dict[str, Evaluation], seconds: float) -> dict:
-    row = {"epoch": report.epoch, "learning_rate": report.learning_rate}
+    row: dict[str, float | None] = {"epoch": report.epoch, "learning_rate": report.learning_rate}
     row |= {f"loss_{level}": loss for level, loss in enumerate(report.losses, start=1)}
     return row | figures_row(evaluations) | {"seconds": round(seconds, 3)}
 

@@ -50,8 +50,10 @@ def mini_batches(
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
     """The mini-batches of one pass; ``entries`` are the parts of the anomaly entries, none when only normals train."""
-    kind = _image_batches if isinstance(recipe.sampling, ImageBatches) else _vector_draws
-    return kind(recipe.sampling, recipe.schedule.sub_epochs, normal, entries, sub_epoch, rng)
+    of_pass = (recipe.schedule.sub_epochs, normal, entries, sub_epoch, rng)
+    if isinstance(recipe.sampling, ImageBatches):
+        return _image_batches(recipe.sampling, *of_pass)
+    return _vector_draws(recipe.sampling, *of_pass)
 
 
 def _image_batches(

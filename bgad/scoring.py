@@ -35,7 +35,8 @@ def scored(
     """``anomaly_maps`` with the scale it used; with a ``scale`` given, on that one (maps may then fall below 0)."""
     maxima = scale.level_maxima if scale else tuple(level.max().item() for level in log_likelihoods)
     size = (size, size) if isinstance(size, int) else size
-    total = sum(_upsampled(torch.exp(level - top), size) for level, top in zip(log_likelihoods, maxima, strict=True))
+    levels = (_upsampled(torch.exp(level - top), size) for level, top in zip(log_likelihoods, maxima, strict=True))
+    total = sum(levels, torch.zeros(()))
     scale = scale or ScoreScale(maxima, total.max().item())
     return scale.sum_maximum - total, scale
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bgad import paths
 from bgad.datasets import ImageRecord, Index
@@ -80,8 +81,7 @@ class Split:
         values = read_json(path)
         try:
             recorded = values.pop("sha256", None)
-            frozen = {key: tuple(map(_frozen, value)) if isinstance(value, list) else value for key, value in values.items()}
-            split = cls(**frozen)
+            split = cls(**{key: _frozen(value) for key, value in values.items()})
         except (AttributeError, TypeError) as error:
             raise BgadError(f"{path}: not the file of a split; delete it and run again, or check the path.") from error
         if split.sha256 != recorded:
@@ -146,7 +146,7 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
 
 def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
     """Each defect type with its images that can be known: those whose mask, where there are masks, is not empty."""
-    by_type = defaultdict(list)
+    by_type: dict[str, list[str]] = defaultdict(list)
     for image in images:
         if image.anomalous:
             by_type[image.type] += [] if image.empty_mask else [image.path]
@@ -160,7 +160,7 @@ def draws(recipe: Recipe, split: str) -> str:
 
 def file_of(recipe: Recipe, names: Mapping[str, object]) -> str:
     """The file of the split that a cell of these ``names`` (its fields) takes."""
-    return paths.SPLIT.format(**names, draws=draws(recipe, names["split"]))
+    return paths.SPLIT.format(**names, draws=draws(recipe, str(names["split"])))
 
 
 def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list[str]:
@@ -202,5 +202,6 @@ def _one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], li
     return sorted(kept, key=lambda image: image.path), sorted(excluded)
 
 
-def _frozen(value):
-    return tuple(value) if isinstance(value, list) else value
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, also those inside."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -7,7 +7,7 @@ with maximum likelihood: the plain conditional flow. On a GPU each kind of step 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +118,7 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -
 
 
 def build_flows(
-    recipe: Recipe, channels: list[int], sides: list[int], torch_rng: torch.Generator, frozen_rng: np.random.RandomState
+    recipe: Recipe, channels: Sequence[int], sides: Sequence[int], torch_rng: torch.Generator, frozen_rng: np.random.RandomState
 ) -> list[ConditionalFlow]:
     """One flow a level, for square maps of ``sides`` with ``channels``."""
     settings = recipe.flow

@@ -16,7 +16,7 @@ from bgad.errors import BgadError
 from bgad.fetch import check_space, readable_size
 
 MAX_FILES, MAX_BYTES = 200_000, 50 * 10**9  # about ten times what MVTec AD unpacks to: more is an archive bomb
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
+DAMAGE: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
 DAMAGE += (RuntimeError, ValueError, LookupError)  # encrypted or unknown compression; odd names; links to nothing
 
 # What an archive holds: name, link target, bytes, whether it is a kind that may be unpacked, how to unpack it.

@@ -51,7 +51,7 @@ def find_weights(name: str, local: Path | None = None) -> tuple[Path, str]:
         return local, _local_digest(name, local, release)
     if release and (cached := _cached(release)).is_file():
         return cached, _checked(name, cached, release.sha256_prefix)
-    if path := _in_hub_cache(config):
+    if path := _in_hub_cache(*_hub_place(config)):
         return path, _checked(name, path, _stored_hash(path))
     failures = []
     if release:
@@ -71,6 +71,18 @@ def find_weights(name: str, local: Path | None = None) -> tuple[Path, str]:
         f"backbone {name}: its weights could not be had ({'; '.join(failures)}); run again with a network, {place}, "
         f"or set weights.{name} in the configuration to a local file."
     )
+
+
+def at_hand(name: str, local: Path | None = None) -> Path | None:
+    """The file that ``find_weights`` would take without a network, its hash unchecked; None where there is none."""
+    if local is not None:
+        return local if local.is_file() else None
+    if release := published().get(name):
+        # timm calls its repository so; to ask it would take seconds.
+        return _cached(release) if _cached(release).is_file() else _in_hub_cache(f"timm/{name}", None, HUB_FILES)
+    config = pretrained_cfg(name)
+    release = _release(name, config)
+    return _cached(release) if release and _cached(release).is_file() else _in_hub_cache(*_hub_place(config))
 
 
 def pretrained_cfg(name: str) -> "PretrainedCfg":
@@ -106,6 +118,7 @@ def _release(name: str, config: "PretrainedCfg") -> Release | None:
     """The published file: of weights.yaml, or the one address that timm has for a model that is not on the hub."""
     if name in published() or config.hf_hub_id:
         return published().get(name)
+    assert isinstance(config.url, str)  # pretrained_cfg has seen to that
     file = config.url.rpartition("/")[2]
     digits = torch.hub.HASH_REGEX.search(file)
     return Release(file, digits[1] if digits else "", [config.url])
@@ -193,18 +206,17 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _hub_place(config: "PretrainedCfg") -> tuple[str, str | None, tuple[str, ...]]:
-    """Repository, revision and the files to look for."""
-    repository, _, revision = config.hf_hub_id.partition("@")
+    """Repository ("" where the model is not on the hub), revision and the files to look for."""
+    repository, _, revision = (config.hf_hub_id or "").partition("@")
     return repository, revision or None, (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
 
 
-def _in_hub_cache(config: "PretrainedCfg") -> Path | None:
+def _in_hub_cache(repository: str, revision: str | None, files: tuple[str, ...]) -> Path | None:
     """The model's file in the Hugging Face cache, without a look at the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    if not config.hf_hub_id:
+    if not repository:
         return None
-    repository, revision, files = _hub_place(config)
     found = (try_to_load_from_cache(repository, file, revision=revision) for file in files)
     return next((Path(path) for path in found if isinstance(path, str)), None)
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,7 +32,7 @@ def small(project):
     (config / "suites" / "tiny.yaml").write_text(SUITE)
     text = (config / "config.yaml").read_text()
     (config / "config.yaml").write_text(text.replace("suites: [", "suites: [tiny, "))
-    project.snakemake("reports/tiny/table.md")
+    project.snakemake("reports/tiny/table.md", "reports/tiny/report.html")
     return project
 
 
@@ -55,6 +57,24 @@ def test_the_table_and_the_plots_are_there(small):
         assert shown[metric]["last"] == f"{cell[metric]['last']:.2f}"
         assert shown[metric]["best"] == f"{cell[metric]['best']:.2f}"
         assert shown[metric]["last"] in table
+
+
+def test_snakemake_s_own_report_carries_tables_plots_and_captions(small):
+    small.snakemake("reports/tiny/table.md", "reports/tiny/report.html", "--report", "report.zip")
+    with zipfile.ZipFile(small.folder / "report.zip") as archive:
+        page = archive.read("report/report.html").decode()
+        carried = {Path(name).name: archive.read(name) for name in archive.namelist() if name.startswith("report/data/raw/")}
+    plots = [f"{name}.svg" for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves", "best-epoch")]
+    assert set(carried) == {*plots, "cutpaste.png", "table.md", "table.csv", "report.html"}
+    for name, content in carried.items():
+        assert content == (small.folder / "reports/tiny" / name).read_bytes()
+    for said in (
+        "BGAD (Yao et al., CVPR 2023)",
+        "AUROC against known anomalies",
+        "Intervals are 95",
+        "the last and the best epoch",
+    ):
+        assert said in page
 
 
 def test_metrics_hold_what_the_contract_says(small):

@@ -20,7 +20,7 @@ from test_download import Handler, Server
 from bgad import weights
 from bgad.backbones import Backbone, load_backbone
 from bgad.errors import BgadError
-from bgad.weights import Release, find_weights, published
+from bgad.weights import Release, at_hand, find_weights, published
 
 CPU = torch.device("cpu")
 SMALL = "test_efficientnet.r160_in1k"  # 82300 parameters; on the hub, without a published file of another kind
@@ -421,3 +421,25 @@ def test_the_hubs_files_are_looked_for_in_timms_order():
     from timm.models import _hub
 
     assert weights.HUB_FILES == (_hub.HF_SAFE_WEIGHTS_NAME, _hub.HF_WEIGHTS_NAME)
+
+
+def test_what_is_at_hand_is_found_without_the_network(monkeypatch, server, tmp_path, checkpoints):
+    release = publish(monkeypatch, server, BODY)
+    local = tmp_path / "local.pth"
+    assert at_hand(SMALL) is None
+    assert at_hand(SMALL, local) is None
+    local.write_bytes(BODY)
+    assert at_hand(SMALL, local) == local
+    in_hub_cache(tmp_path, "model.safetensors", BODY)
+    assert at_hand(SMALL).name == "model.safetensors"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / release.file).write_bytes(BODY)
+    assert at_hand(SMALL) == checkpoints / release.file
+    assert at_hand(OFF_HUB) is None
+    assert server.seen == []
+
+
+def test_the_published_files_have_the_hub_s_repositories_that_timm_names():
+    for name in published():
+        assert timm.get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"
+        assert timm.get_pretrained_cfg(name).hf_hub_filename is None

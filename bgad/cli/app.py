@@ -1,5 +1,6 @@
 """The application that the commands of this package belong to, and its door."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -20,7 +21,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command line; a mistake of the user's ends in one sentence and exit status 1."""
-    sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed
     try:
         app()
     except BgadError as error:

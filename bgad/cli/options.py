@@ -1,13 +1,29 @@
-"""Options that several commands share, and the suite and the data sets that they name."""
+"""Options that several commands share, what a shell completes of them, and the suite and the data sets that they name."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
+from bgad import paths
 from bgad.errors import BgadError
+
+
+def suite_names() -> list[str]:
+    return sorted(path.stem for path in Path("config/suites").glob("*.yaml"))
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))
+
+
+def finished_cells() -> list[str]:
+    """The cells that have a model; where none begins as typed, a shell goes on with folders."""
+    return sorted(path.parent.as_posix() for path in Path().glob(re.sub(r"{\w+}", "*", paths.CELL) + "/model.pt"))
+
 
 DataName = Annotated[str, Option("--dataset", help="Name of the data set, as in config/config.yaml.")]
 Category = Annotated[str, Option(help="Category: a folder of the data set.")]
@@ -21,12 +37,14 @@ CacheFolder = Annotated[Path, Option("--output", help="Folder of the cache.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
 Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
 Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of a cache or a download.")]
-SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites.")]
+SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites.", autocompletion=suite_names)]
+RecipeName = Annotated[str, Option("--recipe", help="Name of a recipe, as in config/recipes.", autocompletion=recipe_names)]
+FinishedCell = Annotated[Path, Option("--cell", help="Folder of a finished cell.", autocompletion=finished_cells)]
+AsJson = Annotated[bool, Option("--json", help="One JSON document on standard output and nothing else there, for scripts.")]
 Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
 
 
 def suite_cells(name: str, datasets: str | None):
-    from bgad import paths
     from bgad.cells import expand, left_out
     from bgad.datasets import catalogue
     from bgad.settings import load_suite
@@ -38,16 +56,25 @@ def suite_cells(name: str, datasets: str | None):
 
 def data_set(given: str | None, name: str):
     """The settings of data set ``name``: from JSON where the workflow passes it, else from config/config.yaml."""
-    from bgad.settings import Config, read_yaml, validated
-
-    if given is None:
-        known = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml").datasets
-    else:
-        try:
-            values = json.loads(given)
-        except json.JSONDecodeError as error:
-            raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
-        known = validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
+    known = data_sets(given)
     if name not in known:
         raise BgadError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
     return known[name]
+
+
+def data_sets(given: str | None):
+    from bgad.settings import Config, validated
+
+    if given is None:
+        return configuration().datasets
+    try:
+        values = json.loads(given)
+    except json.JSONDecodeError as error:
+        raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
+    return validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
+
+
+def configuration():
+    from bgad.settings import Config, read_yaml, validated
+
+    return validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")

@@ -1,29 +1,82 @@
 """Commands for one's own pictures."""
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Device, Threads, Weights
+from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
+from bgad.errors import BgadError
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], Argument(help="Pictures to score.")],
-    cell: Annotated[Path, Option(help="Folder of a finished cell.")],
+    images: Annotated[list[Path], Argument(help="Pictures to score; a folder stands for those right in it.")],
+    cell: FinishedCell,
+    out: Annotated[Path | None, Option(help="Folder for scores.csv and an overlay of each picture.")] = None,
+    as_json: AsJson = False,
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Scores pictures with a finished cell: path, score, and verdict at the threshold of best F1 on the cell's test set.
 
-    Example: bgad predict part.png --cell results/demo/mini/coins/seen/k10/bgad/seed0
+    Example: bgad predict part.png --cell results/demo/mini/brick/seen/k10/bgad/seed0 --out overlays
     """
     from bgad import devices
-    from bgad.predict import predict as predict_images
+    from bgad.files import several, write_csv
+    from bgad.overlay import write_overlay
+    from bgad.predict import pictures_in, predictions
+    from bgad.progress import track
 
-    for found in predict_images(images, cell, devices.choose(device, threads), weights):
-        verdict = "anomalous" if found.anomalous else "normal"
-        print(f"{found.path}\t{found.score:.4f}\t{verdict} (threshold {found.threshold:.4f})")
+    pictures = pictures_in(images)
+    rows: list[dict] = []
+    scored = predictions(pictures, cell, devices.choose(device, threads), weights)
+    with several(out) if out else nullcontext() as folder:
+        for found in track(scored, "pictures", len(pictures), quiet=as_json):
+            row = {"path": str(found.path), **found.figures}
+            if folder:
+                # Numbered, since pictures in different folders may have the same name; a name may not be too long.
+                overlay = f"{len(rows) + 1:04}-{found.path.stem[:40]}.png"
+                write_overlay(found, folder / overlay)
+                row["overlay"] = overlay
+            rows.append(row)
+            if not as_json:
+                verdict = f"{found.verdict} (threshold {found.threshold:.4f})" if found.verdict else "no verdict"
+                print(f"{found.path}\t{found.score:.4f}\t{verdict}")
+        if folder:
+            write_csv(folder / "scores.csv", rows)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, Argument(help="Folder of the pictures: train/good, test/good, test/<type>, ground_truth/<type>.")],
+    recipe: RecipeName = "cpu",
+    k: Annotated[int | None, Option(min=0, help="Known anomalies; by default 10, but at most half of them.")] = None,
+    split: Annotated[str, Option(help="seen, or hard-<type>, which is then tested on the other types.")] = "seen",
+    seed: Annotated[int, Option(min=0, help="Of the draw of known anomalies, the network and the training.")] = 0,
+    name: Annotated[str | None, Option(help="Name of the data set; by default that of the folder above.")] = None,
+    out: Annotated[Path | None, Option(help="New folder to copy the finished cell to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a cell of one folder in MVTec AD's layout, without any configuration, and says what it reached.
+
+    Example: bgad train /data/mine/bolt
+    """
+    from bgad import paths
+    from bgad.own_data import copy_of, make, plan, summary
+
+    if out and out.exists():
+        raise BgadError(f"--out {out}: is there already; name a new folder.")
+    root = paths.project_root()
+    cell, dataset = plan(folder, recipe, k, split, seed, name, root)
+    metrics = make(cell, dataset, root, quiet=as_json)
+    place = cell.folder if root == Path.cwd() else root / cell.folder
+    if out:
+        place = copy_of(root / cell.folder, out)
+    print(json.dumps({"folder": str(place), **metrics}, indent=1) if as_json else summary(metrics, place))

@@ -108,9 +108,12 @@ def features(
     from bgad.backbones import load_backbone
     from bgad.datasets import Index
     from bgad.features import compute
+    from bgad.progress import progress
 
-    network = load_backbone(backbone, devices.choose(device, threads), weights)
-    compute(Index.load(index), root, network, image_size, output)
+    network, category = load_backbone(backbone, devices.choose(device, threads), weights), Index.load(index)
+    with progress("images", len(category.images)) as advance:
+        network.network.register_forward_hook(lambda _, __, levels: advance(len(levels[0])))
+        compute(category, root, network, image_size, output)
 
 
 @app.command()
@@ -130,16 +133,23 @@ def synthetic(
 ) -> None:
     """Makes a split's pool of synthetic anomalies and takes them through the backbone, once for all cells of the split.
 
-    Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
+    Example: bgad synthetic cutpaste --index resources/index/mini/brick.json --root resources/datasets/mini
+    --split resources/splits/own/mini/brick/seen/seed0.json --backbone tf_efficientnet_lite0 --image-size 128
+    --known 10 --each 4
+    --output resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
     from bgad import devices
     from bgad.backbones import load_backbone
     from bgad.datasets import Index
     from bgad.features import compute_synthetic
+    from bgad.progress import progress
     from bgad.splits import Split
 
-    network = load_backbone(backbone, devices.choose(device, threads), weights)
-    compute_synthetic(kind, Index.load(index), Split.load(split), root, network, image_size, known, each, output)
+    network, drawn = load_backbone(backbone, devices.choose(device, threads), weights), Split.load(split)
+    count = len((drawn.pool + drawn.further)[:known]) * each
+    with progress(f"{kind} images", count) as advance:
+        network.network.register_forward_hook(lambda _, __, levels: advance(len(levels[0])))
+        compute_synthetic(kind, Index.load(index), drawn, root, network, image_size, known, each, output)
 
 
 @app.command()
@@ -158,17 +168,21 @@ def cell(
 ) -> None:
     """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
-    Example: snakemake --cores 1 -p results/demo/mini/brick/seen/k10/bgad/seed0/metrics.json prints the whole command.
+    Example: bgad cell results/demo/mini/brick/seen/k10/bgad/seed0 --recipe config/recipes/demo.yaml
+    --index resources/index/mini/brick.json --split resources/splits/own/mini/brick/seen/seed0.json
+    --features resources/features/tf_efficientnet_lite0/128/mini/brick --root resources/datasets/mini
+    --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
     from bgad import devices
     from bgad.cells import Cell
     from bgad.datasets import Index
     from bgad.features import load
+    from bgad.progress import progress
     from bgad.settings import METHODS, load_recipe
     from bgad.splits import Split
 
-    chosen, of_folder = devices.choose(device, threads), Cell.of_folder(folder)
-    inputs = (of_folder, load_recipe(recipe), Index.load(index), Split.load(split), load(features))
+    chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
+    inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
     if of_folder.method not in METHODS:
         from bgad.detect import run_detector_cell
 
@@ -180,4 +194,10 @@ def cell(
     pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
     # A training on a GPU keeps one core busy; the others make the next pass's images.
     workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
-    run_cell(*inputs, pools, root, chosen, folder, weights, workers=workers)
+    with progress("epochs", settings.schedule.meta_epochs) as advance:
+
+        def epoch_done(line: str) -> None:
+            print(line)
+            advance(1)
+
+        run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers)

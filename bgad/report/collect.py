@@ -3,6 +3,7 @@
 Nothing here averages: a cell without figures keeps its row, empty, with the reason in ``status``.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from bgad.files import read_json
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
+PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
 FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
@@ -62,7 +64,7 @@ def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
         figures += _figure_rows(fields, metrics, status[cell])
         if cell.k == 0:
             full_test += _figure_rows(fields, metrics and metrics.full_test, status[cell])
-        released_test += _released_rows(fields, metrics and metrics.released_test_command, status[cell])
+        released_test += _released_rows(fields, metrics.released_test_command if metrics else None, status[cell])
         if metrics:
             by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
             history += _history_rows(fields, root / cell.folder / "history.csv")
@@ -88,7 +90,8 @@ class _Figure(BaseModel):
 
     @model_validator(mode="after")
     def _best_is_a_maximum(self):
-        if (self.last is None) != (self.best is None) or (self.best is not None and self.best < self.last):
+        below = self.best is not None and self.last is not None and self.best < self.last
+        if below or (self.last is None) != (self.best is None):
             raise ValueError(f"best is {self.best} and last is {self.last}, but best is a maximum over last")
         return self
 
@@ -128,7 +131,7 @@ class _Metrics(_OneSet):
 def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
     path = cell.folder / "metrics.json"
     if not (root / path).exists():
-        return None, _status_without_metrics(root / cell.folder / "train.log")
+        return None, status_without_metrics(root / cell.folder / "train.log")
     try:
         values = read_json(root / path)
     except BgadError as error:
@@ -149,12 +152,16 @@ def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
     return metrics, DONE
 
 
-def _status_without_metrics(log: Path) -> str:
+def status_without_metrics(log: Path) -> str:
+    """Of a cell without figures, from its log: not run, interrupted, or failed with the error that the log ends in."""
     if not log.exists():
         return NOT_RUN
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if lines and lines[-1].startswith("error:"):
         return FAILED + lines[-1].removeprefix("error:").strip()
+    # Python's own errors: the last line of a traceback, which nothing follows.
+    if any(line.startswith("Traceback (most recent call last)") for line in lines) and PYTHON_ERROR.match(lines[-1]):
+        return FAILED + lines[-1]
     return INTERRUPTED
 
 

@@ -6,11 +6,10 @@ same cells give the same bytes.
 
 import base64
 import csv
-import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -32,8 +31,9 @@ from bgad.report.table_published import published_section, verdict_lines
 from bgad.settings import Suite
 
 TEMPLATES = Path(__file__).with_name("page")
-STYLES, SCRIPTS = ("page.css",), ("data.js", "grid.js", "charts.js", "gallery.js", "page.js")
-PICTURES = 7_000_000  # bytes of galleries in the page, as text; with Plotly's 5 MB the page stays under 15 MB
+STYLES, SCRIPTS = ("page.css",), ("data.js", "address.js", "grid.js", "charts.js", "gallery.js", "page.js")
+LIMIT = 15_000_000  # bytes of the page: galleries get what Plotly's 5 MB, the figures and the histograms leave
+FRAME = 500_000  # bytes left for styles, scripts and words
 LIKELIHOODS = 1_500_000  # bytes of histograms
 MAP_QUALITY = 75  # of the JPEG that a sheet of anomaly maps becomes in the page: a third of the PNG
 
@@ -41,16 +41,25 @@ MAP_QUALITY = 75  # of the JPEG that a sheet of anomaly maps becomes in the page
 def write_page(
     suite_name: str, suite: Suite, cells: list[Cell], output: Path, root: Path = Path(), left_out: Sequence[str] = ()
 ) -> None:
-    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` as for the table.
+    """Writes the page of ``cells`` (their folders under ``root``), of at most LIMIT bytes; ``left_out`` as for the table.
 
-    BgadError if a cell's metrics.json is another cell's.
+    Cells without figures, and pictures that are missing, damaged or too many, are named in the page. BgadError if a cell's
+    metrics.json is another cell's.
     """
     write_text(output, page(suite_name, suite, cells, root, left_out))
 
 
-def page(suite_name: str, suite: Suite, cells: list[Cell], root: Path = Path(), left_out: Sequence[str] = ()) -> str:
-    """The page as text."""
+def page(
+    suite_name: str,
+    suite: Suite,
+    cells: list[Cell],
+    root: Path = Path(),
+    left_out: Sequence[str] = (),
+    states: Mapping[Cell, str] | None = None,
+) -> str:
+    """The page as text. ``states``: of cells that are being made, what to call them instead of interrupted or not run."""
     collected = collect(cells, root)
+    collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
     status = list(collected.status.values())
     _, records = published_section(collected)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
@@ -66,6 +75,7 @@ def page(suite_name: str, suite: Suite, cells: list[Cell], root: Path = Path(), 
         verdicts=MarkdownIt("commonmark", {"html": False}).render("\n".join(verdict_lines(records))),
         compared=[record for record in records if record["section"] == "published"],
         others=sum(record["section"] == "others" for record in records),
+        without_figures={cell.folder.as_posix(): text for cell, text in collected.status.items() if text != DONE},
         left_out=list(left_out),
         names=NAMES,
         styles="".join(_text(name) for name in STYLES),
@@ -79,9 +89,8 @@ def _data(collected: Collected, root: Path) -> dict:
     """What the scripts draw from. Cells are named by their place in ``cells``."""
     cells = list(collected.status)
     place = {(*map(getattr, [cell] * 7, CELL[:7]),): number for number, cell in enumerate(cells)}
-    galleries, sheets, without_gallery = _galleries(collected, root)
     measured = collected.figures[collected.figures["status"] == DONE]
-    return {
+    figures = {
         "metrics": {metric: NAMES[metric] for metric in METRICS},
         "t": [None, None, *(round(float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)), 6) for n in range(2, 101))],
         "cells": [_cell(cell, collected.status[cell]) for cell in cells],
@@ -89,10 +98,9 @@ def _data(collected: Collected, root: Path) -> dict:
         "by_type": _placed(collected.by_type, place, ["type", "known", "n", "image_auroc", "pixel_auroc"]),
         "history": _placed(collected.history, place, HISTORY[len(CELL) :]),
         "likelihoods": _likelihoods(collected, root),
-        "galleries": galleries,
-        "sheets": sheets,
-        "without_gallery": without_gallery,
     }
+    room = LIMIT - FRAME - len(get_plotlyjs().encode()) - len(_for_script(figures).encode())
+    return figures | _galleries(collected, root, room)
 
 
 def _cell(cell: Cell, status: str) -> dict:
@@ -131,48 +139,68 @@ def _most_telling(collected: Collected) -> list[tuple[int, Cell]]:
 def _likelihoods(collected: Collected, root: Path) -> dict[int, dict]:
     found, room = {}, LIKELIHOODS
     for number, cell in _most_telling(collected):
-        path = root / cell.folder / "likelihoods.json"
-        if path.exists():
-            values = read_json(path)
-            room -= len(json.dumps(values))
-            if room < 0:
-                break
-            found[number] = values
+        try:
+            values = read_json(root / cell.folder / "likelihoods.json")
+        except BgadError:  # no figure hangs on it
+            continue
+        room -= len(_for_script(values))
+        if room < 0:
+            break
+        found[number] = values
     return found
 
 
-def _galleries(collected: Collected, root: Path) -> tuple[dict[int, dict], list[str], int]:
-    """Galleries by cell, the sheets that they name by place, as data addresses, and how many more there was no room for."""
-    found, sheets, room, without = {}, {}, PICTURES, 0
+def _galleries(collected: Collected, root: Path, room: int) -> dict:
+    """Galleries by cell in ``room`` bytes, the sheets that they name by place, as data addresses, how many more cells have
+    one, and the cells whose own is missing or damaged, with the reason."""
+    found: dict[int, dict] = {}
+    sheets: dict[str, int] = {}
+    broken: dict[int, str] = {}
+    without = 0
     for number, cell in _most_telling(collected):
-        folder = root / cell.folder / "gallery"
-        if not (folder / "gallery.json").exists():
+        try:
+            record, addresses = _gallery(root / cell.folder)
+        except BgadError as error:
+            broken[number] = str(error).replace(f"{root / cell.folder}/", "")
             continue
-        record, files = read_json(folder / "gallery.json"), gallery.FILES[:3]
-        new = {name: _address(folder / name) for name in files}
-        size = sum(len(address) for address in new.values() if address not in sheets)
+        size = len(_for_script(record)) + sum(len(address) for address in set(addresses) - set(sheets))
         if size > room:
             without += 1
             continue
         room -= size
-        for address in new.values():
-            sheets.setdefault(address, len(sheets))
-        with (root / cell.folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+        found[number] = record | {"sheets": [sheets.setdefault(address, len(sheets)) for address in addresses]}
+    return {"galleries": found, "sheets": list(sheets), "without_gallery": without, "broken": broken}
+
+
+def _gallery(folder: Path) -> tuple[dict, list[str]]:
+    """The record of a cell's gallery with its images as (path, type, anomalous, score), and its sheets as data addresses.
+
+    BgadError if any of it is missing or damaged.
+    """
+    record = read_json(folder / "gallery" / "gallery.json")
+    addresses = [_address(folder / "gallery" / name) for name in gallery.FILES[:3]]
+    path = folder / "scores.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
             images = [[row["path"], row["type"], int(row["anomalous"]), float(row["score"])] for row in csv.DictReader(file)]
-        found[number] = {**record, "sheets": [sheets[new[name]] for name in files], "images": images}
-    return found, list(sheets), without
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BgadError(f"{path}: missing or damaged ({type(error).__name__}: {error}); run its cell again.") from error
+    if not isinstance(record, dict) or record.get("count") != len(images):
+        raise BgadError(f"{path}: does not have the images of gallery.json; run its cell again.")
+    return record | {"images": images}, addresses
 
 
 def _address(path: Path) -> str:
-    """A sheet as a data address; of anomaly maps a smaller JPEG. BgadError if it is damaged."""
+    """A sheet as a data address; of anomaly maps a smaller JPEG. BgadError if it is missing or damaged."""
     try:
         content = path.read_bytes()
-        if path.name == "maps.png":
-            with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+            if path.name == "maps.png":
                 smaller = io.BytesIO()
                 picture.convert("L").save(smaller, "JPEG", quality=MAP_QUALITY)
-            content = smaller.getvalue()
-    except OSError as error:
+                content = smaller.getvalue()
+    except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
         raise BgadError(f"{path}: missing or damaged ({error}); run its cell again.") from error
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
@@ -186,8 +214,3 @@ def _for_script(values: dict) -> str:
 
 def _text(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8") + "\n"
-
-
-def digest(text: str) -> str:
-    """What tells one state of a page from another."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

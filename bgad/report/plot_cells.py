@@ -29,7 +29,7 @@ def by_category(collected: Collected, title: str) -> Figure:
     figures = collected.figures
     if figures["last"].isna().all():
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
-    lines = {}
+    lines: dict[str, None] = {}
 
     def draw(axis, part: pd.DataFrame, y_of, panel: tuple, look: dict) -> None:
         dataset, kind, metric, _, k, method = panel
@@ -48,7 +48,7 @@ def by_category(collected: Collected, title: str) -> Figure:
     caption = "A dot is the last epoch of one seed"
     if (figures["kind"] == "hard").any():
         caption += "; in hard splits, the mean over the types that are known in their turn"
-        fewer = {}
+        fewer: dict[str, None] = {}
         for setting, part in settings(figures):
             for category, of_category in part.groupby("category", sort=False):
                 if text := types_text(of_category):

@@ -1,6 +1,7 @@
 """Plot of what choosing the epoch on the test set adds: best minus last, for every category and setting."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from bgad.report.summary import Spread, by_seed
 from bgad.report.table_epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
 from bgad.settings import METHODS
 
-BAND = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
+BAND: dict[str, Any] = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
 
 
 def best_epoch(collected: Collected, title: str) -> Figure:

@@ -40,7 +40,8 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
     alone = [method for method in figures["method"].unique() if method not in BGAD]
     marks = {method: {"marker": ALONE[i % len(ALONE)], "ms": 6} for i, method in enumerate(alone)}
     several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
-    handles, dashed, captions = [], {}, []
+    handles, captions = [], []
+    dashed: dict[str, None] = {}
     for i, (key, of_line) in enumerate(lines):
         label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}

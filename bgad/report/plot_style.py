@@ -1,7 +1,7 @@
 """How every plot looks: colours that colour-blind readers can tell apart, one layout, and bytes that do not change."""
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,8 +47,8 @@ def style() -> Iterator[None]:
 
 def panels(rows: int, columns: int, width: float, heights: list[float], **options) -> tuple[Figure, list[list[Axes]]]:
     """A figure of ``rows`` x ``columns`` axes, ``width`` inches each, its rows ``heights`` inches."""
-    figure = Figure(figsize=(width * columns, sum(heights) + 1.7), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    figure = Figure(figsize=(width * columns, sum(heights) + 1.7))
+    figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
     return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights, **options).tolist()
 
 
@@ -85,7 +85,7 @@ def save(figure: Figure, stem: Path) -> None:
             figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=metadata)
 
 
-def head_columns(axes: list[list[Axes]], metrics: list[str] = METRICS) -> None:
+def head_columns(axes: list[list[Axes]], metrics: Sequence[str] = METRICS) -> None:
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.set_title(NAMES[metric], loc="left", fontweight="bold")
 

@@ -31,7 +31,8 @@ def claim_section(collected: Collected) -> Section:
     if not any_measured(found):
         return [HEADING, "", "No pair of cells that could be compared is measured yet."], []
 
-    lines, records = [], []
+    lines: list[str] = []
+    records: list[dict] = []
     for ((recipe, dataset), of_group), of_differences in zip(groups, differences, strict=True):
         if of_differences:
             tables = difference_tables("claim", of_differences, ["what helps?", "difference"], _what, records)

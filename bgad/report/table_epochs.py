@@ -108,7 +108,7 @@ def _sentence(of_group: pd.DataFrame) -> str:
     return f"{text} Not every seed has the same cells, so that mean has no interval; those below have." if unequal else text
 
 
-def _rows(setting: Setting, part: pd.DataFrame) -> Section:
+def _rows(setting: Setting, part: pd.DataFrame) -> tuple[list[list[object]], list[dict]]:
     """The categories of a setting, then the mean over them; a table's rows and a CSV's records."""
     shown, records = [], []
     rows = category_rows(setting, part, ["gain"])

@@ -1,6 +1,6 @@
 """How the figures of a suite's table are written: one text for Markdown and CSV alike, so that both say the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -50,8 +50,8 @@ def paragraphs(texts: Iterable[str]) -> list[str]:
     return [line for text in texts for line in ("", text)]
 
 
-def markdown(heads: list[str], body: list[list[str]], left: int = 1) -> list[str]:
+def markdown(heads: list[str], body: Sequence[Sequence[object]], left: int = 1) -> list[str]:
     """A table in plain Markdown: the first ``left`` columns and a source are set left, figures right, "" is a dash."""
-    body = [[str(cell).replace("|", "\\|").replace("\n", " ") or NONE for cell in row] for row in body]
+    texts = [[str(cell).replace("|", "\\|").replace("\n", " ") or NONE for cell in row] for row in body]
     align = ["left" if i < left or head == "source" else "right" for i, head in enumerate(heads)]
-    return tabulate(body, heads, tablefmt="pipe", colalign=align, disable_numparse=True).splitlines()
+    return tabulate(texts, heads, tablefmt="pipe", colalign=align, disable_numparse=True).splitlines()

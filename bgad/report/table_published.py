@@ -120,7 +120,8 @@ def others_tables(section: str, setting: Setting, table: list[Row], published_as
     are empty where nothing of the setting is measured; and a record for each number. None for a detector: other methods are
     there for BGAD to stand beside, and a detector's own published numbers are of another backbone than a recipe's.
     """
-    tables, records = [], []
+    tables: list[tuple] = []
+    records: list[dict] = []
     if setting.method not in METHODS:
         return tables, records
     measured = any(row.seeds for row in table)

@@ -27,7 +27,8 @@ def recipes_section(collected: Collected) -> Section:
     if not any_measured(found):
         return [HEADING, "", "No pair of cells that could be compared is measured yet."], []
 
-    lines, records = [], []
+    lines: list[str] = []
+    records: list[dict] = []
     for dataset in figures["dataset"].unique():
         of_dataset = [one for one in found if one.setting.dataset == dataset]
         if of_dataset:

@@ -5,12 +5,13 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from functools import cache, wraps
 from pathlib import Path
 
 # The interpreter that runs Snakemake also runs the steps, here and in jobs sent elsewhere, with or without an activated
 # environment; with conda deployment the rule's own environment comes first.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
 # Beside Snakemake's own parallelism, a numerical library's idle threads only take cores from other jobs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A plan of thousands of cells is objects that all stay: to look through them for garbage again and again finds nothing and
@@ -19,7 +20,7 @@ gc.set_threshold(100_000)
 
 from bgad import cells, datasets, detectors, gallery, paths, presets, settings, splits
 from bgad.errors import BgadError
-from bgad.gpu_share import percent_of_gpu
+from bgad.gpu_share import has_gpu, percent_of_gpu
 from bgad.sources import method_sha256, source_sha256
 
 
@@ -41,7 +42,7 @@ CONFIG = at_the_door(settings.validated)(settings.Config, config, "config")
 RECIPES = sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))
 DATASETS_JSON = json.dumps({name: d.model_dump(mode="json") for name, d in CONFIG.datasets.items()})
 # What each step that computes asks for, a number of GPUs, for clusters.
-GPUS = int(Path("/dev/nvidia0").exists() if CONFIG.device == "auto" else CONFIG.device != "cpu")
+GPUS = int(has_gpu() if CONFIG.device == "auto" else CONFIG.device != "cpu")
 # Of one GPU's memory, of which the default profile gives out 100 percent.
 GPU_PERCENT = percent_of_gpu(CONFIG.gpu_mb) if GPUS else 0
 
@@ -160,7 +161,7 @@ def pools_of(names, recipe):
     known = max(k, CONFIG.datasets[names["dataset"]].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}
     where["draws"] = splits.draws(recipe, names["split"])
-    return {kind: paths.SYNTHETIC.format(**names, **where, kind=kind) + "/features.json" for kind in recipe.anomalies.kinds}
+    return {kind: f"{paths.SYNTHETIC.format(**names, **where, kind=kind)}/features.json" for kind in recipe.anomalies.kinds}
 
 
 def caches_option(wildcards, input):
@@ -187,3 +188,29 @@ def weights_option(backbone):
     """`--weights FILE` where the configuration names a local file for that backbone."""
     given = CONFIG.weights.get(backbone)
     return f"--weights {shlex.quote(str(given))}" if given else ""
+
+
+def metrics_of(wildcards):
+    """The metrics of every cell of a suite; a paper table is asked for without a wildcard."""
+    return metrics_files(getattr(wildcards, "suite", "paper"))
+
+
+@cache
+def metrics_files(suite):
+    return [(cell.folder / "metrics.json").as_posix() for cell in cells_of(suite)]
+
+
+def metrics_for_table(wildcards, output):
+    REQUESTED[getattr(wildcards, "suite", "paper")] = output
+    return metrics_of(wildcards)
+
+
+def metrics_for_page(wildcards):
+    PAGES.add(wildcards.suite)
+    return metrics_of(wildcards)
+
+
+def splits_with_examples(wildcards):
+    """Index and split of each category that knows anomalies."""
+    shown = [asdict(cell) for cell in cells.with_examples(cells_of(wildcards.suite))]
+    return [paths.INDEX.format(**of) for of in shown] + [splits.file_of(recipe_of(of["recipe"]), of) for of in shown]

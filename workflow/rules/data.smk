@@ -3,7 +3,7 @@
 
 rule download:
     output:
-        touch(paths.DATASET + ".complete"),
+        touch(f"{paths.DATASET}.complete"),
     log:
         "resources/logs/download/{dataset}.log",
     benchmark:
@@ -11,6 +11,8 @@ rule download:
     wildcard_constraints:
         dataset="|".join(presets.presets()),
     retries: 2
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -32,13 +34,15 @@ rule mini:
         "resources/logs/mini/{category}.log",
     benchmark:
         "resources/benchmarks/mini/{category}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
         gpu=0,
     params:
-        root="resources/datasets/mini",
+        root=lambda wildcards, output: str(Path(output[0]).parent),
         source=source_sha256("mini"),
     message:
         "Making the embedded category {wildcards.category}"
@@ -55,6 +59,8 @@ rule index:
         "resources/logs/index/{dataset}/{category}.log",
     benchmark:
         "resources/benchmarks/index/{dataset}/{category}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -82,6 +88,8 @@ rule split:
         "resources/logs/split/{draws}/{dataset}/{category}/{split}/seed{seed}.log",
     benchmark:
         "resources/benchmarks/split/{draws}/{dataset}/{category}/{split}/seed{seed}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=500,

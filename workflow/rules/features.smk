@@ -6,11 +6,13 @@ rule features:
         paths.INDEX,
     output:
         # features.json is written last: where it is, the cache is whole.
-        multiext(paths.FEATURES + "/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "features.json"),
+        multiext(f"{paths.FEATURES}/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "thumbnails.npy", "features.json"),
     log:
         "resources/logs/features/{backbone}/{image_size}/{dataset}/{category}.log",
     benchmark:
         "resources/benchmarks/features/{backbone}/{image_size}/{dataset}/{category}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: CONFIG.threads
     resources:
         mem_mb=3000,
@@ -36,11 +38,15 @@ rule synthetic:
         index=paths.INDEX,
         split=paths.SPLIT,
     output:
-        multiext(paths.SYNTHETIC + "/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "features.json"),
+        multiext(
+            f"{paths.SYNTHETIC}/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "thumbnails.npy", "features.json"
+        ),
     log:
         "resources/logs/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.log",
     benchmark:
         "resources/benchmarks/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: CONFIG.threads
     resources:
         mem_mb=4000,

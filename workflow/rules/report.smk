@@ -1,54 +1,36 @@
 # A suite's cells as a table and plots. reports/table.md is the paper suite's.
-from dataclasses import asdict
 
-
-def metrics_of(wildcards):
-    """The metrics of every cell of a suite; a paper table is asked for without a wildcard."""
-    return metrics_files(getattr(wildcards, "suite", "paper"))
-
-
-@cache
-def metrics_files(suite):
-    return [(cell.folder / "metrics.json").as_posix() for cell in cells_of(suite)]
-
-
-def metrics_for_table(wildcards, output):
-    REQUESTED[getattr(wildcards, "suite", "paper")] = output
-    return metrics_of(wildcards)
-
-
-def metrics_for_page(wildcards):
-    PAGES.add(wildcards.suite)
-    return metrics_of(wildcards)
-
-
-def splits_with_examples(wildcards):
-    """Index and split of each category that knows anomalies."""
-    shown = [asdict(cell) for cell in cells.with_examples(cells_of(wildcards.suite))]
-    return [paths.INDEX.format(**of) for of in shown] + [splits.file_of(recipe_of(of["recipe"]), of) for of in shown]
-
-
-PLOTS = [
-    f"{name}.{ending}"
-    for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves", "best-epoch")
-    for ending in ("svg", "png")
-]
+# What a reader looks up first comes first.
+PLOTS = {
+    "auroc-by-k": "AUROC against known anomalies",
+    "known-unseen": "known and unseen defect types",
+    "by-category": "categories against the published mean",
+    "training-curves": "training curves",
+    "best-epoch": "what choosing the epoch adds",
+}
+PLOT_FILES = [f"{name}.{ending}" for name in PLOTS for ending in ("svg", "png")]
 
 
 rule plots:
     input:
         metrics_of,
     output:
-        report(
-            multiext(paths.REPORT + "/", *PLOTS),
-            caption="../report/plots.rst",
-            category="{suite}",
-            labels={"figure": "plots"},
-        ),
+        [
+            report(
+                f"{paths.REPORT}/{name}.svg",
+                caption=f"../report/{name}.rst",
+                category="{suite}",
+                labels={"what": what, "kind": "plot"},
+            )
+            for name, what in PLOTS.items()
+        ],
+        [f"{paths.REPORT}/{name}.png" for name in PLOTS],
     log:
         "resources/logs/plots/{suite}.log",
     benchmark:
         "resources/benchmarks/plots/{suite}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -69,15 +51,17 @@ rule examples:
         splits_with_examples,
     output:
         report(
-            paths.REPORT + "/cutpaste.png",
+            f"{paths.REPORT}/cutpaste.png",
             caption="../report/cutpaste.rst",
             category="{suite}",
-            labels={"figure": "CutPaste"},
+            labels={"what": "CutPaste of known anomalies", "kind": "plot"},
         ),
     log:
         "resources/logs/examples/{suite}.log",
     benchmark:
         "resources/benchmarks/examples/{suite}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -95,20 +79,27 @@ rule examples:
 rule table:
     input:
         lambda wildcards: metrics_for_table(wildcards, f"reports/{wildcards.suite}/table.md"),
-        plots=multiext(paths.REPORT + "/", *PLOTS),
-        examples=paths.REPORT + "/cutpaste.png",
+        plots=multiext(f"{paths.REPORT}/", *PLOT_FILES),
+        examples=f"{paths.REPORT}/cutpaste.png",
     output:
         md=report(
-            paths.REPORT + "/table.md",
+            f"{paths.REPORT}/table.md",
             caption="../report/table.rst",
             category="{suite}",
-            labels={"figure": "table"},
+            labels={"what": "every number beside the published one", "kind": "table"},
         ),
-        csv=paths.REPORT + "/table.csv",
+        csv=report(
+            f"{paths.REPORT}/table.csv",
+            caption="../report/table.rst",
+            category="{suite}",
+            labels={"what": "the same numbers", "kind": "CSV"},
+        ),
     log:
         "resources/logs/table/{suite}.log",
     benchmark:
         "resources/benchmarks/table/{suite}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -116,7 +107,7 @@ rule table:
         gpu=0,
     params:
         suite="{suite}",
-        folder=paths.REPORT,
+        folder=lambda wildcards, input: str(Path(input.examples).parent),
         datasets=DATASETS_JSON,
         source=source_sha256("report"),
     message:
@@ -131,15 +122,17 @@ rule page:
         metrics_for_page,
     output:
         report(
-            paths.REPORT + "/report.html",
+            f"{paths.REPORT}/report.html",
             caption="../report/page.rst",
             category="{suite}",
-            labels={"figure": "page to filter and browse"},
+            labels={"what": "everything, to filter and browse", "kind": "page"},
         ),
     log:
         "resources/logs/page/{suite}.log",
     benchmark:
         "resources/benchmarks/page/{suite}.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -157,18 +150,28 @@ rule page:
 use rule table as paper_table with:
     input:
         lambda wildcards: metrics_for_table(wildcards, "reports/table.md"),
-        plots=multiext("reports/paper/", *PLOTS),
+        plots=multiext("reports/paper/", *PLOT_FILES),
         examples="reports/paper/cutpaste.png",
     output:
-        md=report("reports/table.md", caption="../report/table.rst", category="paper", labels={"figure": "table"}),
-        csv="reports/table.csv",
+        md=report(
+            "reports/table.md",
+            caption="../report/table.rst",
+            category="paper",
+            labels={"what": "every number beside the published one", "kind": "table"},
+        ),
+        csv=report(
+            "reports/table.csv",
+            caption="../report/table.rst",
+            category="paper",
+            labels={"what": "the same numbers", "kind": "CSV"},
+        ),
     log:
         "resources/logs/table/paper-at-top.log",
     benchmark:
         "resources/benchmarks/table/paper-at-top.tsv"
     params:
         suite="paper",
-        folder="reports/paper",
+        folder=lambda wildcards, input: str(Path(input.examples).parent),
         datasets=DATASETS_JSON,
         source=source_sha256("report"),
     message:

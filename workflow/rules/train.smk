@@ -7,12 +7,14 @@ rule train:
         index=paths.INDEX,
     output:
         # metrics.json is written last: where it is, the cell is whole.
-        multiext(paths.CELL + "/", "metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
-        multiext(paths.CELL + "/gallery/", *gallery.FILES),
+        multiext(f"{paths.CELL}/", "metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
+        multiext(f"{paths.CELL}/gallery/", *gallery.FILES),
     log:
-        paths.CELL + "/train.log",
+        f"{paths.CELL}/train.log",
     benchmark:
-        paths.CELL + "/benchmark.tsv"
+        f"{paths.CELL}/benchmark.tsv"
+    conda:
+        "../envs/bgad.yaml"
     threads: cores_of
     resources:
         mem_mb=4000,

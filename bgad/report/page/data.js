@@ -4,6 +4,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIELDS = ["recipe", "dataset", "category", "split", "k", "method", "seed"];
 const BY_TYPE = ["image_auroc", "pixel_auroc"];
 const COLOURS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9"];
+// filters: of a field the values that pass, as strings; a field without an entry lets all pass.
 const state = { filters: {}, metric: "pixel_auroc", rule: "last", cell: null };
 const by_id = id => document.getElementById(id);
 
@@ -19,7 +20,7 @@ function element(name, attributes = {}, ...children) {
 }
 
 const values_of = field => [...new Set(DATA.cells.map(cell => cell[field]))];
-const passes = cell => FIELDS.every(field => !state.filters[field] || state.filters[field].has(cell[field]));
+const passes = cell => FIELDS.every(field => !state.filters[field] || state.filters[field].has(String(cell[field])));
 const chosen = () => DATA.cells.map((_, number) => number).filter(number => passes(DATA.cells[number]));
 const kind_of = cell => cell.split.startsWith("hard-") ? "hard" : "seen";
 const shown = value => value == null ? "—" : value.toFixed(2);

@@ -1,5 +1,5 @@
 // The test images of a cell, drawn from its three sheets: thumbnail, anomaly map, true defect, contour at the threshold.
-const loaded = {};
+const loaded = {}, HALO = "rgba(0, 0, 0, 0.6)";
 let order_shown = [], open_at = 0, gallery_of = null;
 
 function sheet(place) {
@@ -39,9 +39,14 @@ function pixels(picture, of, place) {
   return context.getImageData(0, 0, of.tile, of.tile).data;
 }
 
+// The border of a region, on its own pixels, over a dark halo that sets it off from bright and warm ground alike.
 function outline(context, side, scale, inside, colour) {
+  edges(context, side, scale, inside, HALO, Math.max(2, scale));
+  edges(context, side, scale, inside, colour, Math.max(1, scale * 0.6));
+}
+
+function edges(context, side, scale, inside, colour, width) {
   context.fillStyle = colour;
-  const width = Math.max(1, scale * 0.6);
   const at = (row, column) => row >= 0 && column >= 0 && row < side && column < side && inside(row * side + column);
   for (let row = 0; row < side; row++) for (let column = 0; column < side; column++) {
     if (!at(row, column)) continue;
@@ -67,22 +72,23 @@ async function picture(canvas, of, place, marks) {
     small.getContext("2d").putImageData(heat, 0, 0);
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
   }
-  const style = getComputedStyle(document.documentElement);
   // Half a gray level of leave: the map's values are rounded.
   const step = (of.score_of_white - of.score_of_black) / 510;
-  if (marks.contour && of.threshold != null) outline(context, side, scale, pixel => score(pixel) >= of.threshold - step, style.getPropertyValue("--contour"));
-  if (marks.defect && of.has_masks) outline(context, side, scale, pixel => mask[4 * pixel] > 127, style.getPropertyValue("--defect"));
+  if (marks.contour && of.threshold != null) outline(context, side, scale, pixel => score(pixel) >= of.threshold - step, style_of("--contour"));
+  if (marks.defect && of.has_masks) outline(context, side, scale, pixel => mask[4 * pixel] > 127, style_of("--defect"));
 }
 
+const say_damaged = error => { by_id("gallery-note").textContent = `The pictures cannot be shown: ${error.message}; run the cell again.`; };
 const marks = () => ({ heat: by_id("heat").checked, defect: by_id("defect").checked, contour: by_id("contour").checked });
 
 function draw_gallery(cell) {
   const of = DATA.galleries[cell];
   by_id("gallery").replaceChildren();
   by_id("gallery-controls").hidden = !of;
-  const others = DATA.without_gallery ? ` ${DATA.without_gallery} more cells have pictures, which would make this page too large: they are in gallery/ of the cell's folder.` : "";
+  const others = DATA.without_gallery ? ` ${DATA.without_gallery} more cells have pictures, which would make this page larger than 15 MB: they are in gallery/ of the cell's folder.` : "";
   if (!of) {
-    by_id("gallery-note").textContent = `No pictures of this cell are in this page.${others}`;
+    const why = DATA.broken[cell] ? ` (${DATA.broken[cell]})` : "";
+    by_id("gallery-note").textContent = cell == null ? "" : `No pictures of this cell are in this page${why}.${others}`;
     return;
   }
   if (gallery_of !== cell) {
@@ -98,7 +104,7 @@ function draw_gallery(cell) {
   const now = marks();
   by_id("gallery").append(...order_shown.map((place, position) => {
     const image = of.images[place], canvas = element("canvas", { width: 2 * of.tile, height: 2 * of.tile });
-    picture(canvas, of, place, now);
+    picture(canvas, of, place, now).catch(say_damaged);
     const word = verdict(of, image);
     const text = element("span", { className: is_miss(of, image) ? "miss" : "" }, `${image[1]}: ${image[3].toPrecision(4)}${word ? `, ${word}` : ""}`);
     const button = element("button", { type: "button" }, canvas, text);
@@ -113,8 +119,8 @@ function open_larger(position) {
   const place = order_shown[open_at], [path, type, , score] = of.images[place];
   by_id("larger-title").textContent = path;
   by_id("larger-text").textContent = `${type}; score ${score.toPrecision(5)}; ${verdict(of, of.images[place]) || "no threshold"} (${open_at + 1} of ${order_shown.length})`;
-  picture(by_id("plain"), of, place, {});
-  picture(by_id("marked"), of, place, { heat: true, defect: true, contour: true });
+  picture(by_id("plain"), of, place, {}).catch(say_damaged);
+  picture(by_id("marked"), of, place, { heat: true, defect: true, contour: true }).catch(say_damaged);
   if (!by_id("larger").open) by_id("larger").showModal();
 }
 
@@ -123,6 +129,7 @@ function make_gallery() {
   by_id("previous").addEventListener("click", () => open_larger(open_at - 1));
   by_id("next").addEventListener("click", () => open_larger(open_at + 1));
   by_id("close").addEventListener("click", () => by_id("larger").close());
+  by_id("larger").addEventListener("close", () => by_id("gallery").querySelectorAll("button")[open_at]?.focus());
   by_id("larger").addEventListener("keydown", event => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step) { event.preventDefault(); open_larger(open_at + step); }

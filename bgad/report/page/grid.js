@@ -5,23 +5,31 @@ function make_filters() {
   for (const field of FIELDS) {
     const values = values_of(field);
     if (values.length < 2) continue;
-    const box = element("fieldset", {}, element("legend", {}, field));
-    for (const value of values) {
-      const tick = element("input", { type: "checkbox", checked: true, name: field, value: String(value) });
-      tick.addEventListener("change", () => {
-        const ticked = [...box.querySelectorAll("input")].map(input => input.checked);
-        state.filters[field] = ticked.every(Boolean) ? null : new Set(values.filter((_, place) => ticked[place]));
-        draw();
-      });
-      box.append(element("label", {}, tick, " ", field === "k" ? `k ${value}` : field === "seed" ? `seed ${value}` : String(value)));
-    }
-    by_id("filters").append(box);
+    const ticks = values.map(value => element("input", { type: "checkbox", name: field, value: String(value) }));
+    const read = () => {
+      const ticked = ticks.filter(tick => tick.checked).map(tick => tick.value);
+      state.filters[field] = ticked.length === values.length ? null : new Set(ticked);
+      draw();
+    };
+    const every = (word, checked) => {
+      const button = element("button", { type: "button" }, word);
+      button.setAttribute("aria-label", `${field}: ${word}`);
+      button.addEventListener("click", () => { ticks.forEach(tick => { tick.checked = checked; }); read(); });
+      return button;
+    };
+    const labels = ticks.map(tick => {
+      tick.addEventListener("change", read);
+      return element("label", {}, tick, " ", field === "k" || field === "seed" ? `${field} ${tick.value}` : tick.value);
+    });
+    by_id("filters").append(element("fieldset", {}, element("legend", {}, field, " ", every("all", true), every("none", false)),
+      element("div", {}, ...labels)));
   }
-  by_id("all").addEventListener("click", () => {
-    state.filters = {};
-    document.querySelectorAll("#filters input").forEach(input => { input.checked = true; });
-    draw();
-  });
+  by_id("all").addEventListener("click", () => { state.filters = {}; show_filters(); draw(); });
+  show_filters();
+}
+
+function show_filters() {
+  document.querySelectorAll("#filters input").forEach(tick => { tick.checked = state.filters[tick.name]?.has(tick.value) ?? true; });
 }
 
 function grid_columns() {
@@ -63,10 +71,9 @@ function draw_grid(cells) {
     const open = element("button", { type: "button" }, "look");
     open.setAttribute("aria-label", `look at ${DATA.cells[cell].folder}`);
     open.addEventListener("click", () => { choose(cell); by_id("cell-title").scrollIntoView(); });
-    return element("tr", { className: cell === state.cell ? "chosen" : "" }, ...texts, ...found,
-      element("td", {}, status === "done" ? open : ""));
+    return element("tr", { className: cell === state.cell ? "chosen" : "" }, element("td", {}, status === "done" ? open : ""), ...texts, ...found);
   });
-  by_id("grid").replaceChildren(element("thead", {}, element("tr", {}, ...heads, element("th", { scope: "col" }, "cell"))),
+  by_id("grid").replaceChildren(element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "cell"), ...heads)),
     element("tbody", {}, ...rows));
   by_id("count").textContent = `${cells.length} of ${DATA.cells.length} cells shown`;
 }

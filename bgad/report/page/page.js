@@ -1,10 +1,11 @@
 // What happens when: the first drawing, a changed choice, dark mode, print.
 function draw() {
   const cells = chosen();
+  draw_choice(cells);
   draw_grid(cells);
   draw_by_k(cells);
   draw_types(cells);
-  draw_choice(cells);
+  write_address();
 }
 
 // The cells that can be looked at; the one that is, if it is among them, else the first with pictures.
@@ -18,13 +19,14 @@ function draw_choice(cells) {
   by_id("cell").replaceChildren(...done.map(cell => element("option", { value: String(cell) }, name(cell))));
   const next = done.includes(state.cell) ? state.cell : done.find(cell => DATA.galleries[cell] && DATA.cells[cell].k) ?? done.find(cell => DATA.galleries[cell]) ?? done[0];
   if (next === undefined) {
-    state.cell = null;
+    [state.cell, state.cell_was_chosen] = [null, false];
     by_id("cell-text").textContent = "None of the cells shown is measured.";
     empty("curves", "");
     empty("likelihoods", "");
     draw_gallery(null);
     return;
   }
+  if (next !== state.cell) state.cell_was_chosen = false;
   choose(next, false);
 }
 
@@ -35,12 +37,17 @@ function choose(cell, mark = true) {
   draw_curves(cell);
   draw_likelihoods(cell);
   draw_gallery(cell);
-  if (mark) draw_grid(chosen());
+  if (!mark) return;
+  state.cell_was_chosen = true;
+  write_address();
+  draw_grid(chosen());
 }
 
+read_address();
 make_filters();
 make_gallery();
 by_id("metric").append(...Object.entries(DATA.metrics).map(([metric, name]) => element("option", { value: metric, selected: metric === state.metric }, name)));
+by_id("rule").value = state.rule;
 for (const id of ["metric", "rule"]) by_id(id).addEventListener("change", () => { state[id] = by_id(id).value; draw(); });
 by_id("cell").addEventListener("change", () => choose(Number(by_id("cell").value)));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

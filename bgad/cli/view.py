@@ -1,0 +1,53 @@
+"""A suite while it runs, in a browser."""
+
+import json
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from bgad.cli.app import app
+from bgad.cli.options import Datasets, suite_cells
+from bgad.errors import BgadError
+
+
+@app.command()
+def view(
+    folder: Annotated[Path, Argument(help="reports/<suite>, from the project's folder.")],
+    datasets: Datasets = None,
+    port: Annotated[int, Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, Option("--open", help="Open it in the browser.")] = False,
+    once: Annotated[bool, Option("--json", help="Print how far the suite is, as JSON, and end.")] = False,
+) -> None:
+    """Serves a suite's page to this machine alone, made anew as its cells are finished, with how far it is; Ctrl-C ends it.
+
+    Example: bgad view reports/demo
+    """
+    from bgad import paths
+    from bgad.live.server import LOOPBACK, Live, serve
+    from bgad.live.status import QUEUED, RUNNING, status_of
+    from bgad.report.page import page
+
+    suite = folder.resolve().name
+    if folder.resolve() != Path(paths.REPORT.format(suite=suite)).resolve():
+        raise BgadError(f"{folder}: not the folder of a suite's report; give reports/<suite>, in the project's folder.")
+    definition, wanted, left_out = suite_cells(suite, datasets)
+    if once:
+        print(json.dumps(status_of(wanted).as_json(), indent=1))
+        return
+
+    def made(status):
+        states = {cell: state for cell, state in status.states.items() if state in (RUNNING, QUEUED)}
+        return page(suite, definition, wanted, left_out=left_out, states=states)
+
+    with Live(wanted, made) as live, serve(live, definition.title, port) as server:
+        address = f"http://{LOOPBACK}:{server.server_port}/"
+        print(f"{os.path.relpath(folder)} is at {address} (Ctrl-C ends)")
+        if browser:
+            webbrowser.open(address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

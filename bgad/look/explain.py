@@ -1,0 +1,177 @@
+"""Where a cell's figures came from: split, recipe, code, weights and machine, whether these are still the same, and how to
+make it again."""
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bgad import gallery, paths
+from bgad.cells import Cell
+from bgad.errors import BgadError
+from bgad.files import read_json
+from bgad.report.collect import DONE, collect
+from bgad.settings import Config, Recipe, load_recipe, read_yaml, validated
+from bgad.sources import method_sha256
+from bgad.splits import Split, file_of
+
+# What a training leaves in a cell's folder, as rule train of the workflow lists it.
+FILES = (
+    *("metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
+    *(f"gallery/{name}" for name in gallery.FILES),
+)
+LOGS = ("train.log", "benchmark.tsv")
+SAME, CHANGED, GONE = "as today", "changed since", "not there today"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A test image of a cell: ``rank`` 1 is the most anomalous of ``of``; ``called_anomalous`` is the cell's verdict at its
+    threshold, None where it has none."""
+
+    path: str
+    type: str
+    anomalous: bool
+    score: float
+    rank: int
+    of: int
+    threshold: float | None
+    called_anomalous: bool | None
+
+
+def explain(folder: Path) -> dict:
+    """What is known of the finished cell in ``folder``, as JSON values: metrics.json, and beside it what lies there today.
+
+    ``split``, ``recipe``, ``code`` and ``weights`` have the SHA-256 of then and ``today``: "as today", "changed since" or "not
+    there today"; weights are compared with the record of the feature cache. ``missing``: the files that a whole cell would
+    have; ``again``: the commands that make it again. BgadError for a cell that is not finished, with the command that makes it.
+    """
+    cell, root = _finished(folder)
+    metrics = read_json(folder / "metrics.json")
+    recipe = _recipe(cell, root)
+    split_file, split = _split(cell, root, recipe)
+    features = None
+    if recipe:
+        features = paths.FEATURES.format(**asdict(cell), backbone=recipe.backbone, image_size=recipe.image_size)
+    code = _then_and_today(metrics["source_sha256"], method_sha256(cell.method))
+    of_recipe = _then_and_today(metrics["recipe_sha256"], recipe.sha256 if recipe else None)
+    of_split = _then_and_today(metrics["split_sha256"], split.sha256 if split else None)
+    changed = CHANGED in (code["today"], of_recipe["today"])
+    return {
+        "folder": cell.folder.as_posix(),
+        "missing": [name for name in FILES if not (folder / name).is_file()],
+        "logs": [name for name in LOGS if (folder / name).is_file()],
+        "split": {
+            "file": split_file,
+            **of_split,
+            "known": list(split.known(cell.k)) if split and of_split["today"] == SAME else None,
+        },
+        "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
+        "code": code,
+        "weights": {
+            "backbone": recipe and recipe.backbone,
+            "features": features,
+            **_then_and_today(metrics.get("weights_sha256"), _weights_of_cache(root, features)),
+        },
+        "again": _again(cell, root, metrics["environment"].get("git_commit") if changed else None),
+        "metrics": metrics,
+    }
+
+
+def explain_image(folder: Path, image: str) -> Image:
+    """The score of a test image of the cell in ``folder``; ``image`` is its path as in scores.csv, or one that ends in it.
+
+    BgadError where the cell did not test it, with the reason as far as it is known.
+    """
+    cell, root = _finished(folder)
+    try:
+        with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise BgadError(f"{folder / 'scores.csv'}: cannot be read ({error.strerror}); {_make(cell, '-f ')}.") from error
+    row = next((row for row in rows if _is(image, row["path"])), None)
+    if row is None:
+        why = _why_not_tested(cell, root, image)
+        raise BgadError(f"{image}: {why}; name one of the images in {folder / 'scores.csv'}.")
+    score, sheets = float(row["score"]), folder / "gallery" / "gallery.json"
+    threshold = read_json(sheets)["threshold"] if sheets.is_file() else None
+    return Image(
+        row["path"],
+        row["type"],
+        row["anomalous"] == "1",
+        score,
+        1 + sum(float(other["score"]) > score for other in rows),
+        len(rows),
+        threshold,
+        None if threshold is None else score >= threshold,
+    )
+
+
+def _finished(folder: Path) -> tuple[Cell, Path]:
+    """The cell in ``folder`` and the folder that its ``results`` lies in; BgadError unless it is finished."""
+    cell = Cell.of_folder(folder.absolute())
+    root = folder.absolute().parents[len(cell.folder.parts) - 1]
+    status = collect([cell], root).status[cell]
+    if status != DONE:
+        raise BgadError(f"{folder}: {status.rstrip('.')}; {_make(cell)}.")
+    return cell, root
+
+
+def _make(cell: Cell, force: str = "") -> str:
+    return f"make it with snakemake --cores all {force}{paths.METRICS.format(**asdict(cell))}"
+
+
+def _again(cell: Cell, root: Path, commit: str | None) -> list[str]:
+    """The commands, with the commit to go back to first where the code or the recipe is another today."""
+    config = root / "config/config.yaml"
+    known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
+    place = "" if known else f" --config 'datasets={{{cell.dataset}: {{path: FOLDER}}}}'"
+    command = f"snakemake --cores all -f {paths.METRICS.format(**asdict(cell))}{place}"
+    if commit is None:
+        return [command]
+    remark = "   # and changes that no commit holds" if commit.endswith("+changes") else ""
+    return [f"git switch --detach {commit.removesuffix('+changes')}{remark}", command]
+
+
+def _recipe(cell: Cell, root: Path) -> Recipe | None:
+    """None where its file is gone or is none any more: the figures stay what they are."""
+    try:
+        return load_recipe(root / paths.recipe_file(cell.recipe))
+    except BgadError:
+        return None
+
+
+def _split(cell: Cell, root: Path, recipe: Recipe | None) -> tuple[str | None, Split | None]:
+    """The file of the cell's split, and what is in it where it is there and whole."""
+    if recipe is None:
+        return None, None
+    file = file_of(recipe, asdict(cell))
+    try:
+        return file, Split.load(root / file)
+    except BgadError:
+        return file, None
+
+
+def _weights_of_cache(root: Path, features: str | None) -> str | None:
+    record = root / (features or "") / "features.json"
+    return read_json(record)["weights_sha256"] if record.is_file() else None
+
+
+def _then_and_today(then: str | None, today: str | None) -> dict[str, str | None]:
+    return {"sha256": then, "today": GONE if today is None else SAME if today == then else CHANGED}
+
+
+def _why_not_tested(cell: Cell, root: Path, image: str) -> str:
+    split = _split(cell, root, _recipe(cell, root))[1]
+    lists = {} if split is None else {
+        "the cell knew it as an anomaly": split.known(cell.k),
+        "it is in the pool of known anomalies, which leaves the test set whatever k is": split.pool,
+        "its type is the known one of the split, which is not tested": split.held_out,
+        "the cell trained on it": split.train_normal,
+        **{f"it was left out everywhere ({why})": [path] for path, why in split.excluded},
+    }  # fmt: skip
+    return next((why for why, of in lists.items() if any(_is(image, path) for path in of)), "the cell did not test it")
+
+
+def _is(image: str, path: str) -> bool:
+    """Whether ``image``, as a user named it, is the image of that path in the category's folder."""
+    return f"/{Path(image).as_posix()}".endswith(f"/{path}")

@@ -1,0 +1,157 @@
+"""bgad predict on files and folders: scores, verdicts, overlays and JSON, and nothing half-written where one is broken."""
+
+import csv
+import json
+import math
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from folders import make_category, truncate
+from PIL import Image
+
+from bgad import cli
+from bgad.backbones import load_backbone
+from bgad.cells import Cell
+from bgad.datasets import build_index
+from bgad.errors import BgadError
+from bgad.features import compute, load
+from bgad.predict import pictures_in, predict
+from bgad.results import run_cell
+from bgad.settings import Dataset, Recipe, read_yaml
+from bgad.splits import draw
+
+# Loading takes longer than scoring these pictures.
+backbone_of = cache(load_backbone)
+CPU = torch.device("cpu")
+DEMO = Path(__file__).parents[1] / "config" / "recipes" / "demo.yaml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_backbone():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bgad.predict.load_backbone", backbone_of)
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a category and two cells of it, the second of which has no threshold, as without anomalies to test on."""
+    folder = tmp_path_factory.mktemp("pictures")
+    make_category(folder, "part", types={"cut": 3}, good=3)
+    values = read_yaml(DEMO) | {"image_size": 32}
+    values["flow"] |= {"blocks": 2}
+    recipe = Recipe.model_validate(values)
+    index = build_index("own", "part", folder, Dataset(path=folder))
+    compute(index, folder, backbone_of(recipe.backbone, CPU, None), 32, folder / "features")
+    cell, cache = Cell("tiny", "own", "part", "seen", 0, "nf", 0), load(folder / "features")
+    run_cell(cell, recipe, index, draw(index, "seen", 0, 1), cache, {}, folder, CPU, folder / "cell", say=lambda line: None)
+
+    scores = sorted(one.score for one in predict(pictures_in([folder / "part/test/good"]), folder / "cell", CPU))
+    assert scores[0] < scores[1] < scores[2]
+    model = torch.load(folder / "cell/model.pt", weights_only=True)
+    torch.save(model | {"threshold": scores[1]}, folder / "cell/model.pt")
+    (folder / "without threshold").mkdir()
+    torch.save(model | {"threshold": math.nan}, folder / "without threshold/model.pt")
+    return folder
+
+
+@pytest.fixture
+def bgad(place, monkeypatch, capsys):
+    """Runs a command in the folder and gives its exit status and what it said on both outputs."""
+    monkeypatch.chdir(place)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bgad", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        return end.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_a_folder_stands_for_its_pictures_by_name(tmp_path):
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt", "c.tiff"):
+        (tmp_path / name).touch()
+    (tmp_path / "further").mkdir()
+    (tmp_path / "further/d.png").touch()
+    found = pictures_in([tmp_path / "c.tiff", tmp_path])
+    assert [path.name for path in found] == ["c.tiff", "a.JPG", "b.png", "c.tiff"]
+
+
+def test_a_path_with_nothing_is_named(tmp_path):
+    with pytest.raises(BgadError, match=r"gone.png: there is no such picture or folder"):
+        pictures_in([tmp_path / "gone.png"])
+    with pytest.raises(BgadError, match="no pictures right in this folder"):
+        pictures_in([tmp_path])
+
+
+def test_a_score_depends_on_no_other_picture(place):
+    paths = pictures_in([place / "part/test/good", place / "part/test/cut"])
+    together = predict(paths, place / "cell", CPU)
+    for path, one in zip(paths, together, strict=True):
+        assert predict([path], place / "cell", CPU)[0].score == one.score
+        assert one.score == one.anomaly_map.max()
+
+
+def test_predict_writes_scores_and_an_overlay_of_each(place, bgad):
+    status, said, _ = bgad("predict", "part/test/good", "part/test/cut", "--cell", "cell", "--out", "out")
+    assert status == 0
+    with (place / "out/scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Both folders have a 000.png.
+    assert [row["path"] for row in rows] == [f"part/test/{kind}/00{n}.png" for kind in ("good", "cut") for n in range(3)]
+    assert len({row["overlay"] for row in rows}) == 6
+    assert {path.name for path in (place / "out").iterdir()} == {"scores.csv"} | {row["overlay"] for row in rows}
+    for row, one, line in zip(
+        rows, predict([place / row["path"] for row in rows], place / "cell", CPU), said.splitlines(), strict=True
+    ):
+        assert float(row["score"]) == pytest.approx(one.score, rel=1e-6)
+        assert float(row["threshold"]) == pytest.approx(one.threshold, rel=1e-6)
+        assert row["verdict"] == ("anomalous" if one.score >= one.threshold else "normal")
+        assert line == f"{row['path']}\t{one.score:.4f}\t{row['verdict']} (threshold {one.threshold:.4f})"
+        with Image.open(place / "out" / row["overlay"]) as overlay:
+            overlay.load()
+    assert sorted(row["verdict"] for row in rows[:3]) == ["anomalous", "anomalous", "normal"], (
+        "the threshold is the second score"
+    )
+
+
+def test_json_is_all_that_is_printed(place, bgad):
+    status, said, errors = bgad("predict", "part/test/cut", "--cell", "cell", "--json")
+    assert (status, errors) == (0, "")
+    rows = json.loads(said)
+    assert [row["path"] for row in rows] == [f"part/test/cut/00{n}.png" for n in range(3)]
+    assert {*rows[0]} == {"path", "score", "verdict", "threshold"}
+
+
+def test_without_a_threshold_there_is_no_verdict(place, bgad):
+    arguments = ("predict", "part/test/cut/000.png", "--cell", "without threshold")
+    row = json.loads(bgad(*arguments, "--json")[1])[0]
+    assert (row["verdict"], row["threshold"]) == (None, None)
+    assert bgad(*arguments)[1].endswith("\tno verdict\n")
+
+
+def test_a_broken_picture_is_named_and_nothing_half_written_stays(place, bgad, tmp_path):
+    make_category(tmp_path, "broken", types={}, good=3)
+    victim = tmp_path / "broken/test/good/001.png"
+    truncate(victim)
+    arguments = ("predict", victim.parent, "--cell", "cell", "--out", tmp_path / "out")
+    for before in (set(), {"kept.txt"}):
+        status, _, errors = bgad(*arguments)
+        assert status == 1
+        assert errors.startswith(f"error: {victim}: not a whole image (") and errors.count("\n") == 1
+        assert {path.name for path in tmp_path.glob("out/*")} == before
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/kept.txt").touch()
+    status, printed, _ = bgad(*arguments, "--json")
+    assert (status, printed) == (1, "")
+
+
+def test_a_cell_that_is_not_there_is_named(place, bgad):
+    status, _, errors = bgad("predict", "part/test/cut", "--cell", "nowhere", "--out", "not made")
+    assert status == 1 and errors.startswith("error: nowhere/model.pt: there is no model; run the cell first")
+    assert not (place / "not made").exists()
