@@ -86,10 +86,11 @@ def test_two_come_with_the_project():
 
 def test_a_file_is_a_detector_by_its_name(seat):
     seat("_helpers", "")
-    seat("mean-of.all", MEAN)
-    assert detectors.names() == ["mean-of.all"]
-    assert detectors.display_name("mean-of.all") == "The mean"
-    assert detectors.knows_anomalies("mean-of.all")
+    seat("a.b", MEAN)
+    seat("mean-of-all", MEAN)
+    assert detectors.names() == ["mean-of-all"]
+    assert detectors.display_name("mean-of-all") == "The mean"
+    assert detectors.knows_anomalies("mean-of-all")
 
 
 @pytest.mark.parametrize(

@@ -19,22 +19,28 @@ TURNS = 73 - 1
 
 # name: (cells, those that are there, those that are not), a cell as in its folder
 SUITES = {
-    # seen: 4 categories x 2 methods x 2 seeds with k 0, and x 3 k; hard-scratch: 2 categories x (k 0 + k 10) x 2 seeds
+    # seen: 4 categories x 4 methods x 2 seeds with k 0, and x 3 k; hard-scratch: 2 categories x (k 0 + k 10) x 2 seeds
     "demo": (
-        4 * 2 * 2 + 4 * 3 * 2 + 2 * 2 * 2,
-        ["demo/mini/coins/hard-scratch/k10/bgad/seed1"],
+        4 * 4 * 2 + 4 * 3 * 2 + 2 * 2 * 2,
+        ["demo/mini/coins/hard-scratch/k10/bgad/seed1", "demo/mini/grass/seen/k0/padim/seed0"],
         ["demo/mini/grass/hard-scratch/k10/bgad/seed1"],
     ),
-    # 4 splits (seen and three types) x (k 0 + k 1 + k 10) x 3 seeds
+    # 4 splits (seen and three types) x (k 0 + k 1 + k 10) x 3 seeds, and two detectors with seen
     "bottle": (
-        4 * 3 * 3,
-        ["cpu/mvtec/bottle/hard-contamination/k1/bgad/seed2"],
+        4 * 3 * 3 + 2 * 3,
+        ["cpu/mvtec/bottle/hard-contamination/k1/bgad/seed2", "cpu/mvtec/bottle/seen/k0/patchcore/seed2"],
         ["cpu/mvtec/cable/seen/k10/bgad/seed0"],
     ),
     "paper": (
         CATEGORIES * 2 * RUNS,
         ["paper/mvtec/zipper/seen/k10/bgad/seed42", "paper/mvtec/toothbrush/seen/k0/bgad-wo/seed100"],
         ["paper/mvtec/zipper/seen/k1/bgad/seed42", "paper/mvtec/bottle/seen/k0/nf/seed0"],
+    ),
+    # three methods with k 0, and k 10
+    "baselines": (
+        CATEGORIES * 4 * RUNS,
+        ["paper/mvtec/screw/seen/k0/patchcore/seed42", "paper/mvtec/screw/seen/k10/bgad/seed42"],
+        ["paper/mvtec/screw/seen/k10/patchcore/seed42"],
     ),
     # the same row with two recipes
     "corrected": (
@@ -114,7 +120,7 @@ def test_a_suite_has_the_cells_that_its_grid_says(name):
 
 def test_the_seeds_and_categories_are_the_same_for_every_row_of_a_table():
     """Rows over other runs or categories could not be compared."""
-    for name in ("paper", "corrected", "counts", "ablation", "btad"):
+    for name in ("paper", "baselines", "corrected", "counts", "ablation", "btad"):
         rows = {}
         for cell in expand(load_suite(FILES[name]), known):
             rows.setdefault((cell.recipe, cell.k, cell.method), set()).add((cell.category, cell.seed))

@@ -30,7 +30,7 @@ def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(p
         "split": (4 + 2) * 2,  # seen, and hard-scratch of two categories; two seeds
         "features": 4,
         "synthetic": (4 + 2) * 2,
-        "train": 4 * 2 * 5 + 2 * 2 * 2,  # seen: bgad-wo, nf, k 1, 5, 10; hard-scratch: bgad-wo, k 10
+        "train": 4 * 2 * 7 + 2 * 2 * 2,  # seen: bgad-wo, nf, patchcore, padim, k 1, 5, 10; hard-scratch: bgad-wo, k 10
         "plots": 1,
         "examples": 1,
         "table": 1,
@@ -45,6 +45,11 @@ def test_the_default_target_is_the_demo(project):
 def test_one_cell_by_its_path_needs_its_own_inputs_alone(project):
     jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json"))
     assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": 1, "train": 1}
+
+
+def test_a_detector_needs_features_and_a_split_alone(project):
+    jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json".replace("k10/bgad", "k0/padim")))
+    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "train": 1}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +129,8 @@ def finished(tmp_path_factory) -> Project:
     suite.write_text(
         "title: t\nquestion: q\ngrid:\n"
         "  - {recipe: demo, dataset: mini, categories: [brick], splits: [seen], k: [10], methods: [bgad], seeds: [0]}\n"
+        "  - recipe: demo\n    dataset: mini\n    categories: [brick]\n    splits: [seen]\n    k: [0]\n"
+        "    methods: [patchcore, padim]\n    seeds: [0]\n"
     )
     # Stand-ins for every step's work, so that Snakemake records all as done with today's parameters.
     for rule in (folder / "workflow" / "rules").glob("*.smk"):
@@ -159,6 +166,16 @@ def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(finished, module
     source.write_text(text)
     assert set(job_counts(said)) == rules
     assert job_counts(finished.snakemake("-n", "reports/demo/table.md")) == {}
+
+
+@pytest.mark.parametrize(("module", "cells"), [("losses", 1), ("detectors/patchcore", 1), ("detect", 2), ("metrics", 3)])
+def test_an_edit_of_a_method_makes_its_own_cells_anew(finished, module, cells):
+    source = finished.folder / "bgad" / f"{module}.py"
+    text = source.read_text()
+    source.write_text(text + "\nEDITED = True\n")
+    said = finished.snakemake("-n", "reports/demo/table.md")
+    source.write_text(text)
+    assert job_counts(said) == {"train": cells, "plots": 1, "table": 1}
 
 
 def test_a_comment_or_docstring_makes_nothing_anew(finished):

@@ -1,0 +1,106 @@
+"""Detectors in a suite's report: under their own names, beside BGAD, and never taken for one of its rows."""
+
+import pytest
+from synthetic import MVTEC, cell, figures, rows_under, suite, table, type_figures, under, write_cell
+
+from bgad.report.collect import collect
+from bgad.report.page import page
+from bgad.report.plot_cells import training_curves
+from bgad.report.plot_epochs import best_epoch
+from bgad.report.plot_means import auroc_by_k
+from bgad.report.summary import types_against_k0
+
+
+def history(*images):
+    return [
+        {"epoch": n, "image_auroc": of, "pixel_auroc": 97.0, "aupro": 93.0, "released_pro": 92.0} for n, of in enumerate(images)
+    ]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """All of MVTec AD's categories at k 0 with BGAD's row and both detectors, and with k 10; one seed."""
+    root = tmp_path_factory.mktemp("small")
+    last = {"bgad-wo": 90.0, "padim": 70.0, "patchcore": 80.0, "bgad": 95.0}
+    cells = [
+        cell(category, k=10 if method == "bgad" else 0, method=method, recipe="paper") for method in last for category in MVTEC
+    ]
+    for one in cells:
+        value, epochs = last[one.method], (1, 2) if one.method.startswith("bgad") else (1,)
+        types = {"cut": type_figures(value - 5, known=one.k > 0)}
+        source = one.method[:2] * 32
+        of = figures((value, value + (len(epochs) > 1)))
+        write_cell(root, one, of, by_type=types, history=history(*(value for _ in epochs)), source_sha256=source)
+    return root, cells
+
+
+def test_every_method_has_its_own_name_in_the_tables(small):
+    lines, records = table(*small)
+    assert [row[3] for row in rows_under(lines, "At a glance")[1:]] == ["bgad-wo", "PaDiM", "PatchCore", "bgad"]
+    assert any(line == "### mvtec, seen, k = 0, PatchCore, recipe paper" for line in lines)
+    assert any(line == "### mvtec, whole test set, k = 0, PaDiM, recipe paper" for line in lines)
+    assert {record["method"] for record in records} >= {"patchcore", "padim"}  # by which the CSV names the cells
+
+
+def test_no_published_number_stands_beside_a_detector(small):
+    _, records = table(*small)
+    beside = {record["method"] for record in records if record["published"]}
+    assert beside == {"bgad-wo", "bgad"}
+
+
+def test_a_detector_is_not_what_known_anomalies_are_held_against(small):
+    root, cells = small
+    types = types_against_k0(collect(cells, root))
+    assert set(types["method"]) == {"bgad"}
+    assert set(types["image_auroc_k0"]) == {85.0}  # of bgad-wo
+    without = [one for one in cells if one.method != "bgad-wo"]
+    assert types_against_k0(collect(without, root))["image_auroc_k0"].isna().all()
+
+
+def test_a_detector_that_knows_anomalies_is_held_against_itself(tmp_path):
+    cells = [cell(k=k, method=method) for method, k in (("bgad-wo", 0), ("bgad", 1), ("own", 0), ("own", 1))]
+    for one, value in zip(cells, (60.0, 61.0, 70.0, 71.0), strict=True):
+        write_cell(tmp_path, one, figures((value, value)), by_type={"cut": type_figures(value)})
+    types = types_against_k0(collect(cells, tmp_path)).set_index("method")
+    assert types["image_auroc_k0"].to_dict() == {"bgad": 60.0, "own": 70.0}
+
+
+def test_code_of_their_own_is_no_mixture_of_versions(small, tmp_path):
+    lines, _ = table(*small)
+    assert not any("different versions of the code" in line for line in lines)
+    cells = [cell(seed=seed, method=method) for method in ("bgad-wo", "patchcore") for seed in (0, 1)]
+    for one in cells:
+        write_cell(tmp_path, one, figures((90.0, 90.0)), source_sha256=f"{one.method}{one.seed}")
+    lines, _ = table(tmp_path, cells)
+    assert [line for line in lines if "**Mixed:**" in line] == [
+        "- **Mixed:** the cells were trained by 2 different versions of the code.",
+        "- **Mixed:** the cells of PatchCore were trained by 2 different versions of the code.",
+    ]
+
+
+def test_epochs_are_of_methods_that_have_some(small):
+    root, cells = small
+    lines, records = table(root, cells)
+    assert "PatchCore" not in under(lines, "What choosing the epoch adds")[""]
+    assert {record["method"] for record in records if record["section"].startswith("epoch")} <= {"bgad", "bgad-wo"}
+    collected = collect(cells, root)
+    for draw in (best_epoch, training_curves):
+        labels = [text.get_text() for text in draw(collected, "t").legends[0].get_texts()]
+        assert any("bgad-wo" in label for label in labels)
+        assert not any("PatchCore" in label for label in labels)
+
+
+def test_a_detector_has_a_mark_of_its_own_against_k(small):
+    root, cells = small
+    figure = auroc_by_k(collect(cells, root), "t")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:3] == ["seen splits", "seen splits, PaDiM", "seen splits, PatchCore"]
+    lines = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "X", "P")]
+    drawn = {line.get_marker(): line.get_ydata().tolist() for line in lines}
+    assert drawn == {"o": [90.0, 95.0], "X": [70.0], "P": [80.0]}  # bgad-wo is BGAD's k 0, and nobody's mean is mixed
+
+
+def test_the_page_names_them(small):
+    root, cells = small
+    text = page("a", suite(), cells[:45], root)
+    assert '"method":"PatchCore"' in text and '"method":"patchcore"' not in text
