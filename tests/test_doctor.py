@@ -119,11 +119,25 @@ def test_on_a_gpu_hours_are_known_from_measured_cells_alone(here, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(devices, "choose", lambda *_: torch.device("cpu"))
     monkeypatch.setattr(devices, "describe", lambda _: {"device": "a GPU", "cpu": "a processor", "threads": 1})
-    assert here.suite("small").hours == (None, "not known: no demo bgad-wo k0 cell was measured on a GPU")
+    hours = here.suite("small").hours
+    assert (hours.hours, hours.more) == (None, 4)
+    assert hours.basis.startswith("not known: no demo bgad-wo k0 cell was measured on such a machine (a GPU); no demo bgad k10")
     assert "not known" in as_text(here.found())
     for of in (brick(), brick(k=10)):
         finish(here.folder, of, 36, device="a GPU", cpu="a processor")
     assert here.suite("small").hours.hours == pytest.approx(2 * 36 / 3600)
+
+
+def test_a_detector_counts_where_it_is_measured_and_else_is_left_out_and_said(here):
+    small = here.folder / "config/suites/small.yaml"
+    small.write_text(SUITE.replace("[bgad-wo]", "[bgad-wo, patchcore]"))
+    without = here.suite("small").hours
+    assert without.more == 3
+    assert "; 3 not counted: no demo patchcore k0 cell was measured on such a machine (cpu)" in without.basis
+    assert re.search(r"small .* > \d", as_text(here.found()))
+    patchcore = [Cell("demo", "mini", "brick", "seen", 0, "patchcore", seed) for seed in range(3)]
+    finish(here.folder, patchcore[0], 36)
+    assert here.suite("small").hours.hours - without.hours == pytest.approx(2 * 36 / 3600 / 4)
 
 
 def test_disk_is_downloads_features_and_models(here):

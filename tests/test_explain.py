@@ -14,7 +14,7 @@ from bgad.errors import BgadError
 from bgad.look.explain import FILES, explain, explain_image
 from bgad.look.explain_text import as_text
 from bgad.settings import load_recipe
-from bgad.sources import source_sha256
+from bgad.sources import method_sha256, source_sha256
 from bgad.splits import Split
 
 CELL = cell("bottle", k=2)
@@ -104,6 +104,14 @@ def test_what_changed_since_is_said(here, name):
     assert found["again"][:-1] == back
     assert "SHA-256 000000000000..., changed since" in as_text(found, None)
     assert (found["split"]["known"] is None) == (name == "split")
+
+
+def test_a_detector_s_code_is_its_own(here):
+    of = cell("bottle", k=0, method="patchcore")
+    write_cell(here.root, of, figures((91.5, 91.5)), source_sha256=method_sha256("patchcore"))
+    assert explain(here.root / of.folder)["code"]["today"] == "as today"
+    write_cell(here.root, of, figures((91.5, 91.5)), source_sha256=method_sha256("padim"))
+    assert explain(here.root / of.folder)["code"]["today"] == "changed since"
 
 
 def test_what_is_gone_is_said(here):

@@ -56,6 +56,12 @@ def test_a_cell_s_work():
     assert not without["synthetic", "cutpaste"]
 
 
+def test_of_a_detector_nothing_is_known_beforehand():
+    work = work_of(cell(k=0, method="patchcore"), lambda *_: Counts(209, 83))
+    assert work == {("detector", "patchcore"): 292}
+    assert step_times().seconds(work) is None
+
+
 def test_what_cells_share_counts_once():
     both = [cell(k=k, seed=seed) for k in (0, 1, 10) for seed in (0, 1)]
     work = shared_work(both, lambda *_: Counts(209, 83))

@@ -25,13 +25,17 @@ def as_text(found: Report) -> str:
 
 def as_values(found: Report) -> dict:
     findings = {name: [one._asdict() for one in getattr(found, name)] for name in ("machine", "datasets", "weights")}
-    suites = [need._asdict() | {"hours": need.hours.hours, "basis": need.hours.basis} for need in found.suites]
+    suites = [
+        need._asdict() | {"hours": need.hours.hours, "basis": need.hours.basis, "not_counted": need.hours.more}
+        for need in found.suites
+    ]
     return findings | {"suites": suites}
 
 
 def _row(need: Need) -> list[str]:
     hours = need.hours.hours
     shown = "not known" if hours is None else f"{hours:.2g}" if hours < 100 else f"{hours:.0f}"
+    shown = "> " * (hours is not None and need.hours.more > 0) + shown
     to_do = need.cells - need.finished
     disk = f"{need.disk_mb / 1000:.1f}"
     counts = [str(need.cells), str(need.finished), str(to_do)] if need.cells else [NONE] * 3

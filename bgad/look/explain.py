@@ -68,7 +68,7 @@ def explain(folder: Path) -> dict:
         "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
         "code": code,
         "weights": {
-            "backbone": recipe and recipe.backbone,
+            "backbone": recipe.backbone if recipe else None,
             "features": features,
             **_then_and_today(metrics.get("weights_sha256"), _weights_of_cache(root, features)),
         },

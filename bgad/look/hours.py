@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bgad import mini, paths, presets
 from bgad.cells import Cell
 from bgad.datasets import NORMAL, image_files
-from bgad.settings import Dataset, ImageBatches, Recipe, load_recipe
+from bgad.settings import METHODS, Dataset, ImageBatches, Recipe, load_recipe
 
 STRIDES = (4, 8, 16)  # as in bgad.backbones, which imports torch
 
@@ -66,6 +66,8 @@ class StepTimes(BaseModel, frozen=True, extra="forbid"):
         """Of all ``work``; None where a part of it was not measured."""
         total = 0.0
         for (what, of, *level), count in work.items():
+            if what == "detector":  # of whose steps nothing is known
+                return None
             if what == "synthetic":
                 total += count * self.synthetic_s[of]
                 continue
@@ -84,8 +86,11 @@ def step_times() -> StepTimes:
 
 
 def work_of(cell: Cell, counts: CountsOf) -> Counter:
-    """What one cell does: {("step", recipe, level): n, ("synthetic", kind): n, ("image", recipe): n, ...}."""
+    """What one cell does: {("step", recipe, level): n, ("synthetic", kind): n, ("image", recipe): n, ...}; of a detector,
+    which has no steps, {("detector", method): images}."""
     recipe, (train, test) = recipe_of(cell.recipe), counts(cell.dataset, cell.category)
+    if cell.method not in METHODS:
+        return Counter({("detector", cell.method): train + test})
     schedule, kinds = recipe.schedule, recipe.anomalies.kinds
     entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
     work: Counter[tuple] = Counter()

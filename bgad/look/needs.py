@@ -24,13 +24,15 @@ class Host(NamedTuple):
 
 
 class Hours(NamedTuple):
-    """``hours`` of the whole machine, None where they are not known; ``basis``: what they are estimated from, or why not."""
+    """``hours`` of the whole machine, None where they are not known; ``basis``: what they are estimated from, or why not;
+    ``more``: cells beside these of which nothing is known."""
 
     hours: float | None
     basis: str
+    more: int = 0
 
 
-# (recipe, method, k) -> seconds of a cell for each of its steps, and from how many cells
+# (recipe, method, k) -> seconds of a cell for each of its steps (of a detector: images), and from how many cells
 Measured = dict[tuple[str, str, int], tuple[float, int]]
 
 
@@ -64,6 +66,7 @@ def hours(cells: list[Cell], host: Host, known: Measured, counts: CountsOf, root
     else from step_times.yaml. What cells share (features, pools) is only counted on a CPU."""
     total = 0.0
     basis: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
     for cell in cells:
         rate, number = known.get((cell.recipe, cell.method, cell.k), (None, 0))
         if rate is not None:
@@ -72,13 +75,18 @@ def hours(cells: list[Cell], host: Host, known: Measured, counts: CountsOf, root
             continue
         seconds = step_times().seconds(work_of(cell, counts)) if host.device == "cpu" else None
         if seconds is None:
-            return Hours(None, f"not known: no {cell.recipe} {cell.method} k{cell.k} cell was measured on {host.device}")
+            unknown[f"no {cell.recipe} {cell.method} k{cell.k} cell was measured on such a machine ({host.device})"] += 1
+            continue
         total += seconds / (host.at_once * host.threads)
         basis[f"their counted steps at the times of {step_times().machine}"] += 1
+    reasons = "; ".join(unknown)
+    if unknown and not basis:
+        return Hours(None, f"not known: {reasons}", unknown.total())
     if host.device == "cpu":
         shared = step_times().seconds(shared_work(_without_features(cells, root), counts))
         total += (shared or 0) / (host.at_once * host.threads)
-    return Hours(total / 3600, "; ".join(f"{count} cell{'s' * (count > 1)} by {what}" for what, count in basis.items()))
+    found = "; ".join(f"{count} cell{'s' * (count > 1)} by {what}" for what, count in basis.items())
+    return Hours(total / 3600, found + f"; {unknown.total()} not counted: {reasons}" * bool(unknown), unknown.total())
 
 
 def disk_mb(cells: list[Cell], config: Config, counts: CountsOf, root: Path = Path()) -> int:
@@ -103,7 +111,7 @@ def is_downloaded(dataset: str, root: Path = Path()) -> bool:
 
 
 def _steps(cell: Cell, counts: CountsOf) -> int:
-    return sum(count for (what, *_), count in work_of(cell, counts).items() if what == "step")
+    return sum(count for (what, *_), count in work_of(cell, counts).items() if what in ("step", "detector"))
 
 
 def _without_features(cells: list[Cell], root: Path) -> list[Cell]:
