@@ -81,6 +81,14 @@ def test_the_strip_says_verdict_score_and_threshold(tmp_path):
     assert [text.get_text() for text in without.texts] == ["no verdict, score 4.000"]
 
 
+def test_a_score_beyond_the_scale_is_marked_at_its_end(tmp_path):
+    figure = draw(replace(prediction(tmp_path), score=7.5))
+    triangle, threshold = figure.axes[1].lines
+    assert list(triangle.get_xdata()) == [4.0]
+    assert list(threshold.get_xdata()) == [2.0, 2.0]
+    assert "score 7.500" in figure.texts[0].get_text()
+
+
 def test_the_same_picture_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         write_overlay(prediction(tmp_path), tmp_path / name)
