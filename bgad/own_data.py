@@ -187,4 +187,5 @@ def _reason(said: str, root: Path) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     logs = [line.partition(": ")[2] for line in lines if line.startswith("Complete log(s)")]
     others = [line for line in lines if not line.startswith("Complete log(s)")] or ["nothing was said"]
-    return f"the training failed: {(logs or [str(root / '.snakemake/log')])[0]} says why ({others[-1]})."
+    raised = re.findall(r"^\s*(\w+Error: .+)$", said, flags=re.MULTILINE)  # which Snakemake's own last words come after
+    return f"the training failed: {(logs or [str(root / '.snakemake/log')])[0]} says why ({(raised or others)[-1]})."
