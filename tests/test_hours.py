@@ -54,6 +54,9 @@ def test_a_cell_s_work():
     without = work_of(cell(recipe="paper", k=0), lambda *_: Counts(209, 83))
     assert without["step", "paper", 2] == 8 * 25 * 6 * 2
     assert not without["synthetic", "cutpaste"]
+    detector = cell(recipe="cpu", k=10, method="padim")
+    assert not work_of(detector, lambda *_: Counts(209, 83))
+    assert shared_work([detector], lambda *_: Counts(209, 83)) == {("image", "cpu"): 292}
 
 
 def test_what_cells_share_counts_once():

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bgad import mini, paths, presets
 from bgad.cells import Cell
 from bgad.datasets import NORMAL, image_files
-from bgad.settings import Dataset, ImageBatches, Recipe, load_recipe
+from bgad.settings import METHODS, Dataset, ImageBatches, Recipe, load_recipe
 
 STRIDES = (4, 8, 16)  # as in bgad.backbones, which imports torch
 
@@ -84,7 +84,12 @@ def step_times() -> StepTimes:
 
 
 def work_of(cell: Cell, counts: CountsOf) -> Counter:
-    """What one cell does: {("step", recipe, level): n, ("synthetic", kind): n, ("image", recipe): n, ...}."""
+    """What one cell does: {("step", recipe, level): n, ("synthetic", kind): n, ("image", recipe): n, ...}.
+
+    Nothing is counted of a detector, whose fit takes no such steps.
+    """
+    if cell.method not in METHODS:
+        return Counter()
     recipe, (train, test) = recipe_of(cell.recipe), counts(cell.dataset, cell.category)
     schedule, kinds = recipe.schedule, recipe.anomalies.kinds
     entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
@@ -109,7 +114,7 @@ def shared_work(cells: Iterable[Cell], counts: CountsOf) -> Counter:
         recipe, category = recipe_of(cell.recipe), (cell.dataset, cell.category)
         network = (recipe.backbone, recipe.image_size)
         features[network, category] = cell.recipe
-        if cell.k and recipe.anomalies.synthetic == "pool":
+        if cell.k and cell.method in METHODS and recipe.anomalies.synthetic == "pool":
             for kind in recipe.anomalies.kinds:
                 pools[network, category, cell.split, cell.seed, kind, recipe.anomalies.pool] = cell.recipe
     work: Counter[tuple] = Counter()
