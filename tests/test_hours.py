@@ -54,6 +54,8 @@ def test_a_cell_s_work():
     without = work_of(cell(recipe="paper", k=0), lambda *_: Counts(209, 83))
     assert without["step", "paper", 2] == 8 * 25 * 6 * 2
     assert not without["synthetic", "cutpaste"]
+    detector = cell(recipe="cpu", k=10, method="padim")
+    assert shared_work([detector], lambda *_: Counts(209, 83)) == {("image", "cpu"): 292}
 
 
 def test_of_a_detector_nothing_is_known_beforehand():

@@ -114,7 +114,7 @@ def shared_work(cells: Iterable[Cell], counts: CountsOf) -> Counter:
         recipe, category = recipe_of(cell.recipe), (cell.dataset, cell.category)
         network = (recipe.backbone, recipe.image_size)
         features[network, category] = cell.recipe
-        if cell.k and recipe.anomalies.synthetic == "pool":
+        if cell.k and cell.method in METHODS and recipe.anomalies.synthetic == "pool":
             for kind in recipe.anomalies.kinds:
                 pools[network, category, cell.split, cell.seed, kind, recipe.anomalies.pool] = cell.recipe
     work: Counter[tuple] = Counter()
