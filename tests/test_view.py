@@ -284,7 +284,7 @@ rule train:
     output: "results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/metrics.json"
     log: "results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/train.log"
     benchmark: "results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/benchmark.tsv"
-    shell: "{config[python]} stand_in.py $(dirname {output}) > {log} 2>&1"
+    shell: "{config[python]:q} stand_in.py $(dirname {output}) > {log} 2>&1"
 """
 
 

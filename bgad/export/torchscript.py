@@ -48,8 +48,8 @@ def export_model(folder: Path, root: Path, output: Path, weights: Path | None = 
         )
     paths, recorded = _some_scores(folder / "scores.csv")
     images = [root / cell.category / path for path in paths]
-    predicted = np.array([one.score for one in predict(images, folder, cpu, weights)])
     model = load_model(folder, cpu, weights)
+    predicted = np.array([one.score for one in predict(images, folder, cpu, weights)])
     size = model.recipe.image_size
     archive = _archive(ScoringModule(model), size, _about(cell, folder, model))
     with whole(output) as temporary:
