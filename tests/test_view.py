@@ -137,6 +137,17 @@ def test_the_time_left_by_hand(tmp_path):
     assert found.running[cells[2]].for_s == 30.0 and found.running[cells[2]].quiet_s == 12.0
 
 
+def test_the_time_of_a_detector_is_its_own(tmp_path):
+    """Means: bgad-wo 100 s, patchcore 4 s. To come: a patchcore that has run for 1 s."""
+    flows = [cell(k=0, seed=seed) for seed in range(2)]
+    fitted = [cell(k=0, method="patchcore", seed=seed) for seed in range(2)]
+    for of, seconds in zip([*flows, fitted[0]], (90.0, 110.0, 4.0), strict=True):
+        done(tmp_path, of, seconds)
+    lock(tmp_path, flows + fitted)
+    mark(tmp_path, fitted[1], at=NOW - 1)
+    assert status_of(flows + fitted, tmp_path, NOW).remaining_s == 3.0
+
+
 @pytest.mark.parametrize("missing", ["a finished cell of its kind", "a running cell"])
 def test_the_time_left_is_not_guessed(tmp_path, missing):
     cells = [cell(seed=0), cell(seed=1), cell(k=0)]
@@ -257,6 +268,21 @@ def test_a_page_that_cannot_be_made_is_said_and_the_last_one_stays(tmp_path):
         done(tmp_path, cells[0])
         until(lambda: live.page_error)
         assert live.page[1] == b"a page" and live.as_json()["page_error"] == "metrics.json: belongs to another cell."
+
+
+def test_a_page_that_could_not_be_made_once_is_made_at_the_next_look(tmp_path):
+    """Without any cell having changed, as when a file was just being replaced."""
+    tries = []
+
+    def make_page(status):
+        tries.append(status)
+        if len(tries) == 1:
+            raise FileNotFoundError("model.pt")
+        return "a page"
+
+    with Live([cell()], make_page, tmp_path, apart=0.1) as live:
+        until(lambda: live.page)
+        until(lambda: live.page_error is None)
 
 
 def until(holds, seconds=10):

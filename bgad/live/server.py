@@ -66,11 +66,17 @@ class Live:
     def _run(self) -> None:
         of_page, wait = None, 0.0
         while not self._end.wait(wait):
-            status, wait = self.status(), LOOK
-            shown = self._shown(status)
-            if shown != of_page:
-                self._make(status)
-                of_page, wait = shown, self.apart
+            wait = LOOK
+            try:
+                status = self.status()
+                shown = self._shown(status)
+                if shown != of_page:
+                    wait = self.apart
+                    content = self.make_page(status).encode()
+                    self.page, of_page = (hashlib.sha256(content).hexdigest()[:16], content), shown
+                self.page_error = None
+            except (BgadError, OSError) as error:  # a file that is being replaced; the next look may find it whole
+                self.page_error = str(error)
 
     def _shown(self, status: Status) -> dict:
         """What a page is made from. That a queued cell begins is no reason for a new one."""
@@ -80,14 +86,6 @@ class Live:
             done = state == DONE and path.exists()  # not begun anew since the status was taken
             shown[cell] = path.stat().st_mtime_ns if done else QUEUED if state == RUNNING else state
         return shown
-
-    def _make(self, status: Status) -> None:
-        try:
-            content = self.make_page(status).encode()
-        except (BgadError, OSError) as error:  # a file that is being replaced; the next look may find it whole
-            self.page_error = str(error)
-            return
-        self.page, self.page_error = (hashlib.sha256(content).hexdigest()[:16], content), None
 
 
 def serve(live: Live, title: str, port: int = 0) -> ThreadingHTTPServer:

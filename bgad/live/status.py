@@ -23,6 +23,7 @@ from statistics import fmean
 
 from bgad.cells import Cell
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, status_without_metrics
+from bgad.settings import METHODS
 
 RUNNING, QUEUED = "running", "queued"
 FAILS = FAILED.removesuffix(": ")
@@ -126,8 +127,8 @@ def _remaining(states: dict[Cell, str], running: dict[Cell, Running], root: Path
 
 
 def _kind(cell: Cell) -> tuple:
-    """Cells that take about as long: of one recipe, with or without known anomalies."""
-    return cell.recipe, cell.k > 0
+    """Cells that take about as long: of one recipe, with or without known anomalies; each detector on its own."""
+    return cell.recipe, cell.k > 0, "" if cell.method in METHODS else cell.method
 
 
 def _seconds(benchmark: Path) -> float | None:

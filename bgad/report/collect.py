@@ -154,9 +154,11 @@ def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
 
 def status_without_metrics(log: Path) -> str:
     """Of a cell without figures, from its log: not run, interrupted, or failed with the error that the log ends in."""
-    if not log.exists():
+    try:
+        said = log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # a running Snakemake may take it away at any time
         return NOT_RUN
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     if lines and lines[-1].startswith("error:"):
         return FAILED + lines[-1].removeprefix("error:").strip()
     # Python's own errors: the last line of a traceback, which nothing follows.
