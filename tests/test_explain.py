@@ -130,7 +130,13 @@ def test_changes_beside_the_commit_and_a_data_set_that_the_configuration_lacks_a
     config.write_text(config.read_text().replace("  mvtec: {}", "  other: {path: /data/other}"))
     switch, command = explain(here.folder)["again"]
     assert switch == "git switch --detach abc1234   # and changes that no commit holds"
-    assert command.endswith("metrics.json --config 'datasets={mvtec: {path: FOLDER}}'")
+    assert command.endswith("metrics.json --config 'datasets={mvtec: {path: FOLDER, pool: 3}}'")
+
+
+def test_a_category_with_a_space_in_its_name_is_quoted(here):
+    of = cell("small bolt", k=2)
+    with pytest.raises(BgadError, match=r"--cores all 'results/cpu/mvtec/small bolt/seen/k2/bgad/seed0/metrics[.]json'"):
+        explain(here.root / of.folder)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +171,7 @@ def test_an_image_s_score_rank_and_verdict(here):
         ("train/good/000.png", "the cell trained on it"),
         ("test/cut/009.png", "it was left out everywhere (byte-identical to test/cut/001.png)"),
         ("test/cut/999.png", "the cell did not test it"),
+        ("/data/mvtec/cable/test/cut/001.png", "the cell did not test it"),  # another category's, of the same path
     ],
 )
 def test_why_an_image_was_not_tested(here, image, why):

@@ -2,6 +2,7 @@
 make it again."""
 
 import csv
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def explain(folder: Path) -> dict:
     of_recipe = _then_and_today(metrics["recipe_sha256"], recipe.sha256 if recipe else None)
     of_split = _then_and_today(metrics["split_sha256"], split.sha256 if split else None)
     changed = CHANGED in (code["today"], of_recipe["today"])
+    if of_split["today"] != SAME:
+        split = None
     return {
         "folder": cell.folder.as_posix(),
         "missing": [name for name in FILES if not (folder / name).is_file()],
@@ -63,7 +66,7 @@ def explain(folder: Path) -> dict:
         "split": {
             "file": split_file,
             **of_split,
-            "known": list(split.known(cell.k)) if split and of_split["today"] == SAME else None,
+            "known": list(split.known(cell.k)) if split else None,
         },
         "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
         "code": code,
@@ -72,13 +75,14 @@ def explain(folder: Path) -> dict:
             "features": features,
             **_then_and_today(metrics.get("weights_sha256"), _weights_of_cache(root, features)),
         },
-        "again": _again(cell, root, metrics["environment"].get("git_commit") if changed else None),
+        "again": _again(cell, root, split, metrics["environment"].get("git_commit") if changed else None),
         "metrics": metrics,
     }
 
 
 def explain_image(folder: Path, image: str) -> Image:
-    """The score of a test image of the cell in ``folder``; ``image`` is its path as in scores.csv, or one that ends in it.
+    """The score of a test image of the cell in ``folder``; ``image`` is its path as in scores.csv, or one that ends in
+    the category's folder and that path.
 
     BgadError where the cell did not test it, with the reason as far as it is known.
     """
@@ -88,7 +92,7 @@ def explain_image(folder: Path, image: str) -> Image:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise BgadError(f"{folder / 'scores.csv'}: cannot be read ({error.strerror}); {_make(cell, '-f ')}.") from error
-    row = next((row for row in rows if _is(image, row["path"])), None)
+    row = next((row for row in rows if _is(image, cell.category, row["path"])), None)
     if row is None:
         why = _why_not_tested(cell, root, image)
         raise BgadError(f"{image}: {why}; name one of the images in {folder / 'scores.csv'}.")
@@ -117,15 +121,21 @@ def _finished(folder: Path) -> tuple[Cell, Path]:
 
 
 def _make(cell: Cell, force: str = "") -> str:
-    return f"make it with snakemake --cores all {force}{paths.METRICS.format(**asdict(cell))}"
+    return f"make it with snakemake --cores all {force}{_target(cell)}"
 
 
-def _again(cell: Cell, root: Path, commit: str | None) -> list[str]:
+def _target(cell: Cell) -> str:
+    return shlex.quote(paths.METRICS.format(**asdict(cell)))  # a category may have spaces in its name
+
+
+def _again(cell: Cell, root: Path, split: Split | None, commit: str | None) -> list[str]:
     """The commands, with the commit to go back to first where the code or the recipe is another today."""
     config = root / "config/config.yaml"
     known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
-    place = "" if known else f" --config 'datasets={{{cell.dataset}: {{path: FOLDER}}}}'"
-    command = f"snakemake --cores all -f {paths.METRICS.format(**asdict(cell))}{place}"
+    # `bgad train` gives a small data set a smaller pool, and another pool is another test set.
+    pool = f", pool: {len(split.pool)}" if split else ""
+    place = "" if known else f" --config 'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}'"
+    command = f"snakemake --cores all -f {_target(cell)}{place}"
     if commit is None:
         return [command]
     remark = "   # and changes that no commit holds" if commit.endswith("+changes") else ""
@@ -169,9 +179,12 @@ def _why_not_tested(cell: Cell, root: Path, image: str) -> str:
         "the cell trained on it": split.train_normal,
         **{f"it was left out everywhere ({why})": [path] for path, why in split.excluded},
     }  # fmt: skip
-    return next((why for why, of in lists.items() if any(_is(image, path) for path in of)), "the cell did not test it")
+    return next(
+        (why for why, of in lists.items() if any(_is(image, cell.category, path) for path in of)), "the cell did not test it"
+    )
 
 
-def _is(image: str, path: str) -> bool:
-    """Whether ``image``, as a user named it, is the image of that path in the category's folder."""
-    return f"/{Path(image).as_posix()}".endswith(f"/{path}")
+def _is(image: str, category: str, path: str) -> bool:
+    """Whether ``image``, as a user named it, is the image of that path in the category's folder: other categories have images
+    of the same paths."""
+    return Path(image).as_posix() == path or f"/{Path(image).as_posix()}".endswith(f"/{category}/{path}")
