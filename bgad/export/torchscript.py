@@ -6,7 +6,6 @@ has to know is inside, as JSON under the name ABOUT. PyTorch calls the format de
 C++ programs load with PyTorch alone.
 """
 
-import csv
 import io
 import json
 import math
@@ -26,6 +25,7 @@ from bgad.files import read_json, whole
 from bgad.flow import HALF_LOG_TWO_PI, ConditionalFlow, CouplingBlock
 from bgad.images import resized_image
 from bgad.predict import Model, load_model, predict
+from bgad.report.collect import scores_of
 from bgad.scoring import image_scores, scored
 
 ABOUT = "bgad.json"
@@ -46,7 +46,7 @@ def export_model(folder: Path, root: Path, output: Path, weights: Path | None = 
         raise BgadError(
             f"{root / cell.category}: not a folder, where the cell's test images should be; set datasets.{cell.dataset}.path."
         )
-    paths, recorded = _some_scores(folder / "scores.csv")
+    paths, recorded = _some_scores(folder)
     images = [root / cell.category / path for path in paths]
     model = load_model(folder, cpu, weights)
     predicted = np.array([one.score for one in predict(images, folder, cpu, weights)])
@@ -148,16 +148,11 @@ def _without_source_places(buffer: io.BytesIO) -> bytes:
     return smaller.getvalue()
 
 
-def _some_scores(path: Path) -> tuple[list[str], np.ndarray]:
+def _some_scores(folder: Path) -> tuple[list[str], np.ndarray]:
     """CHECKED test images, spread evenly over the normal and the anomalous, with the scores that training left of them."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [(row["path"], float(row["score"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
-        raise BgadError(f"{path}: missing or damaged ({error}); run its cell again.") from error
-    places = np.unique(np.linspace(0, len(rows) - 1, CHECKED).round().astype(int))
-    paths, scores = zip(*(rows[place] for place in places), strict=True)
-    return list(paths), np.array(scores)
+    rows = scores_of(folder)
+    chosen = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, CHECKED).round().astype(int))]
+    return [row.path for row in chosen], np.array([row.score for row in chosen])
 
 
 def _scores_of_file(path: Path, images: list[Path], size: int) -> np.ndarray:

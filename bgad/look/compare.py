@@ -5,7 +5,6 @@ in common; in the others, and in data set, category and seed, the cells of a pai
 different seeds.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ import pandas as pd
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.look.delong import difference_of_aurocs
-from bgad.report.collect import DONE, Collected, collect
+from bgad.report.collect import DONE, Collected, collect, scores_of
 from bgad.report.differences import paired
 from bgad.report.summary import SETTING, Row, Setting, category_rows, measured_means, settings
 
@@ -172,20 +171,15 @@ def _agree(one, other) -> str:
 
 
 def _tested(side: Side, cell: Cell) -> list[str]:
-    return sorted(row["path"] for row in _scores(side, cell))
-
-
-def _scores(side: Side, cell: Cell) -> list[dict[str, str]]:
-    """The rows of scores.csv; none where it is missing."""
-    path = side.root / cell.folder / "scores.csv"
-    if not path.is_file():
+    """Paths of the test images; none where they are not known."""
+    try:
+        return sorted(row.path for row in scores_of(side.root / cell.folder))
+    except BgadError:
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _over_images(a: Side, b: Side) -> tuple[float, float, float]:
-    rows = [sorted(_scores(side, side.cells[0]), key=lambda row: row["path"]) for side in (a, b)]
-    labels = [int(row["anomalous"]) for row in rows[0]]
-    mean, low, high = difference_of_aurocs(labels, *([float(row["score"]) for row in of] for of in rows))
+    rows = [sorted(scores_of(side.root / side.cells[0].folder)) for side in (a, b)]  # by their paths
+    labels = [row.anomalous for row in rows[0]]
+    mean, low, high = difference_of_aurocs(labels, *([row.score for row in of] for of in rows))
     return 100 * mean, 100 * low, 100 * high

@@ -1,7 +1,6 @@
 """Where a cell's figures came from: split, recipe, code, weights and machine, whether these are still the same, and how to
 make it again."""
 
-import csv
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from bgad import gallery, paths
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
-from bgad.report.collect import DONE, collect
+from bgad.report.collect import DONE, collect, scores_of
 from bgad.settings import Config, Recipe, load_recipe, read_yaml, validated
 from bgad.sources import method_sha256
 from bgad.splits import Split, file_of
@@ -87,26 +86,19 @@ def explain_image(folder: Path, image: str) -> Image:
     BgadError where the cell did not test it, with the reason as far as it is known.
     """
     cell, root = _finished(folder)
-    try:
-        with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise BgadError(f"{folder / 'scores.csv'}: cannot be read ({error.strerror}); {_make(cell, '-f ')}.") from error
-    row = next((row for row in rows if _is(image, cell.category, row["path"])), None)
+    rows = scores_of(folder)
+    row = next((row for row in rows if _is(image, cell.category, row.path)), None)
     if row is None:
         why = _why_not_tested(cell, root, image)
         raise BgadError(f"{image}: {why}; name one of the images in {folder / 'scores.csv'}.")
-    score, sheets = float(row["score"]), folder / "gallery" / "gallery.json"
+    sheets = folder / "gallery" / "gallery.json"
     threshold = read_json(sheets)["threshold"] if sheets.is_file() else None
     return Image(
-        row["path"],
-        row["type"],
-        row["anomalous"] == "1",
-        score,
-        1 + sum(float(other["score"]) > score for other in rows),
+        *row,
+        1 + sum(other.score > row.score for other in rows),
         len(rows),
         threshold,
-        None if threshold is None else score >= threshold,
+        None if threshold is None else row.score >= threshold,
     )
 
 
@@ -116,12 +108,8 @@ def _finished(folder: Path) -> tuple[Cell, Path]:
     root = folder.absolute().parents[len(cell.folder.parts) - 1]
     status = collect([cell], root).status[cell]
     if status != DONE:
-        raise BgadError(f"{folder}: {status.rstrip('.')}; {_make(cell)}.")
+        raise BgadError(f"{folder}: {status.rstrip('.')}; make it with snakemake --cores all {_target(cell)}.")
     return cell, root
-
-
-def _make(cell: Cell, force: str = "") -> str:
-    return f"make it with snakemake --cores all {force}{_target(cell)}"
 
 
 def _target(cell: Cell) -> str:

@@ -1,13 +1,15 @@
-"""What the cells of a suite left behind, as tidy tables: the one reader of metrics.json, history.csv and train.log.
+"""What the cells of a suite left behind, as tidy tables: the one reader of metrics.json, history.csv,
+scores.csv and train.log.
 
 Nothing here averages: a cell without figures keeps its row, empty, with the reason in ``status``.
 """
 
+import csv
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -150,6 +152,27 @@ def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
     if cell.k == 0 and metrics.full_test is None:
         return None, f"{FAILED}{path}: has no full_test, which a k0 cell reports; delete it and run again."
     return metrics, DONE
+
+
+class Score(NamedTuple):
+    """A test image of a cell, by its path in the category's folder, and its score of the last epoch."""
+
+    path: str
+    type: str
+    anomalous: bool
+    score: float
+
+
+def scores_of(folder: Path) -> list[Score]:
+    """The test images of the cell in ``folder``, in the order of its scores.csv; BgadError if that is missing or damaged."""
+    path = folder / "scores.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            return [Score(row["path"], row["type"], bool(int(row["anomalous"])), float(row["score"])) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise BgadError(f"{path}: missing or damaged ({why}); run its cell again.") from error
 
 
 def status_without_metrics(log: Path) -> str:

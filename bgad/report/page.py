@@ -5,7 +5,6 @@ same cells give the same bytes.
 """
 
 import base64
-import csv
 import io
 import json
 import math
@@ -24,7 +23,7 @@ from bgad.cells import Cell
 from bgad.detectors import display_name
 from bgad.errors import BgadError
 from bgad.files import read_json, write_text
-from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect
+from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect, scores_of
 from bgad.report.summary import CONFIDENCE
 from bgad.report.table_format import NAMES
 from bgad.report.table_published import published_section, verdict_lines
@@ -180,14 +179,9 @@ def _gallery(folder: Path) -> tuple[dict, list[str]]:
     """
     record = read_json(folder / "gallery" / "gallery.json")
     addresses = [_address(folder / "gallery" / name) for name in gallery.FILES[:3]]
-    path = folder / "scores.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            images = [[row["path"], row["type"], int(row["anomalous"]), float(row["score"])] for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BgadError(f"{path}: missing or damaged ({type(error).__name__}: {error}); run its cell again.") from error
+    images = scores_of(folder)
     if not isinstance(record, dict) or record.get("count") != len(images):
-        raise BgadError(f"{path}: does not have the images of gallery.json; run its cell again.")
+        raise BgadError(f"{folder / 'scores.csv'}: does not have the images of gallery.json; run its cell again.")
     return record | {"images": images}, addresses
 
 
