@@ -222,6 +222,8 @@ def test_cores_and_memory_are_those_of_the_container(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     assert machine.cores(tmp_path) == 2
     assert machine.memory(tmp_path) == (8_000, 5_000)
+    (tmp_path / "memory.stat").write_text(f"anon {GB}\nfile {2 * GB}\nactive_file {GB // 2}\ninactive_file {3 * GB // 2}\n")
+    assert machine.memory(tmp_path) == (8_000, 6_500)
 
 
 def test_cores_and_memory_with_the_older_control_groups(tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ CGROUP = Path("/sys/fs/cgroup")
 # Files of the two versions of control groups; a container sees its own limits there.
 MEMORY_LIMIT = ("memory.max", "memory/memory.limit_in_bytes")
 MEMORY_USED = ("memory.current", "memory/memory.usage_in_bytes")
+# Of what is used, copies of files that give way at once; without them, a feature cache that was read would look like no room.
+MEMORY_STAT = {"memory.stat": "inactive_file", "memory/memory.stat": "total_inactive_file"}
 
 
 class Memory(NamedTuple):
@@ -38,7 +40,8 @@ def memory(cgroup: Path = CGROUP) -> Memory:
     limits = [number for name in MEMORY_LIMIT for number in _numbers(cgroup / name)]
     if limits and limits[0] < total:
         used = [number for name in MEMORY_USED for number in _numbers(cgroup / name)]
-        total, available = limits[0], min(available, limits[0] - (used or [0])[0])
+        used_for_good = (used or [0])[0] - _reclaimable(cgroup)
+        total, available = limits[0], min(available, limits[0] - used_for_good)
     return Memory(total // 10**6, max(0, available) // 10**6)
 
 
@@ -46,6 +49,14 @@ def disk_free(folder: Path) -> int:
     """MB free where ``folder`` is or would be made."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free // 10**6
+
+
+def _reclaimable(cgroup: Path) -> int:
+    """Bytes; 0 where they are not told."""
+    for name, key in MEMORY_STAT.items():
+        with suppress(OSError, ValueError, KeyError):
+            return int(dict(line.split() for line in (cgroup / name).read_text().splitlines())[key])
+    return 0
 
 
 def _numbers(path: Path) -> list[int]:
