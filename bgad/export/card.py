@@ -16,6 +16,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from markupsafe import Markup
 
 from bgad.cells import Cell
+from bgad.detectors import display_name
 from bgad.errors import BgadError
 from bgad.files import read_json, write_text
 from bgad.predict import read_model
@@ -47,7 +48,7 @@ def card(folder: Path) -> str:
     collected = collect([cell], root)
     if collected.status[cell] != DONE:
         status = collected.status[cell]
-        raise BgadError(f"{folder}: not a finished cell: {status}; run snakemake --cores all {_metrics(cell)}.")
+        raise BgadError(f"{folder}: not a finished cell: {status}; run snakemake --cores all {_code(_metrics(cell))}.")
     model, metrics = read_model(folder, torch.device("cpu")), read_json(folder / "metrics.json")
     recipe = Recipe.model_validate(model["recipe"])
     split = _split(root / file_of(recipe, vars(cell)), metrics["split_sha256"])
@@ -59,7 +60,7 @@ def card(folder: Path) -> str:
     )
     body = environment.get_template("card.md").render(
         cell=cell,
-        method=METHODS.get(cell.method, cell.method),
+        method=METHODS.get(cell.method, display_name(cell.method)),
         is_flow=cell.method in METHODS,
         recipe=recipe,
         threshold=None if math.isnan(model["threshold"]) else f"{model['threshold']:.4f}",
