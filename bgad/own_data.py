@@ -21,9 +21,10 @@ from bgad.datasets import image_files
 from bgad.errors import BgadError
 from bgad.files import read_json
 from bgad.progress import progress
+from bgad.report.collect import SHOWN
+from bgad.report.table_format import NAMES
 from bgad.settings import load_recipe
 
-SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 MOST_KNOWN = 10  # as in the paper
 POLL = 0.3  # seconds
 
@@ -83,7 +84,7 @@ def summary(metrics: dict, place: Path) -> str:
     lines = [
         f"Trained on {counts['train_normal']} normal pictures and {counts['train_anomalous']} known anomalies; "
         f"tested on {counts['test_normal']} normal and {counts['test_anomalous']} anomalous pictures.",
-        *(f"{label + ':':18}{_percent(metrics[metric]['last'])}" for metric, label in SHOWN.items()),
+        *(f"{NAMES[metric] + ':':18}{_percent(metrics[metric]['last'])}" for metric in SHOWN),
         f"The cell:         {place}",
         f"To look at it:    {place / 'gallery'}",
         f"To score others:  bgad predict PICTURE... --cell {shlex.quote(str(place))} --out overlays",

@@ -8,9 +8,8 @@ from typing import Annotated
 from typer import Argument, Exit, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, configuration, data_sets, suite_cells
+from bgad.cli.options import AsJson, Datasets, configuration, data_sets, suite_cells
 
-AsJson = Annotated[bool, Option("--json", help="One JSON document instead of text.")]
 Cells = Annotated[str, Argument(help="A cell's folder, a folder that holds cells, or the name of a suite.")]
 
 

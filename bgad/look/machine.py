@@ -40,8 +40,8 @@ def memory(cgroup: Path = CGROUP) -> Memory:
     limits = [number for name in MEMORY_LIMIT for number in _numbers(cgroup / name)]
     if limits and limits[0] < total:
         used = [number for name in MEMORY_USED for number in _numbers(cgroup / name)]
-        used_for_good = (used or [0])[0] - _reclaimable(cgroup)
-        total, available = limits[0], min(available, limits[0] - used_for_good)
+        in_use = (used or [0])[0] - _reclaimable(cgroup)
+        total, available = limits[0], min(available, limits[0] - in_use)
     return Memory(total // 10**6, max(0, available) // 10**6)
 
 
