@@ -27,7 +27,8 @@ HALO: list[AbstractPathEffect] = [
 
 
 def write_overlay(found: Prediction, path: Path) -> None:
-    """Writes a PNG. The colours of all pictures of a cell mean the same: from 0 to the highest score that there can be.
+    """Writes a PNG. The colours of all pictures of a cell mean the same: from 0 to the highest score that there can be
+    (of a detector: in its test set).
 
     The picture has its own resolution, but for SIDES. BgadError if it cannot be read or ``path`` cannot be written.
     """
@@ -52,8 +53,9 @@ def draw(found: Prediction) -> Figure:
     extent = (0, width, height, 0)
     gray = np.asarray(Image.fromarray(picture).convert("L"))
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent)
-    strength = STRENGTH * np.clip(found.anomaly_map / found.highest, 0, 1) ** POWER
-    axes.imshow(found.anomaly_map, COLOURS, alpha=strength, extent=extent, vmin=0, vmax=found.highest, interpolation="bilinear")
+    low, high = _scale(found)
+    strength = STRENGTH * np.clip((found.anomaly_map - low) / (high - low), 0, 1) ** POWER
+    axes.imshow(found.anomaly_map, COLOURS, alpha=strength, extent=extent, vmin=low, vmax=high, interpolation="bilinear")
     if found.anomalous:
         rows, columns = ((np.arange(side) + 0.5) / side for side in found.anomaly_map.shape)
         level = [found.threshold]
@@ -62,18 +64,25 @@ def draw(found: Prediction) -> Figure:
     axes.set(xlim=(0, width), ylim=(height, 0))
 
     bar = part(20, 26, page[0] - 40, 10)
-    bar.imshow(np.linspace(0, 1, 256)[None], cmap=COLOURS, aspect="auto", extent=(0, found.highest, 0, 1))
+    bar.imshow(np.linspace(0, 1, 256)[None], cmap=COLOURS, aspect="auto", extent=(low, high, 0, 1))
     # A detector's score can pass the highest of its test set.
-    bar.plot([min(found.score, found.highest)], [1.5], marker="v", color="black", clip_on=False)
-    bar.set(xlim=(0, found.highest), ylim=(0, 1), yticks=[], xticks=[])
+    bar.plot([np.clip(found.score, low, high)], [1.5], marker="v", color="black", clip_on=False)
+    bar.set(xlim=(low, high), ylim=(0, 1), yticks=[], xticks=[])
     says = f"{found.verdict or 'no verdict'}, score {found.score:.3f}"
     if found.anomalous is not None:
         bar.axvline(found.threshold, ymin=-0.6, ymax=1, color="black", clip_on=False)
         says += f" (threshold {found.threshold:.3f})"
     figure.text(20 / page[0], 60 / page[1], says)
-    for place, label in ((0, "0"), (found.highest, f"{found.highest:.3f}")):
-        bar.annotate(label, (place, 0), (0, -5), textcoords="offset points", va="top", ha="left" if place == 0 else "right")
+    for place, label, side in ((low, f"{low:.3f}" if low else "0", "left"), (high, f"{high:.3f}", "right")):
+        bar.annotate(label, (place, 0), (0, -5), textcoords="offset points", va="top", ha=side)
     return figure
+
+
+def _scale(found: Prediction) -> tuple[float, float]:
+    """What the colours go from and to. A detector's scores may lie below 0; they then begin at the lowest of this picture."""
+    from_zero = found.highest > 0 and not found.threshold < 0
+    low = 0.0 if from_zero else float(np.nanmin([found.anomaly_map.min(), found.threshold]))
+    return low, max(found.highest, low + 1e-6)
 
 
 def _in_range(picture: np.ndarray) -> np.ndarray:

@@ -89,6 +89,19 @@ def test_a_score_beyond_the_scale_is_marked_at_its_end(tmp_path):
     assert "score 7.500" in figure.texts[0].get_text()
 
 
+@pytest.mark.parametrize("threshold", [-2.0, -9.0, math.nan])
+def test_scores_below_0_have_colours_too(tmp_path, threshold):
+    """A detector's score may be the negative of a likeness: here -5 to -1, at most -1 in its test set."""
+    above = prediction(tmp_path)
+    found = replace(above, anomaly_map=above.anomaly_map - 5, score=-1.0, highest=-1.0, threshold=threshold)
+    figure = draw(found)
+    low = -9.0 if threshold == -9.0 else -5.0
+    assert [label.get_text() for label in figure.axes[1].texts] == [f"{low:.3f}", "-1.000"]
+    assert figure.axes[0].images[1].get_clim() == (low, -1.0)
+    nothing = replace(found, anomaly_map=np.zeros((64, 64)), score=0.0, highest=0.0, threshold=math.nan)
+    write_overlay(nothing, tmp_path / "out.png")  # no scale at all
+
+
 def test_the_same_picture_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         write_overlay(prediction(tmp_path), tmp_path / name)
