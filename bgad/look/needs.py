@@ -50,10 +50,10 @@ def measured(cells: Iterable[Cell], host: Host, counts: CountsOf, root: Path = P
             metrics = read_json(root / cell.folder / "metrics.json")
             where = metrics["environment"]
             same = (where["device"], where["cpu"], where["threads"]) == host[:3]
-            took = metrics["timing"]["total_s"]
+            took, recipe_sha256 = metrics["timing"]["total_s"], metrics["recipe_sha256"]
         except (BgadError, KeyError, TypeError):  # not finished, or of an old form
             continue
-        if same and metrics["recipe_sha256"] == recipe_of(cell.recipe).sha256:
+        if same and recipe_sha256 == recipe_of(cell.recipe).sha256:
             key = (cell.recipe, cell.method, cell.k)
             seconds[key] += took
             steps[key] += _steps(cell, counts)
