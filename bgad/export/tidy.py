@@ -17,7 +17,7 @@ import pandas as pd
 
 from bgad.cells import Cell
 from bgad.errors import BgadError
-from bgad.files import whole, write_text
+from bgad.files import several, write_text
 from bgad.report.collect import CELL as CELL_AND_KIND
 from bgad.report.collect import DONE, METRICS, ORIGINS, Collected, collect
 
@@ -43,9 +43,9 @@ def write_results(suite_name: str, cells: list[Cell], folder: Path, root: Path =
             f"run snakemake --cores all reports/{suite_name}/table.md first."
         )
     table = tidy(collected)
-    write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
-    with whole(folder / "results.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
+    with several(folder) as staging:  # both or none, since they say the same
+        write_text(staging / "results.csv", table.to_csv(index=False, lineterminator="\n"))
+        table.to_parquet(staging / "results.parquet", index=False)
     return missing
 
 
