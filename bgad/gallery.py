@@ -18,7 +18,6 @@ from bgad.files import whole, write_json
 
 COLUMNS = 10
 QUALITY = 80  # of the JPEG: some 3 kB a thumbnail
-FILES = ("images.jpg", "masks.png", "maps.png", "gallery.json")
 
 
 def write_gallery(folder: Path, thumbnails: np.ndarray, masks: np.ndarray | None, maps: np.ndarray, threshold: float) -> None:

@@ -9,6 +9,7 @@ from bgad.errors import BgadError
 
 CELL = "results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}"
 METRICS = CELL + "/metrics.json"
+GALLERY = ("images.jpg", "masks.png", "maps.png", "gallery.json")  # in a cell's folder gallery
 
 DATASET = "resources/datasets/{dataset}"
 ARCHIVES = "resources/archives/{dataset}"

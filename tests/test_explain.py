@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from synthetic import cell, figures, write, write_cell
 
-from bgad import cli, gallery
+from bgad import cli, paths
 from bgad.errors import BgadError
 from bgad.look.explain import FILES, explain, explain_image
 from bgad.look.explain_text import as_text
@@ -194,5 +194,5 @@ def test_the_command(here, capsys, monkeypatch):
 def test_the_files_of_a_whole_cell_are_the_outputs_of_the_rule():
     rule = (ROOT / "workflow/rules/train.smk").read_text()
     listed, sheets = re.findall(r'multiext\(f"{paths.CELL}/(?:gallery/)?", (.*)\),', rule)
-    assert sheets == "*gallery.FILES"
-    assert [*json.loads(f"[{listed}]"), *(f"gallery/{name}" for name in gallery.FILES)] == list(FILES)
+    assert sheets == "*paths.GALLERY"
+    assert [*json.loads(f"[{listed}]"), *(f"gallery/{name}" for name in paths.GALLERY)] == list(FILES)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from bgad.gallery import COLUMNS, FILES, sheet, write_gallery
+from bgad.gallery import COLUMNS, sheet, write_gallery
 from bgad.images import THUMBNAIL, thumbnail
+from bgad.paths import GALLERY
 
 
 def written(folder, count=12, masks=True, threshold=2.5):
@@ -62,7 +63,7 @@ def test_the_record_says_what_the_sheets_are(tmp_path):
         "score_of_white": 31.0,
         "threshold": 2.5,
     }
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(GALLERY)
 
 
 def test_without_masks_and_without_anomalies_it_says_so(tmp_path):

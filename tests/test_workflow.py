@@ -1,6 +1,8 @@
 """The DAG without running it: how many jobs a request plans, and what an edit makes anew."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT, Project, job_counts
@@ -186,3 +188,11 @@ def test_a_comment_or_docstring_makes_nothing_anew(finished):
     said = finished.snakemake("-n", "reports/demo/table.md")
     source.write_text(text)
     assert job_counts(said) == {}
+
+
+def test_a_plan_is_made_without_what_takes_seconds_to_load():
+    imports = [line for line in (ROOT / "workflow/rules/common.smk").read_text().splitlines() if line.startswith("from bgad")]
+    assert len(imports) >= 4
+    program = "\n".join([*imports, "import sys", "print({'torch', 'timm', 'pandas', 'matplotlib'} & {*sys.modules})"])
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found == "set()\n"

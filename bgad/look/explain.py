@@ -5,7 +5,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bgad import gallery, paths
+from bgad import paths
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
@@ -17,7 +17,7 @@ from bgad.splits import Split, file_of
 # What a training leaves in a cell's folder, as rule train of the workflow lists it.
 FILES = (
     *("metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
-    *(f"gallery/{name}" for name in gallery.FILES),
+    *(f"gallery/{name}" for name in paths.GALLERY),
 )
 LOGS = ("train.log", "benchmark.tsv")
 SAME, CHANGED, GONE = "as today", "changed since", "not there today"

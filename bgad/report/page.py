@@ -18,7 +18,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 from scipy.special import stdtrit
 
-from bgad import gallery
+from bgad import paths
 from bgad.cells import Cell
 from bgad.detectors import display_name
 from bgad.errors import BgadError
@@ -178,7 +178,7 @@ def _gallery(folder: Path) -> tuple[dict, list[str]]:
     BgadError if any of it is missing or damaged.
     """
     record = read_json(folder / "gallery" / "gallery.json")
-    addresses = [_address(folder / "gallery" / name) for name in gallery.FILES[:3]]
+    addresses = [_address(folder / "gallery" / name) for name in paths.GALLERY[:3]]
     images = scores_of(folder)
     if not isinstance(record, dict) or record.get("count") != len(images):
         raise BgadError(f"{folder / 'scores.csv'}: does not have the images of gallery.json; run its cell again.")

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # took a tenth of the time.
 gc.set_threshold(100_000)
 
-from bgad import cells, datasets, detectors, gallery, paths, presets, settings, splits
+from bgad import cells, datasets, detectors, paths, presets, settings, splits
 from bgad.errors import BgadError
 from bgad.gpu_share import has_gpu, percent_of_gpu
 from bgad.sources import method_sha256, source_sha256

@@ -8,7 +8,7 @@ rule train:
     output:
         # metrics.json is written last: where it is, the cell is whole.
         multiext(f"{paths.CELL}/", "metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
-        multiext(f"{paths.CELL}/gallery/", *gallery.FILES),
+        multiext(f"{paths.CELL}/gallery/", *paths.GALLERY),
     log:
         f"{paths.CELL}/train.log",
     benchmark:
