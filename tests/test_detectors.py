@@ -17,8 +17,8 @@ from bgad.datasets import build_index
 from bgad.detect import run_detector_cell
 from bgad.errors import BgadError
 from bgad.features import compute, load
-from bgad.gallery import FILES
 from bgad.metrics import aupro, auroc, best_f1_threshold
+from bgad.paths import GALLERY
 from bgad.predict import predict
 from bgad.settings import Block, Dataset, Recipe, read_yaml, validated
 from bgad.splits import draw
@@ -144,7 +144,7 @@ def test_a_cell_leaves_the_same_files_as_any_other(category, tmp_path, method):
         "scores.csv",
         "model.pt",
         "likelihoods.json",
-        *(f"gallery/{name}" for name in FILES),
+        *(f"gallery/{name}" for name in GALLERY),
     }
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == expected
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
