@@ -19,9 +19,9 @@ TURNS = 73 - 1
 
 # name: (cells, those that are there, those that are not), a cell as in its folder
 SUITES = {
-    # seen: 4 categories x (2 methods with k 0 + 3 k) x 2 seeds, and 2 detectors; hard-scratch: 2 categories x 2 k x 2 seeds
+    # seen: 4 categories x (2 methods with k 0 + 2 k) x 2 seeds, and 2 detectors; hard-scratch: 2 categories x 2 k x 2 seeds
     "demo": (
-        4 * (2 + 3) * 2 + 4 * 2 + 2 * 2 * 2,
+        4 * (2 + 2) * 2 + 4 * 2 + 2 * 2 * 2,
         ["demo/mini/coins/hard-scratch/k10/bgad/seed1", "demo/mini/grass/seen/k0/padim/seed0"],
         ["demo/mini/grass/hard-scratch/k10/bgad/seed1"],
     ),

@@ -32,8 +32,8 @@ def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(p
         "split": (4 + 2) * 2,  # seen, and hard-scratch of two categories; two seeds
         "features": 4,
         "synthetic": (4 + 2) * 2,
-        # seen: bgad-wo, nf, k 1, 5, 10; patchcore, padim of one seed; hard-scratch: bgad-wo, k 10
-        "train": 4 * 2 * 5 + 4 * 2 + 2 * 2 * 2,
+        # seen: bgad-wo, nf, k 1, 10; patchcore, padim of one seed; hard-scratch: bgad-wo, k 10
+        "train": 4 * 2 * 4 + 4 * 2 + 2 * 2 * 2,
         "plots": 1,
         "examples": 1,
         "table": 1,
