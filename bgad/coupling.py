@@ -25,8 +25,11 @@ SMALLEST_SHARE = 256  # vectors a thread: fewer are not worth handing out
 
 
 def available(x: Tensor) -> bool:
-    """Whether compiled code can take ``x``: float32 on a CPU, and there is a compiler or what one made before."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and _library() is not None
+    """Whether compiled code can take ``x``: float32 on a CPU, and there is a compiler or what one made before.
+
+    Not while PyTorch records a module's operations, of which compiled code has none.
+    """
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.jit.is_tracing() and _library() is not None
 
 
 def describe() -> str:

@@ -18,6 +18,7 @@ from bgad.export.torchscript import ABOUT, export_model
 from bgad.files import read_json
 from bgad.images import resized_image
 from bgad.predict import predict
+from bgad.scoring import image_scores
 
 BLOCKED = """
 import sys
@@ -135,7 +136,7 @@ def test_scores_that_are_not_the_cell_s_leave_no_file(project, run_again, tmp_pa
 
 
 def test_a_file_that_scores_otherwise_than_predict_is_refused(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("bgad.export.torchscript.HALF_LOG_TWO_PI", 0.9)
+    monkeypatch.setattr("bgad.export.torchscript.image_scores", lambda maps: image_scores(maps) + 0.001)
     with pytest.raises(BgadError, match=r"not written, since its scores differ by up to .* from those of `bgad predict`"):
         export_model(project.cell, project.folder / "data", tmp_path / "part.pt")
     assert not list(tmp_path.iterdir())

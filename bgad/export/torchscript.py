@@ -22,7 +22,7 @@ from bgad.backbones import Backbone
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json, whole
-from bgad.flow import HALF_LOG_TWO_PI, ConditionalFlow, CouplingBlock
+from bgad.flow import ConditionalFlow
 from bgad.images import resized_image
 from bgad.predict import Model, load_model, predict
 from bgad.report.collect import scores_of
@@ -78,7 +78,7 @@ class ScoringModule(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         levels = self.normalized_features(pictures)
         flows = cast(list[ConditionalFlow], list(self.flows))
-        likelihoods = [log_likelihood_maps(flow, level) for flow, level in zip(flows, levels, strict=True)]
+        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(flows, levels, strict=True)]
         maps, _ = scored(likelihoods, self.size, self.scale)
         return maps, image_scores(maps)
 
@@ -97,18 +97,6 @@ class NormalizedFeatures(nn.Module):
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         return [level.flatten(2).transpose(1, 2) for level in self.network((pictures - self.mean) / self.std)]
-
-
-def log_likelihood_maps(flow: ConditionalFlow, features: Tensor) -> Tensor:
-    """ConditionalFlow.log_likelihood_maps in PyTorch's operations: its compiled code would leave nothing to be recorded."""
-    x = features
-    log_det: Tensor | float = 0.0  # a tensor of zeros would bind the file to the device it was made on
-    for block in cast(list[CouplingBlock], list(flow.module_list)):
-        of_columns, of_rows = block.position_tables(flow.columns, flow.rows)
-        x, block_log_det = block(x, (of_rows[:, None] + of_columns).flatten(0, 1))
-        log_det = log_det + block_log_det
-    log_likelihood = (log_det - 0.5 * x.square().sum(-1)) / flow.channels - HALF_LOG_TWO_PI
-    return log_likelihood.view(-1, flow.height, flow.width)
 
 
 def _about(cell: Cell, folder: Path, model: Model) -> dict:
