@@ -42,6 +42,13 @@ class Cell:
             raise BgadError(f"{folder}: there is no method {names['method']}; use {', '.join(methods)}.")
         return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), **names)
 
+    @classmethod
+    def located(cls, folder: Path) -> tuple["Cell", Path]:
+        """The cell of that folder, and the folder that its ``results`` lies in, absolute."""
+        folder = Path(folder).absolute()
+        cell = cls.of_folder(folder)
+        return cell, folder.parents[len(cell.folder.parts) - 1]
+
     @property
     def without_seed(self) -> "Cell":
         """The same cell at seed -1: what cells that differ in their seed alone have in common."""

@@ -7,13 +7,11 @@
 metrics.json is written last: where it is, the cell is whole.
 """
 
-import csv
 import importlib.metadata
 import io
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from bgad.cells import Cell
 from bgad.devices import describe, peak_memory_mb
 from bgad.evaluate import METRICS, Evaluation, TestSet, by_type
 from bgad.features import FeatureCache
-from bgad.files import whole, write_text
+from bgad.files import whole, write_csv
 from bgad.gallery import write_gallery
 from bgad.settings import Recipe
 from bgad.splits import Split
@@ -80,13 +78,13 @@ def figures_row(evaluations: dict[str, Evaluation]) -> dict:
 
 def save_history(folder: Path, history: list[dict]) -> None:
     columns = list(dict.fromkeys(key for row in history[-1:] + history for key in row))
-    _save_csv(folder / "history.csv", columns, ([row.get(column) for column in columns] for row in history))
+    write_csv(folder / "history.csv", [{column: row.get(column) for column in columns} for row in history])
 
 
 def save_scores(folder: Path, test: TestSet, evaluation: Evaluation) -> None:
     rows = zip(test.paths, test.types, test.is_anomalous.astype(int), evaluation.scores, strict=True)
-    columns = ["path", "type", "anomalous", "score"]
-    _save_csv(folder / "scores.csv", columns, ((p, t, a, f"{s:.7g}") for p, t, a, s in rows))
+    scores = [{"path": path, "type": kind, "anomalous": label, "score": f"{score:.7g}"} for path, kind, label, score in rows]
+    write_csv(folder / "scores.csv", scores)
 
 
 def save_gallery(folder: Path, cache: FeatureCache, test: TestSet, evaluation: Evaluation, threshold: float) -> None:
@@ -118,14 +116,6 @@ def _figures(history: list[dict], prefix: str) -> dict[str, dict]:
         best, epoch = max(values, key=lambda value: (value[0], -value[1]), default=(None, None))
         figures[metric] = {"last": values[-1][0] if values else None, "best": best, "best_epoch": epoch}
     return figures
-
-
-def _save_csv(path: Path, columns: list[str], rows: Iterable) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def _git_commit() -> str | None:

@@ -149,6 +149,16 @@ def finished(tmp_path_factory) -> Project:
     return project
 
 
+def jobs_after_edit(finished, module: str, edit) -> dict[str, int]:
+    """The jobs of the demo's table that ``edit`` (text -> text) of a module of the package plans; the file is put back."""
+    source = finished.folder / "bgad" / f"{module}.py"
+    text = source.read_text()
+    source.write_text(edit(text))
+    said = finished.snakemake("-n", "reports/demo/table.md")
+    source.write_text(text)
+    return job_counts(said)
+
+
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
@@ -162,32 +172,19 @@ def finished(tmp_path_factory) -> Project:
     ],
 )
 def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(finished, module, rules):
-    source = finished.folder / "bgad" / f"{module}.py"
-    text = source.read_text()
-    source.write_text(text + "\nEDITED = True\n")
-    said = finished.snakemake("-n", "reports/demo/table.md")
-    source.write_text(text)
-    assert set(job_counts(said)) == rules
+    assert set(jobs_after_edit(finished, module, lambda text: text + "\nEDITED = True\n")) == rules
     assert job_counts(finished.snakemake("-n", "reports/demo/table.md")) == {}
 
 
 @pytest.mark.parametrize(("module", "cells"), [("losses", 1), ("detectors/patchcore", 1), ("detect", 2), ("metrics", 3)])
 def test_an_edit_of_a_method_makes_its_own_cells_anew(finished, module, cells):
-    source = finished.folder / "bgad" / f"{module}.py"
-    text = source.read_text()
-    source.write_text(text + "\nEDITED = True\n")
-    said = finished.snakemake("-n", "reports/demo/table.md")
-    source.write_text(text)
-    assert job_counts(said) == {"train": cells, "plots": 1, "table": 1}
+    jobs = jobs_after_edit(finished, module, lambda text: text + "\nEDITED = True\n")
+    assert jobs == {"train": cells, "plots": 1, "table": 1}
 
 
 def test_a_comment_or_docstring_makes_nothing_anew(finished):
-    source = finished.folder / "bgad" / "losses.py"
-    text = source.read_text()
-    source.write_text(text.replace('"""BGAD', '"""Well: BGAD') + "\n# A remark.\n")
-    said = finished.snakemake("-n", "reports/demo/table.md")
-    source.write_text(text)
-    assert job_counts(said) == {}
+    jobs = jobs_after_edit(finished, "losses", lambda text: text.replace('"""BGAD', '"""Well: BGAD') + "\n# A remark.\n")
+    assert jobs == {}
 
 
 def test_a_plan_is_made_without_what_takes_seconds_to_load():

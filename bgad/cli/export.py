@@ -8,7 +8,7 @@ import typer
 from typer import Argument, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, SuiteName, Weights, data_set, suite_cells
+from bgad.cli.options import Datasets, SuiteName, Weights, data_root, suite_cells
 
 export = typer.Typer(
     help="Takes results out, for other tools: a suite's figures, a cell's model and its card.",
@@ -31,13 +31,13 @@ def model(
 
     Example: bgad export model results/demo/mini/brick/seen/k10/bgad/seed0 --out brick.pt
     """
-    from bgad import devices, paths
+    from bgad import devices
     from bgad.cells import Cell
     from bgad.export.torchscript import export_model
 
     devices.choose("cpu")
     of = Cell.of_folder(cell)
-    root = data_set(datasets, of.dataset).path or Path(paths.DATASET.format(**vars(of)))
+    root = data_root(datasets, of.dataset)
     count, from_predict, from_scores = export_model(cell, root, output, weights)
     print(
         f"{output}: on {count} test images its scores differ by at most {from_predict:.1e} from those of `bgad predict`, "

@@ -62,6 +62,11 @@ def data_set(given: str | None, name: str):
     return known[name]
 
 
+def data_root(given: str | None, name: str) -> Path:
+    """The folder of data set ``name``: the copy that its settings name, or where the workflow brings it."""
+    return data_set(given, name).path or Path(paths.DATASET.format(dataset=name))
+
+
 def data_sets(given: str | None):
     from bgad.settings import Config, validated
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, SuiteName, data_set, suite_cells
+from bgad.cli.options import Datasets, SuiteName, data_root, suite_cells
 
 
 @app.command()
@@ -94,7 +94,7 @@ def examples(
     for cell in with_examples(wanted):
         names = asdict(cell)
         split = file_of(load_recipe(paths.recipe_file(cell.recipe)), names)
-        root = data_set(datasets, cell.dataset).path or Path(paths.DATASET.format(**names))
+        root = data_root(datasets, cell.dataset)
         index = Index.load(Path(paths.INDEX.format(**names)))
         categories.append((index, Split.load(Path(split)), root / cell.category))
     write_examples(definition.title, categories, output)

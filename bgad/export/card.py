@@ -43,8 +43,7 @@ def write_card(folder: Path, output: Path) -> None:
 
 def card(folder: Path) -> str:
     """The card as text. The known anomalies are listed where the cell's split file is still in the project."""
-    cell = Cell.of_folder(folder)
-    root = Path(*folder.parts[: -len(cell.folder.parts)])
+    cell, root = Cell.located(folder)
     collected = collect([cell], root)
     if collected.status[cell] != DONE:
         status = collected.status[cell]

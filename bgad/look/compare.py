@@ -71,14 +71,14 @@ class Comparison:
 
 def cells_below(folder: Path) -> Side:
     """The cells in ``folder``, finished or begun; BgadError where there is none."""
-    found = sorted({path.parent.absolute() for name in ("metrics.json", "train.log") for path in folder.rglob(name)})
-    cells = [Cell.of_folder(path) for path in found]
-    roots = sorted({path.parents[len(cell.folder.parts) - 1] for cell, path in zip(cells, found, strict=True)})
+    found = sorted({path.parent for name in ("metrics.json", "train.log") for path in folder.rglob(name)})
+    located = [Cell.located(path) for path in found]
+    roots = sorted({root for _, root in located})
     if not roots:
         raise BgadError(f"{folder}: holds no cell; name a cell's folder, one above several, or a suite.")
     if len(roots) > 1:
         raise BgadError(f"{folder}: holds the results of several projects; name one of {', '.join(map(str, roots))}.")
-    return Side(str(folder), sorted(cells), roots[0])
+    return Side(str(folder), sorted(cell for cell, _ in located), roots[0])
 
 
 def compare(a: Side, b: Side, rule: str = "last") -> Comparison:

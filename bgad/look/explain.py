@@ -104,8 +104,7 @@ def explain_image(folder: Path, image: str) -> Image:
 
 def _finished(folder: Path) -> tuple[Cell, Path]:
     """The cell in ``folder`` and the folder that its ``results`` lies in; BgadError unless it is finished."""
-    cell = Cell.of_folder(folder.absolute())
-    root = folder.absolute().parents[len(cell.folder.parts) - 1]
+    cell, root = Cell.located(folder)
     status = collect([cell], root).status[cell]
     if status != DONE:
         raise BgadError(f"{folder}: {status.rstrip('.')}; make it with snakemake --cores all {_target(cell)}.")
