@@ -38,6 +38,18 @@ class Adam:
             elif parameter.grad is not None:
                 parameter.grad.zero_()
 
+    def state(self) -> list[tuple[Tensor, ...] | None]:
+        """The moments of each parameter and its number of steps; None of one that no step has moved."""
+        return [self._moments.get(parameter) for parameter in self.parameters]
+
+    def resume(self, state: list[tuple[Tensor, ...] | None]) -> None:
+        """Goes on from a ``state()``. What was moved by a step has a gradient again, of 0, as after ``zero_grad(False)``."""
+        for parameter, moments in zip(self.parameters, state, strict=True):
+            if moments is not None:
+                first, second, taken = (moment.to(parameter.device) for moment in moments)
+                self._moments[parameter] = first, second, taken
+                parameter.grad = torch.zeros_like(parameter)
+
     @torch.no_grad()
     def step(self) -> None:
         moving = [parameter for parameter in self.parameters if parameter.grad is not None]

@@ -106,8 +106,9 @@ class FreshPictures:
     """The synthetic images of one pass after another, made anew for each; a call gives those of the next pass.
 
     ``count`` images of each of ``kinds`` a pass, going round ``known`` in turn. With ``workers``, so many processes make them
-    while the device trains on those of the pass before, for so many ``passes``; with 0 they are made when asked for. Each
-    depends on ``names``, its kind, its pass and its number alone, so the number of workers changes nothing.
+    while the device trains on those of the pass before; with 0 they are made when asked for. ``passes`` are the numbers of
+    those to come. Each picture depends on ``names``, its kind, its pass and its number alone, so the number of workers
+    changes nothing.
     """
 
     def __init__(
@@ -117,15 +118,14 @@ class FreshPictures:
         known: tuple[str, ...],
         count: int,
         names: tuple,
-        passes: int,
+        passes: range,
         workers: int = 0,
     ):
-        self._maker, self._kinds, self._names, self._left = maker, kinds, names, passes
+        self._maker, self._kinds, self._names, self._passes = maker, kinds, names, iter(passes)
         self._anomalies = [known[number % len(known)] for number in range(count)]
         # Spawned, since a process that has used a GPU cannot be forked.
         spawn = get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, spawn, _start_worker, (maker,)) if workers and kinds else None
-        self._pass = 0
         self._ahead = self._next()
 
     def __call__(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
@@ -135,17 +135,18 @@ class FreshPictures:
         return [made[start : start + count] for start in range(0, len(made), count)]
 
     def _next(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        of_pass = next(self._passes, None)
+        if of_pass is None:
+            if self._pool:
+                self._pool.shutdown(wait=False)
+            return iter(())
         tasks = [
-            (kind, anomaly, (kind, *self._names, self._pass, number))
+            (kind, anomaly, (kind, *self._names, of_pass, number))
             for kind in self._kinds
             for number, anomaly in enumerate(self._anomalies)
         ]
-        self._pass += 1
-        if self._pool and self._left:
-            self._left -= 1
-            return self._pool.map(_made_by_worker, tasks)  # begins at once
         if self._pool:
-            self._pool.shutdown(wait=False)
+            return self._pool.map(_made_by_worker, tasks)  # begins at once
         return map(partial(_made, self._maker), tasks)  # begins when the first is asked for
 
 

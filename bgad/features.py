@@ -6,6 +6,7 @@ last. There is one for the images of each (backbone, size, data set, category), 
 split's known anomalies.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class FeatureCache:
 
     ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a synthetic one:
     the known anomaly that it stands for); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it
-    took; ``weights_sha256`` of the backbone's weights; ``thumbnails``: (N, 96, 96, 3) uint8.
+    took; ``weights_sha256`` of the backbone's weights; ``thumbnails``: (N, 96, 96, 3) uint8; ``sha256`` of levels and masks.
     """
 
     image_size: int
@@ -45,6 +46,7 @@ class FeatureCache:
     seconds: float
     weights_sha256: str = ""
     thumbnails: Tensor | None = None
+    sha256: str = ""
 
     def side(self, level: int) -> int:
         """Height and width of that level's map."""
@@ -95,15 +97,15 @@ def compute_synthetic(
 def load(folder: Path) -> FeatureCache:
     """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
     record = read_json(folder / "features.json")
-    if not isinstance(record, dict) or not {"image_size", "paths", "seconds", "weights_sha256"} <= record.keys():
+    if not isinstance(record, dict) or not {"image_size", "paths", "seconds", "weights_sha256", "sha256"} <= record.keys():
         raise BgadError(f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again.")
     levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
     masks, thumbnails = _mapped(folder / "masks.npy"), _mapped(folder / "thumbnails.npy")
     count = len(record["paths"])
     if any(len(part) != count for part in (*levels, thumbnails)) or len(masks) not in (0, count):
         raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
-    of_record = (record["seconds"], record["weights_sha256"])
-    return FeatureCache(record["image_size"], record["paths"], levels, masks if len(masks) else None, *of_record, thumbnails)
+    of_record = (record["seconds"], record["weights_sha256"], thumbnails, record["sha256"])
+    return FeatureCache(record["image_size"], record["paths"], levels, masks if len(masks) else None, *of_record)
 
 
 def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:
@@ -132,12 +134,16 @@ def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, 
     for name, array in (("masks", masks), ("thumbnails", thumbnails)):
         with whole(folder / f"{name}.npy") as temporary:
             np.save(temporary, array)
+    digest = hashlib.sha256(masks)
+    for output in outputs:
+        digest.update(output.digest.digest())
     record = {
         "backbone": backbone.name,
         "weights_sha256": backbone.weights_sha256,
         "image_size": image_size,
         "channels": backbone.channels,
         "seconds": round(time.perf_counter() - start, 3),
+        "sha256": digest.hexdigest(),
         "paths": paths,
     }
     write_json(folder / "features.json", record)
@@ -149,6 +155,7 @@ class _Growing:
     def __init__(self, path: Path, rows: int):
         self.path, self.rows, self.filled = path, rows, 0
         self.array: np.memmap | None = None
+        self.digest = hashlib.sha256()
         self.temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
     def append(self, batch: np.ndarray) -> None:
@@ -156,6 +163,7 @@ class _Growing:
             shape = (self.rows, *batch.shape[1:])
             self.array = np.lib.format.open_memmap(self.temporary, mode="w+", dtype=np.float32, shape=shape)
         self.array[self.filled : self.filled + len(batch)] = batch
+        self.digest.update(np.ascontiguousarray(batch))
         self.filled += len(batch)
 
     def finish(self) -> None:

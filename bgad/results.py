@@ -12,6 +12,7 @@ from bgad import coupling
 from bgad.anomalies import AnomalousImages, Entries, FreshPictures, SyntheticMaker, seen_by, with_defects
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
+from bgad.checkpoint import Checkpoint
 from bgad.datasets import Index
 from bgad.errors import BgadError
 from bgad.evaluate import METRICS, Evaluation, TestSet, evaluate, likelihood_maps, test_sets, together
@@ -41,12 +42,14 @@ def run_cell(
     weights: Path | None = None,
     say: Callable[[str], None] = print,
     workers: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> dict:
     """Trains and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
     ``pools`` has the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools. ``root``, the
     data set's folder, is read where such images are made anew each pass: by ``workers`` processes beside the training, or
-    with 0 in its turn. Every draw depends on the cell's own names.
+    with 0 in its turn. Every draw depends on the cell's own names. A training that was stopped goes on from its
+    ``checkpoint``, which is made anew at the end of the meta epoch in which it is due.
     """
     started = time.perf_counter()
     known = split.known(cell.k)
@@ -55,6 +58,7 @@ def run_cell(
             f"{cell.dataset}/{cell.category} has no masks, so its anomalies cannot be known: "
             f"k {cell.k} needs ground_truth; only k 0 (methods bgad-wo and nf) is possible."
         )
+    saved = (checkpoint.load() if checkpoint else None) or {}
     sides = [cache.side(level) for level in range(len(cache.levels))]
     channels = [level.shape[2] for level in cache.levels]
     # The initial network depends on the seed alone, so that methods and k are compared from the same start.
@@ -71,12 +75,16 @@ def run_cell(
     types = {image.path: image.type for image in index.images}
     tests = test_sets(cache, index, split, cell.k)
     maker = SyntheticMaker(index, split, root / cell.category, cache.image_size)
-    entries = _entries(cell, recipe, known, cache, pools, maker, device, weights, workers) if known else list
+    passes = recipe.schedule.sub_epochs * saved["training"]["epoch"] if saved else 0  # the first meta epoch has no anomalies
+    entries = _entries(cell, recipe, known, cache, pools, maker, device, weights, workers, passes) if known else list
     normal = NormalImages(cache.levels, cache.rows_of(split.train_normal))
     rng = torch_generator("train", *astuple(cell), device=device)
 
-    history, train_seconds, evaluate_seconds, mark = [], 0.0, 0.0, time.perf_counter()
-    for report in train(recipe, cell.method, flows, normal, entries, rng):
+    history, train_seconds, evaluate_seconds = saved.get("history", []), saved.get("train", 0.0), saved.get("evaluate", 0.0)
+    if saved:
+        say(f"going on after epoch {len(history)}, from checkpoint.pt")
+    mark = time.perf_counter()
+    for report in train(recipe, cell.method, flows, normal, entries, rng, saved.get("training")):
         train_seconds += time.perf_counter() - mark
         mark = time.perf_counter()
         last = report.epoch == recipe.schedule.meta_epochs - 1
@@ -86,6 +94,10 @@ def run_cell(
         history.append(_history_row(report, evaluations, train_seconds))
         say(_progress(recipe, history[-1]))
         mark = time.perf_counter()
+        if checkpoint and checkpoint.is_due and not last:
+            checkpoint.save(
+                {"training": report.state(), "history": history, "train": train_seconds, "evaluate": evaluate_seconds}
+            )
 
     evaluation, test, types_known = evaluations["test"], tests["test"], {path: types[path] for path in known}
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
@@ -107,6 +119,8 @@ def run_cell(
         "environment": environment(device) | {"blocks": blocks},
     }
     write_json(output / "metrics.json", values)
+    if checkpoint:
+        checkpoint.remove()
     return values
 
 
@@ -120,8 +134,12 @@ def _entries(
     device: torch.device,
     weights: Path | None,
     workers: int,
+    passes: int,
 ) -> Entries:
-    """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy."""
+    """The anomaly entries of each pass: repeat * k real ones, and as many of each kind of the strategy.
+
+    The first ``passes`` have been trained on already.
+    """
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
     real = _images(cache, cache.rows_of(known)).to(device).repeated(count)
     if not kinds:
@@ -129,8 +147,8 @@ def _entries(
     if recipe.anomalies.synthetic == "every_pass":
         backbone = load_backbone(recipe.backbone, device, weights)
         _same_weights(cache, backbone.weights_sha256, "the ones that are loaded now")
-        passes = recipe.schedule.sub_epochs * (recipe.schedule.meta_epochs - 1)
-        fresh = FreshPictures(maker, kinds, known, count, astuple(cell), passes, workers)
+        of_all = range(passes, recipe.schedule.sub_epochs * (recipe.schedule.meta_epochs - 1))
+        fresh = FreshPictures(maker, kinds, known, count, astuple(cell), of_all, workers)
         return lambda: [real, *(seen_by(backbone, pictures) for pictures in fresh())]
 
     missing = [kind for kind in kinds if kind not in pools]
@@ -143,10 +161,13 @@ def _entries(
     if isinstance(recipe.sampling, VectorDraws):
         return lambda: [real, *pooled.values()]  # which draws its share of vectors from the whole pool
     choosers = {kind: torch_generator(kind, *astuple(cell)) for kind in kinds}
-    return lambda: [
-        real,
-        *(pooled[kind][torch.randperm(len(pooled[kind]), generator=rng)[:count]] for kind, rng in choosers.items()),
-    ]
+
+    def chosen() -> list[Tensor]:
+        return [torch.randperm(len(pooled[kind]), generator=rng)[:count] for kind, rng in choosers.items()]
+
+    for _ in range(passes):
+        chosen()
+    return lambda: [real, *(pooled[kind][rows] for kind, rows in zip(kinds, chosen(), strict=True))]
 
 
 def _same_weights(cache: FeatureCache, sha256: str, whose: str) -> None:

@@ -206,6 +206,7 @@ class Config(Settings):
     threads: int = Field(default=1, ge=1, description="CPU threads of a training")
     gpu_mb: int = Field(default=6000, ge=1, description="GPU memory that a training may need, in MB")
     workers: int = Field(default=0, ge=0, description="processes that make images anew beside a training on a GPU")
+    checkpoint_every: float = Field(default=60, ge=0, description="seconds of training between a cell's checkpoints")
 
 
 def load_recipe(path: Path) -> Recipe:

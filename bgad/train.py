@@ -7,8 +7,8 @@ with maximum likelihood: the plain conditional flow. On a GPU each kind of step 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,11 +26,15 @@ from bgad.settings import Method, Recipe
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a meta epoch did: the mean loss of each level, and the last learning rate."""
+    """What a meta epoch did: the mean loss of each level, and the last learning rate.
+
+    ``state()`` is all that the training goes on from after it, in tensors and plain values.
+    """
 
     epoch: int
     losses: tuple[float, ...]
     learning_rate: float
+    state: Callable[[], dict] = field(compare=False, repr=False)
 
 
 def train(
@@ -40,10 +44,12 @@ def train(
     normal: NormalImages,
     entries: Entries,
     rng: torch.Generator,
+    state: dict | None = None,
 ) -> Iterator[EpochReport]:
     """Trains ``flows`` in place and yields after each meta epoch.
 
-    ``entries()`` gives the anomaly entries of the next pass (fresh CutPaste images, where the recipe says so).
+    ``entries()`` gives the anomaly entries of the next pass (fresh CutPaste images, where the recipe says so). With the
+    ``state`` of an earlier report it goes on after that report's meta epoch, to the same bits on a CPU.
     """
     if method != "bgad":
         # The released loop without anomalies has one loader, so the slip of the pair's length is not in it.
@@ -55,6 +61,22 @@ def train(
     optimizer = Adam(parameters, recordable=graphs)
     losses = torch.zeros(len(flows), device=device)  # their sums, on the device: no step waits for its loss
     moved = set()  # the levels that momentum moves in every step, their own or not
+    first = 0
+    if state:
+        first = state["epoch"] + 1
+        for flow, values in zip(flows, state["flows"], strict=True):
+            flow.load_state_dict(values)
+        optimizer.resume(state["optimizer"])
+        rng.set_state(state["rng"])
+        moved.update(range(len(flows)) if quirks.idle_levels_keep_momentum else ())  # a meta epoch has steps of every level
+
+    def state_after() -> dict:
+        return {
+            "epoch": epoch,
+            "flows": [flow.state_dict() for flow in flows],
+            "optimizer": optimizer.state(),
+            "rng": rng.get_state(),
+        }
 
     def step(batch: MiniBatch) -> None:
         loss = step_loss(recipe, method, epoch, flows[batch.level], batch)
@@ -64,7 +86,7 @@ def train(
         losses[batch.level].add_(loss.detach())
 
     take = GraphedSteps(step, CudaRecorder(device)) if graphs else lambda kind, batch: step(batch)
-    for epoch in range(schedule.meta_epochs):
+    for epoch in range(first, schedule.meta_epochs):
         with_anomalies = method == "bgad" and epoch > 0
         losses.zero_()
         steps = [0] * len(flows)
@@ -84,7 +106,7 @@ def train(
                     f"training diverged: the loss of level {level + 1} is {mean} in meta epoch {epoch}; "
                     "lower schedule.learning_rate in the recipe."
                 )
-        yield EpochReport(epoch, means, rate)
+        yield EpochReport(epoch, means, rate, state_after)
 
 
 def step_loss(recipe: Recipe, method: Method, epoch: int, flow: ConditionalFlow, batch: MiniBatch) -> Tensor:

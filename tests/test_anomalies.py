@@ -28,8 +28,8 @@ def equal(one, other) -> bool:
 
 def test_each_image_depends_on_its_kind_pass_and_number_alone(maker):
     known = maker.split.known(2)
-    fresh = FreshPictures(maker, KINDS, known, 5, NAMES, passes=2)
-    found = [fresh() for _ in range(3)]  # and goes on after them
+    fresh = FreshPictures(maker, KINDS, known, 5, NAMES, passes=range(3))
+    found = [fresh() for _ in range(3)]
     for a_pass, of_kinds in enumerate(found):
         assert [len(pictures) for pictures in of_kinds] == [5, 5]
         for kind, pictures in zip(KINDS, of_kinds, strict=True):
@@ -39,16 +39,19 @@ def test_each_image_depends_on_its_kind_pass_and_number_alone(maker):
                 assert equal(picture, alone)
     everything = [picture[0].tobytes() for of_kinds in found for pictures in of_kinds for picture in pictures]
     assert len(set(everything)) == 30
+    later = FreshPictures(maker, KINDS, known, 5, NAMES, passes=range(1, 3))
+    for of_kinds in found[1:]:
+        assert all(equal(*pair) for one, other in zip(later(), of_kinds, strict=True) for pair in zip(one, other, strict=True))
 
 
 def test_workers_change_nothing(maker):
     known = maker.split.known(2)
-    alone, beside = (FreshPictures(maker, KINDS, known, 3, NAMES, 2, workers) for workers in (0, 2))
-    for _ in range(3):  # the last of them beyond what was made ahead
+    alone, beside = (FreshPictures(maker, KINDS, known, 3, NAMES, range(3), workers) for workers in (0, 2))
+    for _ in range(3):
         for one, other in zip(alone(), beside(), strict=True):
             assert len(one) == 3
             assert all(map(equal, one, other))
 
 
 def test_without_kinds_there_is_nothing_to_make(maker):
-    assert FreshPictures(maker, (), maker.split.known(2), 5, NAMES, 2, workers=2)() == []
+    assert FreshPictures(maker, (), maker.split.known(2), 5, NAMES, range(2), workers=2)() == []

@@ -165,6 +165,7 @@ def cell(
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
+    checkpoint_every: Annotated[float, Option(min=0, help="Seconds of training between checkpoints.")] = 60,
 ) -> None:
     """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
@@ -173,31 +174,39 @@ def cell(
     --features resources/features/tf_efficientnet_lite0/128/mini/brick --root resources/datasets/mini
     --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
-    from bgad import devices
+    from bgad import devices, finished
     from bgad.cells import Cell
+    from bgad.checkpoint import Checkpoint, key_of
     from bgad.datasets import Index
     from bgad.features import load
+    from bgad.locks import alone
     from bgad.progress import progress
     from bgad.settings import METHODS, load_recipe
     from bgad.splits import Split
 
     chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
     inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
-    if of_folder.method not in METHODS:
-        from bgad.detect import run_detector_cell
-
-        run_detector_cell(*inputs, root, chosen, folder)
-        return
-
-    from bgad.results import run_cell
-
     pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
-    # A training on a GPU keeps one core busy; the others make the next pass's images.
-    workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
-    with progress("epochs", settings.schedule.meta_epochs) as advance:
+    key = key_of(*inputs, pools, chosen)
+    with alone(folder):
+        if finished.bring_back(folder, key):
+            print("This cell was whole when the run was killed that made it; its files are in their places again.")
+            return
+        if of_folder.method not in METHODS:
+            from bgad.detect import run_detector_cell
 
-        def epoch_done(line: str) -> None:
-            print(line)
-            advance(1)
+            run_detector_cell(*inputs, root, chosen, folder)
+        else:
+            from bgad.results import run_cell
 
-        run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers)
+            # A training on a GPU keeps one core busy; the others make the next pass's images.
+            workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
+            checkpoint = Checkpoint(folder, key, checkpoint_every)
+            with progress("epochs", settings.schedule.meta_epochs) as advance:
+
+                def epoch_done(line: str) -> None:
+                    print(line)
+                    advance(1)
+
+                run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers, checkpoint)
+        finished.keep(folder, key)

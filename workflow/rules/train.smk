@@ -37,4 +37,21 @@ rule train:
     shell:
         "bgad cell {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
         " {params.caches} --root {params.root:q} {params.weights}"
-        " --device {params.device} --threads {threads} > {log:q} 2>&1"
+        " --device {params.device} --threads {threads} --checkpoint-every {CONFIG.checkpoint_every} > {log:q} 2>&1"
+
+
+# What a finished cell keeps for a run that is killed (bgad/finished.py) goes once Snakemake has recorded the cell: where all of
+# its files are there and none is marked incomplete. (Where some are missing, a killed run may have taken them away.)
+def forget_recorded():
+    for job in workflow.dag.jobs:
+        if job.rule.name == "train" and all(Path(path).exists() for path in job.output):
+            if not workflow.async_run(workflow.persistence.incomplete(job)):
+                finished.forget(Path(job.params.cell))
+
+
+onstart:
+    forget_recorded()
+
+
+onsuccess:
+    forget_recorded()

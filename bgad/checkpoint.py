@@ -1,0 +1,69 @@
+"""The checkpoint of a cell: what its training goes on from when it was stopped, to the same bits on a CPU."""
+
+import hashlib
+import io
+import json
+import pickle
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bgad.cells import Cell
+from bgad.datasets import Index
+from bgad.features import FeatureCache
+from bgad.files import whole
+from bgad.settings import Recipe
+from bgad.sources import method_sha256
+from bgad.splits import Split
+
+
+def key_of(
+    cell: Cell,
+    recipe: Recipe,
+    index: Index,
+    split: Split,
+    cache: FeatureCache,
+    pools: dict[str, FeatureCache],
+    device: torch.device,
+) -> str:
+    """A hash of what decides the bits of a cell: its inputs, the code, and the kind of machine that computes."""
+    caches = [cache.sha256, cache.weights_sha256, {kind: pool.sha256 for kind, pool in pools.items()}]
+    inputs = [asdict(cell), recipe.sha256, asdict(index), split.sha256, caches]
+    parts = [*inputs, method_sha256(cell.method), device.type, torch.__version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoint:
+    """checkpoint.pt in the cell's ``folder``, due ``every`` seconds; it counts for nothing under another ``key`` than its own.
+
+    It goes once the cell is whole.
+    """
+
+    def __init__(self, folder: Path, key: str, every: float):
+        self._path, self._key, self._every = folder / "checkpoint.pt", key, every
+        self._saved = time.monotonic()
+
+    def load(self) -> dict | None:
+        """What was saved last; None where there is nothing, or nothing whole, or it was saved under another key."""
+        try:
+            found = torch.load(self._path, weights_only=True, map_location="cpu")
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+            return None
+        return found["state"] if isinstance(found, dict) and found.get("key") == self._key else None
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._saved >= self._every
+
+    def save(self, state: dict) -> None:
+        """``state``: tensors and plain values."""
+        buffer = io.BytesIO()
+        torch.save({"key": self._key, "state": state}, buffer)
+        with whole(self._path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+        self._saved = time.monotonic()
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""Who is at work: locks that the system takes back when their process ends, however it ends.
+
+Snakemake's own locks are files that a killed run leaves behind, after which no run starts until somebody has looked that none
+is alive and removed them. Here the system knows.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_run: int | None = None  # of this process, which has it as long as it lives
+
+
+def begin_run(state: Path) -> None:
+    """Marks a run of the workflow whose Snakemake keeps its records in ``state``, and removes the locks of dead runs there.
+
+    Where another run is alive nothing is removed: Snakemake itself stops a run that would make what that one makes.
+    """
+    global _run
+    if _run is not None:
+        return
+    state.mkdir(parents=True, exist_ok=True)
+    _run = _opened(state / "alive")
+    with suppress(OSError):  # another run has it, or the file system knows no locks
+        fcntl.flock(_run, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(state / "locks", ignore_errors=True)
+    with suppress(OSError):
+        fcntl.flock(_run, fcntl.LOCK_SH)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process makes the cell in ``folder``: one that outlived its run may still be at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _opened(folder / ".lock")
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: another process is making this cell; waiting for its end.", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system that knows no locks: two at once make the same files twice, and no others
+            pass
+        yield
+    finally:
+        os.close(lock)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
