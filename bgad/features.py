@@ -134,7 +134,7 @@ def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, 
     for name, array in (("masks", masks), ("thumbnails", thumbnails)):
         with whole(folder / f"{name}.npy") as temporary:
             np.save(temporary, array)
-    digest = hashlib.sha256(masks)
+    digest = hashlib.sha256(masks.data)
     for output in outputs:
         digest.update(output.digest.digest())
     record = {
@@ -163,7 +163,7 @@ class _Growing:
             shape = (self.rows, *batch.shape[1:])
             self.array = np.lib.format.open_memmap(self.temporary, mode="w+", dtype=np.float32, shape=shape)
         self.array[self.filled : self.filled + len(batch)] = batch
-        self.digest.update(np.ascontiguousarray(batch))
+        self.digest.update(np.ascontiguousarray(batch).data)
         self.filled += len(batch)
 
     def finish(self) -> None:

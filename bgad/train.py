@@ -60,7 +60,7 @@ def train(
     graphs = available(device)
     optimizer = Adam(parameters, recordable=graphs)
     losses = torch.zeros(len(flows), device=device)  # their sums, on the device: no step waits for its loss
-    moved = set()  # the levels that momentum moves in every step, their own or not
+    moved: set[int] = set()  # the levels that momentum moves in every step, their own or not
     first = 0
     if state:
         first = state["epoch"] + 1
