@@ -1,6 +1,7 @@
 """Evaluating a method on a test set: likelihood maps of flows, anomaly maps, and the figures of the paper, in percent."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bgad.datasets import Index
+from bgad.errors import BgadError
 from bgad.features import FeatureCache
 from bgad.flow import ConditionalFlow
 from bgad.metrics import aupro, auroc, released_pro
@@ -78,6 +80,16 @@ def likelihood_maps(flows: list[ConditionalFlow], cache: FeatureCache, rows: Ten
     return levels
 
 
+def check_finite(likelihoods: list[Tensor], where: str, advice: str) -> None:
+    """BgadError "<where> the likelihoods of level ... are not finite; <advice>.": a map of -inf would pass for a score."""
+    for level, maps in enumerate(likelihoods, start=1):
+        spoilt = int((~maps.isfinite()).any(dim=(1, 2)).sum())
+        if spoilt:
+            raise BgadError(
+                f"{where} the likelihoods of level {level} are not finite in {spoilt} of {len(maps)} images; {advice}."
+            )
+
+
 def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
     """Scores ``test`` from its likelihood maps."""
     maps, scale = scored(likelihoods, size)
@@ -87,13 +99,20 @@ def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
 def evaluate_maps(on_device: Tensor, test: TestSet) -> Evaluation:
     """Scores ``test`` from its anomaly maps (N, S, S). The figures are fractions times 100."""
     scores, maps = image_scores(on_device).cpu().numpy(), on_device.cpu().numpy()
-    figures = {"image_auroc": percent(auroc(test.is_anomalous, scores)), "pixel_auroc": None}
-    figures |= {"aupro": None, "released_pro": None}
+    figures: dict[str, float | None] = dict.fromkeys(METRICS)
+    figures["image_auroc"] = _figure("image_auroc", auroc, test.is_anomalous, scores)
     if test.masks is not None:
-        figures["pixel_auroc"] = percent(auroc(test.masks, maps))
-        figures["aupro"] = percent(aupro(test.masks, maps))
-        figures["released_pro"] = percent(released_pro(test.masks, maps))
+        figures["pixel_auroc"] = _figure("pixel_auroc", auroc, test.masks, maps)
+        figures["aupro"] = _figure("aupro", aupro, test.masks, maps)
+        figures["released_pro"] = _figure("released_pro", released_pro, test.masks, maps)
     return Evaluation(maps, scores, figures)
+
+
+def _figure(name: str, metric: Callable[..., float], labels: np.ndarray, scores: np.ndarray) -> float | None:
+    try:
+        return percent(metric(labels, scores))
+    except BgadError as error:
+        raise BgadError(f"{name}: {error}") from error
 
 
 def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str, dict]:

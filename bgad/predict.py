@@ -15,6 +15,7 @@ from bgad.backbones import STRIDES, Backbone, load_backbone
 from bgad.datasets import IMAGE_ENDINGS
 from bgad.detect import images_of_levels, score_images
 from bgad.errors import BgadError
+from bgad.evaluate import check_finite
 from bgad.flow import ConditionalFlow
 from bgad.images import resized_image
 from bgad.randomness import frozen_generator, torch_generator
@@ -95,7 +96,8 @@ def predict(images: list[Path], cell: Path, device: torch.device, weights: Path 
 def predictions(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> Iterator[Prediction]:
     """The same one after the other, so that memory does not grow with the pictures.
 
-    BgadError if the folder has no model, at once, or if a picture cannot be read, when it is its turn.
+    BgadError if the folder has no model, at once, or, when it is its turn, if a picture cannot be read or its score is not
+    finite.
     """
     content = read_model(cell, device)
     recipe, backbone = _recipe_and_backbone(content, cell, device, weights)
@@ -128,11 +130,12 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
 MapOf = tuple[Callable[[Path, list[Tensor]], Tensor], float]
 
 
-def _by_flows(content: dict, recipe: Recipe, backbone: Backbone, _cell: Path) -> MapOf:
+def _by_flows(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> MapOf:
     model = _model(content, recipe, backbone)
 
-    def map_of(_path: Path, levels: list[Tensor]) -> Tensor:
+    def map_of(path: Path, levels: list[Tensor]) -> Tensor:
         likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
+        check_finite(likelihoods, f"{path}: by {cell / 'model.pt'}", "run the cell again")
         return scored(likelihoods, recipe.image_size, model.scale)[0]
 
     return map_of, model.scale.sum_maximum

@@ -15,7 +15,7 @@ from bgad.cells import Cell
 from bgad.checkpoint import Checkpoint
 from bgad.datasets import Index
 from bgad.errors import BgadError
-from bgad.evaluate import METRICS, Evaluation, TestSet, evaluate, likelihood_maps, test_sets, together
+from bgad.evaluate import METRICS, Evaluation, TestSet, check_finite, evaluate, likelihood_maps, test_sets, together
 from bgad.features import FeatureCache
 from bgad.files import write_json
 from bgad.likelihoods import write_likelihoods
@@ -89,7 +89,7 @@ def run_cell(
         mark = time.perf_counter()
         last = report.epoch == recipe.schedule.meta_epochs - 1
         due = last or (report.epoch + 1) % recipe.schedule.evaluate_every == 0
-        evaluations = _evaluate_all(flows, cache, tests, device) if due else {}
+        evaluations = _evaluate_all(flows, cache, tests, device, report.epoch) if due else {}
         evaluate_seconds += time.perf_counter() - mark
         history.append(_history_row(report, evaluations, train_seconds))
         say(_progress(recipe, history[-1]))
@@ -113,7 +113,7 @@ def run_cell(
     blocks = coupling.describe() if device.type == "cpu" else "plain"
     values = {
         **metrics(cell, recipe, split, cache, history, test, evaluation, types_known),
-        **_released_test_command(cell, recipe, flows, cache, split, types, device),
+        **_released_test_command(cell, recipe, flows, cache, split, types, device, report.epoch),
         "source_sha256": source_sha256("training"),
         "timing": timing(started, features_seconds, train_seconds, evaluate_seconds, device),
         "environment": environment(device) | {"blocks": blocks},
@@ -183,18 +183,20 @@ def _images(cache: FeatureCache, rows: Tensor) -> AnomalousImages:
     return with_defects([level[rows] for level in cache.levels], cache.masks[rows])
 
 
-def _released_test_command(cell, recipe, flows, cache, split, types, device) -> dict:
+def _released_test_command(cell, recipe, flows, cache, split, types, device, epoch: int) -> dict:
     """What the released test command would print for the last epoch: it leaves the known anomalies in the test set."""
     if cell.k == 0 or not recipe.quirks.test_command_keeps_known:
         return {}
     everything = {"test": TestSet.of(cache, split.full_test(), types)}
-    return {"released_test_command": _evaluate_all(flows, cache, everything, device)["test"].figures}
+    return {"released_test_command": _evaluate_all(flows, cache, everything, device, epoch)["test"].figures}
 
 
-def _evaluate_all(flows, cache, tests: dict[str, TestSet], device) -> dict[str, Evaluation]:
-    """Each test set's evaluation; the images of all are taken through the flows once."""
+def _evaluate_all(flows, cache, tests: dict[str, TestSet], device, epoch: int) -> dict[str, Evaluation]:
+    """Each test set's evaluation after meta epoch ``epoch``; the images of all are taken through the flows once."""
     rows, places = together(tests)
     likelihoods = likelihood_maps(flows, cache, rows, device)
+    # Here also the meta epoch's last step is found out, of which no loss tells any more.
+    check_finite(likelihoods, f"training diverged: after meta epoch {epoch}", "lower schedule.learning_rate in the recipe")
     return {
         name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size) for name, test in tests.items()
     }

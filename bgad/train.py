@@ -60,6 +60,7 @@ def train(
     graphs = available(device)
     optimizer = Adam(parameters, recordable=graphs)
     losses = torch.zeros(len(flows), device=device)  # their sums, on the device: no step waits for its loss
+    finite = torch.zeros(len(flows), device=device)  # each level's steps before the first whose loss was not finite
     moved: set[int] = set()  # the levels that momentum moves in every step, their own or not
     first = 0
     if state:
@@ -84,11 +85,13 @@ def train(
         loss.backward()
         optimizer.step()
         losses[batch.level].add_(loss.detach())
+        finite[batch.level].add_(losses[batch.level].isfinite())  # a sum that is not finite stays so
 
     take = GraphedSteps(step, CudaRecorder(device)) if graphs else lambda kind, batch: step(batch)
     for epoch in range(first, schedule.meta_epochs):
         with_anomalies = method == "bgad" and epoch > 0
         losses.zero_()
+        finite.zero_()
         steps = [0] * len(flows)
         for sub_epoch in range(schedule.sub_epochs):
             parts = entries() if with_anomalies else []
@@ -103,8 +106,8 @@ def train(
         for level, mean in enumerate(means):
             if not math.isfinite(mean):
                 raise BgadError(
-                    f"training diverged: the loss of level {level + 1} is {mean} in meta epoch {epoch}; "
-                    "lower schedule.learning_rate in the recipe."
+                    f"training diverged: in meta epoch {epoch} the loss of level {level + 1} is not finite from its step "
+                    f"{int(finite[level]) + 1} of {steps[level]} on; lower schedule.learning_rate in the recipe."
                 )
         yield EpochReport(epoch, means, rate, state_after)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bgad import evaluate
+from bgad.errors import BgadError
 from bgad.features import FeatureCache
 from bgad.flow import ConditionalFlow
 from bgad.randomness import frozen_generator, torch_generator
@@ -130,3 +131,21 @@ def test_likelihood_maps_are_each_images_own_in_the_order_asked_for():
             with torch.no_grad():
                 alone = flow.log_likelihood_maps(cache.levels[level][row][None])[0]
             torch.testing.assert_close(maps[level][place], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("value", "image"), [(-math.inf, 0), (math.inf, 1), (math.nan, 4)])
+def test_a_likelihood_that_is_not_finite_is_an_error_that_names_the_level(value, image):
+    levels = likelihoods() * 3
+    evaluate.check_finite(levels, "here", "mend it")
+    levels[2] = levels[2].clone()
+    levels[2][image, 0] = value
+    with pytest.raises(BgadError, match=r"^here the likelihoods of level 3 are not finite in 1 of 5 images; mend it[.]$"):
+        evaluate.check_finite(levels, "here", "mend it")
+
+
+@pytest.mark.parametrize(("masks", "metric"), [(True, "pixel_auroc"), (False, "image_auroc")])
+def test_a_score_that_is_not_finite_is_an_error_that_names_the_metric(masks, metric):
+    maps = torch.from_numpy(SCORES).float()
+    maps[0, 0, 0] = -math.inf if masks else math.nan  # which no image's maximum shows, if it is -inf
+    with pytest.raises(BgadError, match=f"^{metric}: scores hold 1 non-finite values"):
+        evaluate.evaluate_maps(maps, make_test(masks))

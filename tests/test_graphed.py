@@ -4,6 +4,9 @@ Like CUDA's it keeps the operations of one run of a step with the very tensors t
 these again, whatever the Python code would decide by then.
 """
 
+import math
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bgad import coupling, graphed, train
+from bgad.errors import BgadError
 from bgad.graphed import WARM_UP, GraphedSteps, available
 from bgad.randomness import torch_generator
 from bgad.sampling import MiniBatch
@@ -109,6 +113,20 @@ def test_graphed_training_is_eager_training_to_the_bit(monkeypatch, recorder, na
     expected, expected_reports = run(recipe, method)
     assert all(torch.equal(a, b) for a, b in zip(parameters, expected, strict=True))
     assert reports == expected_reports
+
+
+def test_graphed_training_finds_the_step_that_eager_training_finds(monkeypatch, recorder):
+    said = []
+    for graphs in (True, False):
+        monkeypatch.setattr(train, "available", lambda device, graphs=graphs: graphs)
+        normal = normal_images(9)
+        normal.levels[1][normal.rows[-1]] = math.nan  # an image that comes once in a pass
+        with pytest.raises(BgadError) as error:
+            list(train.train(recipe_of("paper", False), "nf", make_flows(tiny()), normal, list, torch_generator("run", 1)))
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    step = int(re.search(r"meta epoch 0 the loss of level 2 is not finite from its step (\d+) of 16 on", said[0])[1])
+    assert step > WARM_UP  # a replayed one
 
 
 @pytest.mark.parametrize("left_out", ["phase", "levels that move"])

@@ -175,6 +175,32 @@ def test_a_model_scores_pictures_as_its_cell_did(whole):
     assert [one.anomalous for one in found] == [value >= found[0].threshold - 1e-6 for value in values]
 
 
+def test_a_last_step_that_leaves_no_finite_likelihood_is_an_error(whole, monkeypatch):
+    """No loss tells of it any more, and at -inf every score would be a number. Nothing is written."""
+
+    def spoilt(recipe, method, flows, *inputs):
+        for report in real_train(recipe, method, flows, *inputs):
+            if report.epoch == 2:
+                with torch.no_grad():
+                    flows[1].module_list[0].global_offset.fill_(torch.inf)
+            yield report
+
+    monkeypatch.setattr("bgad.results.train", spoilt)
+    with pytest.raises(BgadError, match=r"after meta epoch 2 the likelihoods of level 2 are not finite in 10 of 10"):
+        whole.run(3, "bgad", "spoilt", recipe())
+    assert not (whole.root / "spoilt").exists()
+
+
+def test_a_picture_without_a_finite_score_is_an_error(whole):
+    _, folder = whole.run(3, "bgad", "to spoil", recipe())
+    content = torch.load(folder / "model.pt", weights_only=True)
+    content["flows"][2]["module_list.0.global_offset"].fill_(torch.nan)
+    torch.save(content, folder / "model.pt")
+    picture = whole.root / "part/test/good/000.png"
+    with pytest.raises(BgadError, match=r"000.png: by .*model.pt the likelihoods of level 3 are not finite in 1 of 1"):
+        predict([picture], folder, CPU)
+
+
 def test_features_of_other_weights_are_refused(whole, tmp_path, monkeypatch, backbone):
     """In a pool, in images made anew, and in pictures to score: never mixed, and the hashes are said."""
     metrics, folder = whole.run(3, "bgad", "weights", recipe())

@@ -262,12 +262,24 @@ def test_rotations_stay_as_drawn():
             assert not torch.equal(block.subnet[0].weight, of_fresh.subnet[0].weight)
 
 
-@pytest.mark.parametrize("name", ["paper", "cpu"])
-def test_diverged_training_is_an_error_that_names_the_level(name):
-    normal = normal_images()
-    normal.levels[1][:] = math.nan
-    with pytest.raises(BgadError, match=r"diverged: the loss of level 2 is nan in meta epoch 0"):
-        run(tiny(name), "nf", normal=normal)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(("name", "steps"), [("paper", 8), ("cpu", 4)])
+def test_diverged_training_is_an_error_that_names_meta_epoch_level_and_step(monkeypatch, name, steps, value):
+    """Level 2 has ``steps`` in a meta epoch; in its third of the second, the loss is ``value``."""
+    original, taken = train.step_loss, []
+
+    def spoilt(recipe, method, epoch, flow, batch):
+        taken.append((epoch, batch.level))
+        loss = original(recipe, method, epoch, flow, batch)
+        return loss + value if taken.count((1, 1)) == 3 and batch.level == 1 else loss
+
+    monkeypatch.setattr(train, "step_loss", spoilt)
+    with pytest.raises(BgadError) as error:
+        run(tiny(name), "nf")
+    assert str(error.value) == (
+        f"training diverged: in meta epoch 1 the loss of level 2 is not finite from its step 3 of {steps} on; "
+        "lower schedule.learning_rate in the recipe."
+    )
 
 
 def test_flows_of_a_recipe():
