@@ -35,18 +35,19 @@ lint: $(READY)
 
 # The environment, made once and again only when the lock file or the project's metadata has changed.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than 3.11; run make PYTHON=python3.11 (or newer)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "error: requirements.lock is for Python 3.11 to 3.13, which $(PYTHON) is not; run make PYTHON=python3.11."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the locked dependencies into .venv (2 to 3 minutes, 6 GB, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@workflow/envs/install.sh $(BIN)/python
 	@touch $@
 
 lock:
 	@rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
-	@.lock-venv/bin/python -m pip install --quiet --disable-pip-version-check ".[dev]"
-	@.lock-venv/bin/python -m pip freeze --exclude bgad-suite | $(PYTHON) workflow/scripts/lock.py > requirements.lock.new
+	@.lock-venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --extra dev pyproject.toml \
+		--format pylock.toml --output-file .lock-venv/pylock.toml
+	@$(PYTHON) workflow/scripts/lock.py < .lock-venv/pylock.toml > requirements.lock.new
 	@mv requirements.lock.new requirements.lock && rm -rf .lock-venv
 
 clean:

@@ -1,14 +1,50 @@
-"""Turns `pip freeze` on standard input into requirements.lock: exact versions, with the platform where one belongs to it."""
+"""Turns a pylock.toml (PEP 751) on standard input into requirements.lock: exact versions, each with the SHA-256 of its files.
+
+Kept are the hashes of the wheels that pip takes on the machines below, and of the source where a package has no wheel. A source
+beside wheels is left out: to build it, pip would fetch other packages that no hash speaks for.
+"""
 
 import re
 import sys
+import tomllib
+from collections.abc import Iterator
 
-# torch's CUDA packages come with its Linux wheels for x86-64 alone.
-CUDA = re.compile(r"^(nvidia-|cuda-|triton==)")
-MARKER = ' ; sys_platform == "linux" and platform_machine == "x86_64"'
+PYTHONS = (311, 312, 313)  # CPython; one of the packages has no wheel for 3.14 yet
+PLATFORM = re.compile(r"any|(manylinux|linux).*_(x86_64|aarch64)|macosx_.*_(arm64|universal2)")
+HEAD = """\
+# Exact versions of everything with the hashes of their files, from `make lock`; the ranges are in pyproject.toml.
+# For CPython 3.11 to 3.13 on Linux (x86-64, arm64) and macOS (arm64)."""
 
-print("# Exact versions of everything, from `make lock`; the ranges are in pyproject.toml.")
-for line in sys.stdin:
-    line = line.strip()
-    if line:
-        print(line + (MARKER if CUDA.match(line) else ""))
+
+def main() -> None:
+    print(HEAD)
+    for package in tomllib.load(sys.stdin.buffer)["packages"]:
+        print(*entry(package), sep=" \\\n    ")
+
+
+def entry(package: dict) -> Iterator[str]:
+    """A package's lines: name, version and marker, then a hash each. ValueError where no file of it fits."""
+    marker = f" ; {package['marker']}" if "marker" in package else ""
+    yield f"{package['name']}=={package['version']}{marker}"
+    wheels = package.get("wheels", [])
+    files = [file for file in wheels if fits(file["url"])] if wheels else [package["sdist"]]
+    if not files:
+        raise ValueError(f"{package['name']} {package['version']} has no wheel for the machines of the lock file.")
+    yield from sorted({f"--hash=sha256:{file['hashes']['sha256']}" for file in files})
+
+
+def fits(wheel: str) -> bool:
+    """Whether a wheel, by the tags that end its name, is for one of the PYTHONS and a PLATFORM."""
+    python, abi, platform = wheel.removesuffix(".whl").rsplit("-", 3)[1:]
+    if not any(map(PLATFORM.fullmatch, platform.split("."))):
+        return False
+    versions = [int(digits) for digits in re.findall(r"\bcp(3\d+)", python)]
+    if abi == "abi3":  # from that version on
+        return any(version <= max(PYTHONS) for version in versions)
+    if abi == "none":
+        return "py3" in python.split(".") or any(version in PYTHONS for version in versions)
+    return abi in {f"cp{version}" for version in PYTHONS}
+
+
+if __name__ == "__main__":
+    main()
