@@ -4,5 +4,9 @@ import os
 
 # PyTorch's threads sleep when they wait, instead of taking a core from those that run compiled code; read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# No library that comes with this one reports to anybody: albumentations asks at import for a newer version of itself, and the
+# Hugging Face hub's client says with each request what runs it.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"

@@ -5,7 +5,6 @@ The ten and their probabilities are the released code's (protocol: "RandAugment"
 """
 
 import functools
-import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -42,9 +41,7 @@ def augmentations() -> tuple[Callable[..., dict[str, Any]], ...]:
 
     Within "one of", ``p`` is the member's weight. What was not given in the released code are the defaults of 2022.
     """
-    # Imported here, since it takes seconds and training without CutPaste does not need it. Without the variable,
-    # albumentations asks over the network at import for a newer version; a run must not depend on that.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    # Imported here, since it takes seconds and training without CutPaste does not need it.
     import albumentations as A
     import cv2
 

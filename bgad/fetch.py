@@ -1,4 +1,4 @@
-"""Fetch a large file over a bad connection: resume, try again, try elsewhere, and believe only the hash."""
+"""Fetch a large file over a bad connection: resume, try again, try elsewhere, and believe only the hash. Over https alone."""
 
 import hashlib
 import re
@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -19,6 +20,7 @@ TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
 PROGRESS = 1 << 20  # bytes; a try that brought as many before it was cut goes on at once, and does not count as failed
 LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is passed over
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # nobody listens in between on this machine itself
 
 
 class DownloadError(BgadError):
@@ -77,6 +79,13 @@ def fetch(
     raise DownloadError(f"{target} could not be downloaded ({tried}): run again, or put the file there by hand", tried)
 
 
+def check_https(url: str) -> None:
+    """ValueError for an address that is not https, unless it is on this machine itself."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise ValueError(f"{url} is not an https address")
+
+
 def check_space(folder: Path, needed: int, purpose: str) -> None:
     """Raise BgadError unless ``needed`` bytes are free on the disk of ``folder``, which must exist."""
     if needed > (free := shutil.disk_usage(folder).free):
@@ -97,6 +106,14 @@ def readable_size(number: float) -> str:
             return f"{number:.0f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
+
+
+class _Checked(requests.adapters.HTTPAdapter):
+    """Sends each request, and each that a redirect asks for, to https addresses only."""
+
+    def send(self, request, *arguments, **options):
+        check_https(request.url)
+        return super().send(request, *arguments, **options)
 
 
 class _Passing(Exception):
@@ -144,7 +161,8 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
     # identity: the archive must come byte for byte as it is stored, or neither hash nor offset would mean anything
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        check_https(url)
+        with _session() as session, session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             start, total = _range_of(response, offset)
             if start is None:
                 part.unlink()
@@ -156,7 +174,7 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
             missing = max(0, (total or size or 0) - offset)
             check_space(part.parent, missing + reserve, f"Downloading {part.stem} (and unpacking it)")
             _write(response, part, start, total or size)
-    except ValueError as error:  # a malformed address, which requests raises as a RequestException as well
+    except ValueError as error:  # of check_https, or a malformed address, which is a RequestException as well
         raise _Lasting(str(error)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Passing(f"the connection failed at byte {_length(part)} ({type(error).__name__})") from error
@@ -164,6 +182,13 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
         raise BgadError(f"{part} cannot be written ({error.strerror}): make room, or make it writable") from error
     if size is not None and _length(part) != size:
         raise _Passing(f"ended after {_length(part)} bytes instead of {size}")
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _Checked())
+    return session
 
 
 def _write(response: requests.Response, part: Path, start: int, total: int | None) -> None:

@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock
 
 from bgad.errors import BgadError
-from bgad.fetch import DownloadError, fetch, sha256_of
+from bgad.fetch import DownloadError, check_https, fetch, sha256_of
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -222,9 +222,10 @@ def _in_hub_cache(repository: str, revision: str | None, files: tuple[str, ...])
 
 
 def _from_hub(config: "PretrainedCfg") -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    check_https(constants.ENDPOINT)
     repository, revision, (*others, last) = _hub_place(config)
     for file in others:
         try:

@@ -1,16 +1,43 @@
 """What several test files share: a copy of the project to run the workflow in, and no network for anybody."""
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+OFFLINE = ROOT / "tests" / "offline"
+
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Also for what tests start: the guard of offline/ comes before a sitecustomize that the machine may have.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
+os.environ["BGAD_NETWORK_NOTES"] = NOTES = tempfile.mkstemp(suffix=".network")[1]
+atexit.register(os.unlink, NOTES)
+sys.path.insert(0, str(OFFLINE))
+import no_network  # noqa: E402
+
+no_network.forbid()
+
+
+def reached_out() -> str:
+    """Where this process's tests, and what they started, wanted to connect since the last look."""
+    text = Path(NOTES).read_text()
+    Path(NOTES).write_text("")
+    return text
+
+
+@pytest.fixture(autouse=True)
+def no_network_is_used() -> Iterator[None]:
+    """Fails a test during which anything wanted to connect beyond this machine, also where a library hid the refusal."""
+    yield
+    assert reached_out() == ""
 
 
 @pytest.fixture(autouse=True, scope="session")

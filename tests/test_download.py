@@ -23,6 +23,7 @@ from bgad.errors import BgadError
 from bgad.fetch import CHUNK, PROGRESS, DownloadError, fetch
 from bgad.presets import Preset
 from bgad.unpack import unpack
+from bgad.weights import published
 
 BODY = np.random.default_rng(0).bytes(500_000)
 HASH = hashlib.sha256(BODY).hexdigest()
@@ -34,7 +35,7 @@ class Server(ThreadingHTTPServer):
 
     "ok"; ("cut", n): the connection breaks after n bytes; ("truncate", n): n bytes are passed off as all; ("no length",
     n): the same without a Content-Length; "corrupt": a byte is wrong; "no ranges": Range is ignored; ("shift", n): the
-    range starts n bytes late; "page": a web page; a status, or (status, Retry-After).
+    range starts n bytes late; "page": a web page; ("to", address): a redirect; a status, or (status, Retry-After).
     """
 
     daemon_threads = True
@@ -58,6 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(kind, int) or self.path not in server.files:
             after = {"Retry-After": values[0]} if values else {}
             return self.answer(kind if isinstance(kind, int) else 404, b"no", after)
+        if kind == "to":
+            return self.answer(302, b"", {"Location": values[0]})
         if kind == "page":
             return self.answer(200, b"<html>please log in</html>", {"Content-Type": "text/html; charset=utf-8"})
         body = server.files[self.path]
@@ -238,6 +241,41 @@ def test_every_address_is_named_when_none_works(server, target):
     for words in (f"{server.url('/a')}: 404 Not Found", f"{nowhere}: the connection failed", "not an address: "):
         assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+NOT_HTTPS = [
+    "http://example.org/a",
+    "http://127.0.0.1.example.org/a",
+    "http://127.0.0.1:80@example.org/a",
+    "http://localhost@example.org/a",
+    "ftp://127.0.0.1/a",
+    "file:///etc/hostname",
+]
+
+
+@pytest.mark.parametrize("address", NOT_HTTPS)
+def test_no_address_but_https_is_asked(target, address):
+    with pytest.raises(DownloadError, match=re.escape(f"{address} is not an https address")):
+        fetch([address], target, HASH, retries=3, wait=100)
+    assert left(target) == []
+
+
+@pytest.mark.parametrize("address", NOT_HTTPS)
+def test_no_redirect_leads_away_from_https(server, target, address):
+    server.faults["/a"] = [("to", address)]
+    with pytest.raises(DownloadError):
+        fetch([server.url("/a")], target, HASH, retries=3, wait=100)
+    assert (server.seen, left(target)) == ([("/a", None)], [])
+    server.faults["/a"] = [("to", server.url("/b"))]
+    fetch([server.url("/a")], target, HASH)
+    assert left(target) == ["a.tar.xz"]
+
+
+def test_every_address_that_the_project_knows_is_https():
+    presets_urls = [url for preset in presets.presets().values() for url in (*preset.urls, *preset.category_urls.values())]
+    weights_urls = [url for release in published().values() for url in release.urls]
+    assert len(presets_urls) > 15 and len(weights_urls) > 5
+    assert all(url.startswith("https://") for url in presets_urls + weights_urls)
 
 
 @pytest.mark.parametrize("status", [429, 503])

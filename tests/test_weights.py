@@ -200,6 +200,13 @@ def test_the_hub_is_the_second_way_to_a_published_file(monkeypatch, server, tmp_
     assert left(checkpoints) == []
 
 
+def test_a_hub_is_asked_over_https_alone(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example.org")
+    with pytest.raises(BgadError, match=r"http://hub\.example\.org is not an https address"):
+        find_weights(SMALL)
+
+
 def test_a_model_that_is_not_on_the_hub_comes_from_timms_address(monkeypatch, server, checkpoints):
     config = timm.get_pretrained_cfg(OFF_HUB)
     assert config.url and not config.hf_hub_id
