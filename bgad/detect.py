@@ -24,6 +24,7 @@ from bgad.errors import BgadError
 from bgad.evaluate import evaluate_maps, test_sets, together
 from bgad.features import FeatureCache
 from bgad.files import write_json
+from bgad.memory import in_smaller_batches
 from bgad.metrics import best_f1_threshold
 from bgad.randomness import torch_generator
 from bgad.records import environment, figures_row, metrics, save_gallery, save_history, save_model, save_scores, timing
@@ -44,6 +45,7 @@ def run_detector_cell(
     device: torch.device,
     output: Path,
     say: Callable[[str], None] = print,
+    images_at_once: int | None = None,
 ) -> dict:
     """Fits and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
@@ -51,6 +53,7 @@ def run_detector_cell(
     returns cannot be used.
     """
     started = time.perf_counter()
+    images_at_once = images_at_once or IMAGES_AT_ONCE
     known = split.known(cell.k)
     if known and not index.has_masks:
         raise BgadError(
@@ -71,8 +74,11 @@ def run_detector_cell(
     model = detector.fit(normal, torch_generator("detector", *astuple(cell)))
     train_seconds = time.perf_counter() - mark
     rows, places = together(tests)
-    parts = rows.split(IMAGES_AT_ONCE)
-    maps = torch.cat([score_images(detector, model, _images(cache, part, category)) for part in parts])
+
+    def scores(count: int) -> Tensor:
+        return torch.cat([score_images(detector, model, _images(cache, part, category)) for part in rows.split(count)])
+
+    maps = in_smaller_batches(scores, images_at_once)
     evaluations = {name: evaluate_maps(maps[places[name]], test) for name, test in tests.items()}
     evaluate_seconds = time.perf_counter() - mark - train_seconds
     history = [{"epoch": 0, **figures_row(evaluations), "seconds": round(train_seconds, 3)}]

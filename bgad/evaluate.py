@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +13,13 @@ from bgad.datasets import Index
 from bgad.errors import BgadError
 from bgad.features import FeatureCache
 from bgad.flow import ConditionalFlow
+from bgad.memory import in_smaller_batches
 from bgad.metrics import aupro, auroc, released_pro
 from bgad.scoring import ScoreScale, image_scores, scored
 from bgad.splits import Split
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
-IMAGES_AT_ONCE = 8  # bounds memory; changes nothing else
+IMAGES_AT_ONCE = 8  # bounds memory; changes nothing else, and is halved where memory does not suffice
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,20 @@ def together(tests: dict[str, TestSet]) -> tuple[Tensor, dict[str, list[int]]]:
 
 
 @torch.inference_mode()
-def likelihood_maps(flows: list[ConditionalFlow], cache: FeatureCache, rows: Tensor, device: torch.device) -> list[Tensor]:
-    """l of the images in ``rows``, one (N, h, w) a level."""
-    levels = []
-    for flow, features in zip(flows, cache.levels, strict=True):
+def likelihood_maps(
+    flows: list[ConditionalFlow], cache: FeatureCache, rows: Tensor, device: torch.device, images_at_once: int = IMAGES_AT_ONCE
+) -> list[Tensor]:
+    """l of the images in ``rows``, one (N, h, w) a level; memory is needed for ``images_at_once`` of them."""
+
+    def of_level(flow: ConditionalFlow, features: Tensor, count: int) -> Tensor:
         # Rows go where the features are, so that on a GPU that has them no batch waits for its rows.
-        batches = rows.to(features.device).split(IMAGES_AT_ONCE)
-        parts = [flow.log_likelihood_maps(features[batch].to(device)) for batch in batches]
-        levels.append(torch.cat(parts))
-    return levels
+        batches = rows.to(features.device).split(count)
+        return torch.cat([flow.log_likelihood_maps(features[batch].to(device)) for batch in batches])
+
+    return [
+        in_smaller_batches(partial(of_level, flow, features), images_at_once)
+        for flow, features in zip(flows, cache.levels, strict=True)
+    ]
 
 
 def check_finite(likelihoods: list[Tensor], where: str, advice: str) -> None:
@@ -90,9 +97,9 @@ def check_finite(likelihoods: list[Tensor], where: str, advice: str) -> None:
             )
 
 
-def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
+def evaluate(likelihoods: list[Tensor], test: TestSet, size: int, images_at_once: int = IMAGES_AT_ONCE) -> Evaluation:
     """Scores ``test`` from its likelihood maps."""
-    maps, scale = scored(likelihoods, size)
+    maps, scale = in_smaller_batches(partial(scored, likelihoods, size, None), images_at_once)
     return replace(evaluate_maps(maps, test), likelihoods=likelihoods, scale=scale)
 
 

@@ -23,6 +23,7 @@ from bgad.datasets import Index
 from bgad.errors import BgadError
 from bgad.files import read_json, whole, write_json
 from bgad.images import THUMBNAIL, resized_image, resized_mask, thumbnail
+from bgad.memory import is_out_of_memory
 from bgad.randomness import numpy_generator
 from bgad.splits import Split
 
@@ -182,4 +183,6 @@ def _mapped(path: Path) -> Tensor:
         # Copy-on-write: nothing writes to it, but torch warns about memory it could not write to.
         return torch.from_numpy(np.load(path, mmap_mode="c"))
     except (OSError, ValueError, EOFError) as error:
+        if is_out_of_memory(error):
+            raise
         raise BgadError(f"{path}: the feature cache is missing or damaged; delete its folder and run again.") from error

@@ -4,6 +4,7 @@ For each level histograms of l = logp / C and, on the same axis, the boundaries 
 loss defines on l / normalizer.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from bgad.anomalies import defects_at
 from bgad.errors import BgadError
-from bgad.evaluate import Evaluation, TestSet, likelihood_maps
+from bgad.evaluate import IMAGES_AT_ONCE, Evaluation, TestSet, likelihood_maps
 from bgad.features import FeatureCache
 from bgad.files import write_json
 from bgad.flow import ConditionalFlow
@@ -35,19 +36,21 @@ def write_likelihoods(
     test: TestSet,
     evaluation: Evaluation,
     device: torch.device,
+    images_at_once: int = IMAGES_AT_ONCE,
 ) -> None:
     """Histograms of a cell's test images and of its ``known`` anomalies, paths with their types, and the boundaries that
     normal training images have; ``train_normal`` are their rows in the cache. BgadError if a likelihood is not finite.
     """
     groups = groups_of(evaluation.likelihoods, test.masks, ~test.is_anomalous, np.isin(test.types, [*known.values()]))
+    maps_of = partial(likelihood_maps, flows, cache, device=device, images_at_once=images_at_once)
     if known:
         assert cache.masks is not None  # without masks no anomaly can be known
         rows = cache.rows_of(tuple(known))
-        for of_level, level in zip(groups, likelihood_maps(flows, cache, rows, device), strict=True):
+        for of_level, level in zip(groups, maps_of(rows), strict=True):
             defects = defects_at(cache.masks[rows], level.shape[1])
             of_level["known anomalies"] = level.flatten(1).cpu()[defects].numpy()
     spaced = torch.linspace(0, len(train_normal) - 1, min(BOUNDARY_IMAGES, len(train_normal))).round().long()
-    training = [level.flatten().cpu() for level in likelihood_maps(flows, cache, train_normal[spaced], device)]
+    training = [level.flatten().cpu() for level in maps_of(train_normal[spaced])]
     levels = [histograms(recipe, *of_level) for of_level in zip(training, groups, strict=True)]
     write_json(path, {"bins": BINS, "beta": recipe.loss.beta, "tau": recipe.loss.tau, "levels": levels})
 

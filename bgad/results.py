@@ -15,7 +15,17 @@ from bgad.cells import Cell
 from bgad.checkpoint import Checkpoint
 from bgad.datasets import Index
 from bgad.errors import BgadError
-from bgad.evaluate import METRICS, Evaluation, TestSet, check_finite, evaluate, likelihood_maps, test_sets, together
+from bgad.evaluate import (
+    IMAGES_AT_ONCE,
+    METRICS,
+    Evaluation,
+    TestSet,
+    check_finite,
+    evaluate,
+    likelihood_maps,
+    test_sets,
+    together,
+)
 from bgad.features import FeatureCache
 from bgad.files import write_json
 from bgad.likelihoods import write_likelihoods
@@ -42,16 +52,19 @@ def run_cell(
     weights: Path | None = None,
     say: Callable[[str], None] = print,
     workers: int = 0,
+    images_at_once: int | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> dict:
     """Trains and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
     ``pools`` has the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools. ``root``, the
     data set's folder, is read where such images are made anew each pass: by ``workers`` processes beside the training, or
-    with 0 in its turn. Every draw depends on the cell's own names. A training that was stopped goes on from its
+    with 0 in its turn. Every draw depends on the cell's own names. Evaluations take ``images_at_once``, by default
+    IMAGES_AT_ONCE, and go on with fewer where memory does not suffice. A training that was stopped goes on from its
     ``checkpoint``, which is made anew at the end of the meta epoch in which it is due.
     """
     started = time.perf_counter()
+    images_at_once = images_at_once or IMAGES_AT_ONCE
     known = split.known(cell.k)
     if known and not index.has_masks:
         raise BgadError(
@@ -89,7 +102,7 @@ def run_cell(
         mark = time.perf_counter()
         last = report.epoch == recipe.schedule.meta_epochs - 1
         due = last or (report.epoch + 1) % recipe.schedule.evaluate_every == 0
-        evaluations = _evaluate_all(flows, cache, tests, device, report.epoch) if due else {}
+        evaluations = _evaluate_all(flows, cache, tests, device, report.epoch, images_at_once) if due else {}
         evaluate_seconds += time.perf_counter() - mark
         history.append(_history_row(report, evaluations, train_seconds))
         say(_progress(recipe, history[-1]))
@@ -108,12 +121,13 @@ def run_cell(
     states = [{key: value.cpu() for key, value in flow.state_dict().items()} for flow in flows]
     save_model(output, cell, recipe, cache, threshold, {"flows": states, "scale": asdict(scale)})
     save_gallery(output, cache, test, evaluation, threshold)
-    write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, types_known, test, evaluation, device)
+    of_test = (types_known, test, evaluation, device, images_at_once)
+    write_likelihoods(output / "likelihoods.json", recipe, flows, cache, normal.rows, *of_test)
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
     blocks = coupling.describe() if device.type == "cpu" else "plain"
     values = {
         **metrics(cell, recipe, split, cache, history, test, evaluation, types_known),
-        **_released_test_command(cell, recipe, flows, cache, split, types, device, report.epoch),
+        **_released_test_command(cell, recipe, flows, cache, split, types, device, report.epoch, images_at_once),
         "source_sha256": source_sha256("training"),
         "timing": timing(started, features_seconds, train_seconds, evaluate_seconds, device),
         "environment": environment(device) | {"blocks": blocks},
@@ -183,22 +197,23 @@ def _images(cache: FeatureCache, rows: Tensor) -> AnomalousImages:
     return with_defects([level[rows] for level in cache.levels], cache.masks[rows])
 
 
-def _released_test_command(cell, recipe, flows, cache, split, types, device, epoch: int) -> dict:
+def _released_test_command(cell, recipe, flows, cache, split, types, device, epoch: int, images_at_once: int) -> dict:
     """What the released test command would print for the last epoch: it leaves the known anomalies in the test set."""
     if cell.k == 0 or not recipe.quirks.test_command_keeps_known:
         return {}
     everything = {"test": TestSet.of(cache, split.full_test(), types)}
-    return {"released_test_command": _evaluate_all(flows, cache, everything, device, epoch)["test"].figures}
+    return {"released_test_command": _evaluate_all(flows, cache, everything, device, epoch, images_at_once)["test"].figures}
 
 
-def _evaluate_all(flows, cache, tests: dict[str, TestSet], device, epoch: int) -> dict[str, Evaluation]:
+def _evaluate_all(flows, cache, tests: dict[str, TestSet], device, epoch: int, images_at_once: int) -> dict[str, Evaluation]:
     """Each test set's evaluation after meta epoch ``epoch``; the images of all are taken through the flows once."""
     rows, places = together(tests)
-    likelihoods = likelihood_maps(flows, cache, rows, device)
+    likelihoods = likelihood_maps(flows, cache, rows, device, images_at_once)
     # Here also the meta epoch's last step is found out, of which no loss tells any more.
     check_finite(likelihoods, f"training diverged: after meta epoch {epoch}", "lower schedule.learning_rate in the recipe")
     return {
-        name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size) for name, test in tests.items()
+        name: evaluate([level[places[name]] for level in likelihoods], test, cache.image_size, images_at_once)
+        for name, test in tests.items()
     }
 
 

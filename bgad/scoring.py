@@ -1,5 +1,6 @@
 """From log-likelihoods to anomaly maps and image scores (BGAD, section 3.4, as released)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ class ScoreScale:
     sum_maximum: float
 
 
-def anomaly_maps(log_likelihoods: list[Tensor], size: int | tuple[int, int]) -> Tensor:
+def anomaly_maps(log_likelihoods: Sequence[Tensor], size: int | tuple[int, int]) -> Tensor:
     """The anomaly maps of a whole test set: higher is more anomalous, 0 at the most normal pixel of all.
 
     ``log_likelihoods`` holds l of each level, (N, h, w), finest first. Per level: subtract the maximum over the test
@@ -30,13 +31,21 @@ def anomaly_maps(log_likelihoods: list[Tensor], size: int | tuple[int, int]) -> 
 
 
 def scored(
-    log_likelihoods: list[Tensor], size: int | tuple[int, int], scale: ScoreScale | None = None
+    log_likelihoods: Sequence[Tensor],
+    size: int | tuple[int, int],
+    scale: ScoreScale | None = None,
+    images_at_once: int | None = None,
 ) -> tuple[Tensor, ScoreScale]:
-    """``anomaly_maps`` with the scale it used; with a ``scale`` given, on that one (maps may then fall below 0)."""
+    """``anomaly_maps`` with the scale it used; with a ``scale`` given, on that one (maps may then fall below 0).
+
+    ``images_at_once`` bounds the memory beside the maps and changes nothing else; without it all are taken together.
+    """
     maxima = scale.level_maxima if scale else tuple(level.max().item() for level in log_likelihoods)
     size = (size, size) if isinstance(size, int) else size
-    levels = (_upsampled(torch.exp(level - top), size) for level, top in zip(log_likelihoods, maxima, strict=True))
-    total = sum(levels, torch.zeros(()))
+    some = (
+        zip(*(level.split(images_at_once) for level in log_likelihoods), strict=True) if images_at_once else [log_likelihoods]
+    )
+    total = torch.cat([_summed(levels, maxima, size) for levels in some])
     scale = scale or ScoreScale(maxima, total.max().item())
     return scale.sum_maximum - total, scale
 
@@ -44,6 +53,11 @@ def scored(
 def image_scores(maps: Tensor) -> Tensor:
     """The maximum of each map: (N, H, W) to (N,)."""
     return maps.flatten(1).max(dim=1).values
+
+
+def _summed(log_likelihoods: Sequence[Tensor], maxima: tuple[float, ...], size: tuple[int, int]) -> Tensor:
+    levels = (_upsampled(torch.exp(level - top), size) for level, top in zip(log_likelihoods, maxima, strict=True))
+    return sum(levels, torch.zeros(()))
 
 
 def _upsampled(probability: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,6 +15,7 @@ PACKAGE = Path(bgad.__file__).parent
 OUTSIDE = {
     "__init__.py",
     "__main__.py",
+    "attempts.py",
     "cells.py",
     "checkpoint.py",
     "devices.py",
@@ -25,6 +26,7 @@ OUTSIDE = {
     "finished.py",
     "gpu_share.py",
     "locks.py",
+    "memory.py",  # how many images at once, which changes nothing else
     "overlay.py",
     "own_data.py",
     "paths.py",

@@ -166,6 +166,9 @@ def cell(
     device: Device = "auto",
     threads: Threads = None,
     checkpoint_every: Annotated[float, Option(min=0, help="Seconds of training between checkpoints.")] = 60,
+    attempt: Annotated[
+        int | None, Option(min=1, help="Snakemake's count: from 2 on, test images are taken one at a time, for less memory.")
+    ] = None,
 ) -> None:
     """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
@@ -174,7 +177,7 @@ def cell(
     --features resources/features/tf_efficientnet_lite0/128/mini/brick --root resources/datasets/mini
     --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
-    from bgad import devices, finished
+    from bgad import attempts, devices, finished
     from bgad.cells import Cell
     from bgad.checkpoint import Checkpoint, key_of
     from bgad.datasets import Index
@@ -184,18 +187,19 @@ def cell(
     from bgad.settings import METHODS, load_recipe
     from bgad.splits import Split
 
-    chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
-    inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
-    pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
-    key = key_of(*inputs, pools, chosen)
-    with alone(folder):
+    with attempts.attempt(attempt, folder), alone(folder):
+        chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
+        inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
+        pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
+        key = key_of(*inputs, pools, chosen)
         if finished.bring_back(folder, key):
             print("This cell was whole when the run was killed that made it; its files are in their places again.")
             return
+        images_at_once = 1 if attempt and attempt > 1 else None
         if of_folder.method not in METHODS:
             from bgad.detect import run_detector_cell
 
-            run_detector_cell(*inputs, root, chosen, folder)
+            run_detector_cell(*inputs, root, chosen, folder, images_at_once=images_at_once)
         else:
             from bgad.results import run_cell
 
@@ -208,5 +212,5 @@ def cell(
                     print(line)
                     advance(1)
 
-                run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers, checkpoint)
+                run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers, images_at_once, checkpoint)
         finished.keep(folder, key)

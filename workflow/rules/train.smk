@@ -13,11 +13,14 @@ rule train:
         f"{paths.CELL}/train.log",
     benchmark:
         f"{paths.CELL}/benchmark.tsv"
+    # Out of memory: again with one test image at a time and more memory. Other failures are not repeated (bgad/attempts.py).
+    retries: 2
     conda:
         "../envs/bgad.yaml"
     threads: cores_of
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        attempt=lambda wildcards, attempt: attempt,
         runtime=720,
         gpu=GPUS,
         gpu_percent=GPU_PERCENT,
@@ -37,7 +40,11 @@ rule train:
     shell:
         "bgad cell {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
         " {params.caches} --root {params.root:q} {params.weights}"
-        " --device {params.device} --threads {threads} --checkpoint-every {CONFIG.checkpoint_every} > {log:q} 2>&1"
+        " --device {params.device} --threads {threads} --attempt {resources.attempt}"
+        " --checkpoint-every {CONFIG.checkpoint_every} > {log:q} 2>&1"
+        # A killed process says nothing itself: 137 is the signal 9 of a system whose memory has run out, or of a person.
+        " || {{ code=$?; [ $code != 137 ] || echo 'error: killed (signal 9), as the system does when memory runs out;"
+        " let fewer things run at once (--cores), or give it more memory.' >> {log:q}; exit $code; }}"
 
 
 # What a finished cell keeps for a run that is killed (bgad/finished.py) goes once Snakemake has recorded the cell: where all of

@@ -1,0 +1,40 @@
+"""Running out of memory: telling it from other failures, and going on with fewer images at once."""
+
+import errno
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+# What PyTorch says of it on a GPU, of its libraries there, and on a CPU; its own types of errors are RuntimeErrors too.
+SAYS = re.compile("out of memory|ALLOC_FAILED|can't allocate memory|bad_alloc|bad allocation", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy, PyTorch or the system says that there was no memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and SAYS.search(str(error)) is not None)
+
+
+def out_of_memory(error: BaseException) -> str:
+    """The sentence for people."""
+    said = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+    way = "give each more of the GPU (gpu_mb in config/config.yaml)" if "CUDA" in str(error) else "give it more memory"
+    return f"out of memory ({said}); let fewer things run at once (--cores), or {way}."
+
+
+def in_smaller_batches(work: Callable[[int], T], images_at_once: int) -> T:
+    """``work(images_at_once)``; where memory does not suffice, again with half as many, down to one image at a time.
+
+    ``work`` has to give the same for any number, and to leave nothing behind when it fails. The last error is raised.
+    """
+    while True:
+        try:
+            return work(images_at_once)
+        except Exception as error:
+            if images_at_once == 1 or not is_out_of_memory(error):
+                raise
+        # Out here, where the error and with it the failed work's tensors are gone.
+        print(f"out of memory with {images_at_once} images at once; going on with {images_at_once // 2}")
+        images_at_once //= 2
