@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bgad.errors import BgadError
+
 _run: int | None = None  # of this process, which has it as long as it lives
 
 
@@ -34,8 +36,11 @@ def begin_run(state: Path) -> None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Waits until no other process makes the cell in ``folder``: one that outlived its run may still be at it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = _opened(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _opened(folder / ".lock")
+    except OSError as error:
+        raise BgadError(f"{folder}: cannot be written ({error.strerror}); make room there or choose another place.") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
