@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,20 +122,15 @@ def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, 
             thumbnails[row] = thumbnail(image)
             yield image
 
-    folder.mkdir(parents=True, exist_ok=True)
-    outputs = [_Growing(folder / f"level{level}.npy", len(paths)) for level in LEVELS]
-    try:
+    with ExitStack() as stack:
+        outputs = [_Rows(stack.enter_context(whole(folder / f"level{level}.npy")), len(paths)) for level in LEVELS]
         for levels in backbone.in_batches(images()):
             for output, level in zip(outputs, levels, strict=True):
                 output.append(level.cpu().numpy())
         for output in outputs:
             output.finish()
-    finally:
-        for output in outputs:
-            output.discard()
-    for name, array in (("masks", masks), ("thumbnails", thumbnails)):
-        with whole(folder / f"{name}.npy") as temporary:
-            np.save(temporary, array)
+        for name, array in (("masks", masks), ("thumbnails", thumbnails)):
+            np.save(stack.enter_context(whole(folder / f"{name}.npy")), array)
     digest = hashlib.sha256(masks.data)
     for output in outputs:
         digest.update(output.digest.digest())
@@ -150,19 +146,17 @@ def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, 
     write_json(folder / "features.json", record)
 
 
-class _Growing:
-    """A .npy file that takes batches of rows, under a temporary name until all are there."""
+class _Rows:
+    """A .npy file that takes batches of its ``rows``."""
 
     def __init__(self, path: Path, rows: int):
         self.path, self.rows, self.filled = path, rows, 0
         self.array: np.memmap | None = None
         self.digest = hashlib.sha256()
-        self.temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
     def append(self, batch: np.ndarray) -> None:
         if self.array is None:
-            shape = (self.rows, *batch.shape[1:])
-            self.array = np.lib.format.open_memmap(self.temporary, mode="w+", dtype=np.float32, shape=shape)
+            self.array = self._made((self.rows, *batch.shape[1:]))
         self.array[self.filled : self.filled + len(batch)] = batch
         self.digest.update(np.ascontiguousarray(batch).data)
         self.filled += len(batch)
@@ -171,11 +165,14 @@ class _Growing:
         assert self.array is not None  # no category and no pool is empty
         self.array.flush()
         self.array = None
-        self.temporary.replace(self.path)
 
-    def discard(self) -> None:
-        self.array = None
-        self.temporary.unlink(missing_ok=True)
+    def _made(self, shape: tuple[int, ...]) -> np.memmap:
+        array = np.lib.format.open_memmap(self.path, mode="w+", dtype=np.float32, shape=shape)
+        # All of its room at once: where a mapped file finds none while it is filled, the system ends the process.
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
+        return array
 
 
 def _mapped(path: Path) -> Tensor:

@@ -56,14 +56,21 @@ def several(folder: Path) -> Iterator[Path]:
                 folder.rmdir()  # where nothing came into it
 
 
+def check_room(folder: Path) -> None:
+    """BgadError where a MB cannot be written to ``folder``, as on a full disk."""
+    probe = Path(folder) / f".room.{os.getpid()}"
+    write_text(probe, " " * 2**20)
+    probe.unlink()
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BgadError(
-            f"{path}: cannot be written ({error.strerror or error}); make room there or choose another place."
-        ) from error
+        # NumPy and others only say how far they came.
+        why = error.strerror or f"the disk is full or fails: {error}"
+        raise BgadError(f"{path}: cannot be written ({why}); make room there or choose another place.") from error
 
 
 def write_text(path: Path, text: str) -> None:

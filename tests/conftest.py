@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+STAND_IN = "for path in {output}; do case $path in *.*) touch $path;; *) mkdir -p $path;; esac; done"
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = ROOT / "tests" / "offline"
 
@@ -57,6 +58,18 @@ class Project:
                 shutil.copytree(source, folder / name, symlinks=True)
             else:
                 shutil.copy(source, folder / name)
+
+    def stand_in_for(self, *rules: str) -> None:
+        """Has every step of these files of rules touch its files instead of doing its work."""
+        for path in (self.folder / "workflow" / "rules" / f"{name}.smk" for name in rules):
+            text = path.read_text()
+            start = text.find("    shell:")
+            while start >= 0:
+                end = text.find("\n\n", start)
+                end = len(text) if end < 0 else end
+                text = text[:start] + f"    shell:\n        '{STAND_IN}'\n" + text[end:]
+                start = text.find("    shell:", start + 12)
+            path.write_text(text)
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
         """Runs Snakemake with two cores and returns all it says; with ``check``, it has to succeed."""

@@ -177,17 +177,19 @@ def cell(
     --features resources/features/tf_efficientnet_lite0/128/mini/brick --root resources/datasets/mini
     --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
-    from bgad import attempts, devices, finished
-    from bgad.cells import Cell
-    from bgad.checkpoint import Checkpoint, key_of
-    from bgad.datasets import Index
-    from bgad.features import load
+    from bgad import attempts
     from bgad.locks import alone
-    from bgad.progress import progress
-    from bgad.settings import METHODS, load_recipe
-    from bgad.splits import Split
 
-    with attempts.attempt(attempt, folder), alone(folder):
+    with attempts.attempt(attempt, folder), alone(folder):  # before what takes seconds to load
+        from bgad import devices, finished
+        from bgad.cells import Cell
+        from bgad.checkpoint import Checkpoint, key_of
+        from bgad.datasets import Index
+        from bgad.features import load
+        from bgad.progress import progress
+        from bgad.settings import METHODS, load_recipe
+        from bgad.splits import Split
+
         chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
         inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
         pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}

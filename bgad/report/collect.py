@@ -21,6 +21,9 @@ from bgad.files import read_json
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
+# What the workflow puts into the log of a process that a system out of memory, or a person, has killed; and what it means.
+KILLED = "killed"
+WHY_KILLED = "out of memory, or killed by hand (signal 9); let fewer cells run at once (--cores), or give each more memory"
 PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
@@ -183,7 +186,8 @@ def status_without_metrics(log: Path) -> str:
         return NOT_RUN
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if lines and lines[-1].startswith("error:"):
-        return FAILED + lines[-1].removeprefix("error:").strip()
+        why = lines[-1].removeprefix("error:").strip()
+        return FAILED + (WHY_KILLED if why == KILLED else why)
     # Python's own errors: the last line of a traceback, which nothing follows.
     if any(line.startswith("Traceback (most recent call last)") for line in lines) and PYTHON_ERROR.match(lines[-1]):
         return FAILED + lines[-1]

@@ -22,12 +22,6 @@ from bgad import cells, datasets, detectors, finished, locks, paths, presets, se
 from bgad.errors import BgadError
 from bgad.gpu_share import has_gpu, percent_of_gpu
 from bgad.sources import method_sha256, source_sha256
-from snakemake_interface_executor_plugins.settings import ExecMode
-
-# Also a dry run and other looks, since to remove what a dead run left is right at any time; but not a job's own process, which
-# may outlive the run.
-if workflow.exec_mode == ExecMode.DEFAULT:
-    locks.begin_run(Path(".snakemake"))
 
 
 def at_the_door(function):

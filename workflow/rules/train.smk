@@ -42,9 +42,8 @@ rule train:
         " {params.caches} --root {params.root:q} {params.weights}"
         " --device {params.device} --threads {threads} --attempt {resources.attempt}"
         " --checkpoint-every {CONFIG.checkpoint_every} > {log:q} 2>&1"
-        # A killed process says nothing itself: 137 is the signal 9 of a system whose memory has run out, or of a person.
-        " || {{ code=$?; [ $code != 137 ] || echo 'error: killed (signal 9), as the system does when memory runs out;"
-        " let fewer things run at once (--cores), or give it more memory.' >> {log:q}; exit $code; }}"
+        # What signal 9 has killed says nothing itself; and where there is no room for what is said, the shell says so.
+        " || {{ code=$?; case $code in 137) echo 'error: killed';; *) echo;; esac >> {log:q}; exit $code; }}"
 
 
 # What a finished cell keeps for a run that is killed (bgad/finished.py) goes once Snakemake has recorded the cell: where all of

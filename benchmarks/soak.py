@@ -1,0 +1,216 @@
+"""A thousand tiny cells through the workflow in one go, a twentieth of which are killed: does anything grow, is anything lost?
+
+    python benchmarks/soak.py [--cells 1000] [--output docs]      some hours on two cores; Linux, for its /proc
+
+In a temporary copy of the workflow a recipe and a suite of this file's own are run with one command. Of the cells chosen by a
+draw, every process that trains them is killed with signal 9 a moment after it starts, in each of its attempts; nothing in
+the workflow knows of it. Then: the table has to name exactly the killed cells, Snakemake's memory must not grow with the cells
+that are done, and the last hundred cells must take no longer than the first. soak.json has the figures, soak.png shows them.
+
+Time is counted in seconds of processor as well, since other work of the machine makes wall time say little.
+"""
+
+import argparse
+import datetime
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from bgad import devices
+from bgad.cells import Cell, expand
+from bgad.datasets import catalogue
+from bgad.files import whole, write_json
+from bgad.randomness import numpy_generator
+from bgad.records import environment
+from bgad.report.collect import DONE, collect
+from bgad.settings import Config, load_suite, read_yaml, validated
+
+TABLE = "reports/soak/table.md"
+FAILING = 0.05  # of the cells
+RECIPE = {  # a second of training: what is to be seen here is what lies around it
+    "base": "demo",
+    "image_size": 32,
+    "flow": {"blocks": 1},
+    "schedule": {"meta_epochs": 2, "evaluate_every": 1},
+    "anomalies": {"strategy": "repeat"},
+}
+LOOK = 0.2  # seconds between two looks at the processes
+MEMORY = 10.0  # seconds between two looks at Snakemake's memory
+TICKS = os.sysconf("SC_CLK_TCK")  # of processor time in a second
+MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@dataclass
+class Seen:
+    """What was seen while Snakemake ran.
+
+    processor_s:  of each cell's last process, up to LOOK seconds before its end
+    memory:       of Snakemake itself, each time: seconds since the start, jobs done, its resident MB, its processor seconds
+    kills:        of each chosen cell, how many of its processes
+    """
+
+    processor_s: dict[str, float] = field(default_factory=dict)
+    memory: list[tuple[float, int, float, float]] = field(default_factory=list)
+    kills: dict[str, int] = field(default_factory=dict)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("docs"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soak") as temporary:
+        folder = Path(temporary)
+        cells = prepare(folder, options.cells)
+        rng = numpy_generator("soak", len(cells))
+        chosen = {cells[number].folder.as_posix() for number in rng.permutation(len(cells))[: round(FAILING * len(cells))]}
+        seen, seconds, status = run(folder, options.cores, chosen, rng)
+        results = figures(folder, cells, chosen, seen, seconds)
+    found = {"date": datetime.date.today().isoformat(), "cores": options.cores, "snakemake_ended_with": status, **results}
+    found |= {"recipe": RECIPE, "environment": environment(devices.choose("cpu", 1))}
+    write_json(options.output / "soak.json", found)
+    draw(found, options.output / "soak.png")
+    print({key: value for key, value in found.items() if not isinstance(value, list)})
+    if not (results["named_in_the_table"] == results["chosen_to_fail"] and status):
+        raise SystemExit("error: the table does not name exactly the cells that were killed.")
+
+
+def prepare(folder: Path, count: int) -> list[Cell]:
+    """The workflow with a suite of ``count`` cells: three a seed, one of each method."""
+    for name in ("workflow", "config", "profiles"):
+        shutil.copytree(name, folder / name)
+    shutil.copy("Snakefile", folder)
+    (folder / "config/recipes/soak.yaml").write_text(yaml.safe_dump(RECIPE))
+    common = {"recipe": "soak", "dataset": "mini", "categories": ["brick"], "splits": ["seen"]}
+    seeds, left = divmod(count, 3)
+    grid = [
+        {**common, "k": [0], "methods": ["bgad-wo"], "seeds": [*range(seeds + (left > 0))]},
+        {**common, "k": [0], "methods": ["nf"], "seeds": [*range(seeds + (left > 1))]},
+        {**common, "k": [1], "methods": ["bgad"], "seeds": [*range(seeds)]},
+    ]
+    suite = folder / "config/suites/soak.yaml"
+    suite.write_text(yaml.safe_dump({"title": "A soak", "question": "Does anything grow?", "grid": grid}))
+    values = read_yaml(folder / "config/config.yaml")
+    (folder / "config/config.yaml").write_text(yaml.safe_dump({**values, "suites": ["soak"]}))
+    config = validated(Config, read_yaml(folder / "config/config.yaml"), "config/config.yaml")
+    return expand(load_suite(suite), lambda dataset: catalogue(dataset, config.datasets[dataset]))
+
+
+def run(folder: Path, cores: int, chosen: set[str], rng: np.random.Generator) -> tuple[Seen, float, int]:
+    """Runs the suite to its table and kills what trains the ``chosen`` cells; its seconds and its exit status as well."""
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), TABLE]
+    seen, started, looked = Seen(), time.monotonic(), -MEMORY
+    doomed: dict[int, float] = {}  # processes to kill, and when
+    with (folder / "said.log").open("w+") as said:
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                now = time.monotonic() - started
+                for number, cell in training(folder):
+                    seen.processor_s[cell] = processor_seconds(number)
+                    if cell in chosen and now > doomed.setdefault(number, now + rng.uniform(0, 1)):
+                        doomed[number] = float("inf")
+                        seen.kills[cell] = seen.kills.get(cell, 0) + 1
+                        with suppress(ProcessLookupError):
+                            os.kill(number, signal.SIGKILL)
+                if now - looked >= MEMORY:
+                    looked = now
+                    resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * MB
+                    seen.memory.append((now, jobs_done(folder), resident, processor_seconds(process.pid)))
+                time.sleep(LOOK)
+        finally:
+            process.kill()
+            process.wait()
+    return seen, time.monotonic() - started, process.returncode
+
+
+def training(folder: Path) -> Iterator[tuple[int, str]]:
+    """The processes that train a cell of the project in ``folder``, each with its cell's folder."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile, or another user's
+            arguments = (entry / "cmdline").read_text(errors="replace").split("\0")
+            if "cell" in arguments and (entry / "cwd").readlink() == folder.resolve():
+                yield int(entry.name), arguments[arguments.index("cell") + 1]
+
+
+def processor_seconds(process: int) -> float:
+    """Of a process so far, in the program and in the system; 0 where it has ended."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+    return 0.0
+
+
+def jobs_done(folder: Path) -> int:
+    return len(re.findall(r"^Finished jobid", (folder / "said.log").read_text(errors="replace"), flags=re.MULTILINE))
+
+
+def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, seconds: float) -> dict[str, Any]:
+    """Everything that is to be said of a run."""
+    status = collect(cells, folder).status
+    table = (folder / TABLE).read_text(encoding="utf-8")
+    named = {cell.folder.as_posix() for cell in cells if f"| `{cell.folder.as_posix()}/metrics.json` |" in table}
+    benchmarks = [folder / cell.folder / "benchmark.tsv" for cell, said in status.items() if said == DONE]
+    in_order = sorted(benchmarks, key=lambda path: path.stat().st_mtime_ns)
+    walls = [float(path.read_text().splitlines()[1].split("\t")[0]) for path in in_order]
+    processor = [seen.processor_s[path.parent.relative_to(folder).as_posix()] for path in in_order]
+    part = min(100, len(in_order) // 4)
+    settled = seen.memory[len(seen.memory) // 10 :]  # the plan is made, and jobs run
+    slope = np.polyfit([jobs for _, jobs, _, _ in settled], [resident for _, _, resident, _ in settled], 1)[0]
+    return {
+        "cells": len(cells),
+        "done": len(in_order),
+        "chosen_to_fail": sorted(chosen),
+        "named_in_the_table": sorted(named),
+        "said_of_them": sorted({said for said in status.values() if said != DONE}),
+        "processes_killed": sum(seen.kills.values()),
+        "seconds": round(seconds, 1),
+        "snakemake_mb_per_1000_jobs": round(1000 * slope, 2),
+        "snakemake_mb": [round(settled[place][2], 1) for place in (0, -1)],
+        "compared": part,
+        "processor_s_of_first_and_last": [round(float(np.mean(of)), 2) for of in (processor[:part], processor[-part:])],
+        "wall_s_of_first_and_last": [round(float(np.mean(of)), 2) for of in (walls[:part], walls[-part:])],
+        "memory": [[round(value, 1) for value in row] for row in seen.memory],
+        "processor_s": [round(value, 2) for value in processor],
+        "wall_s": [round(value, 2) for value in walls],
+    }
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Snakemake's memory against the jobs that are done, and the time of each cell in the order of their ends."""
+    from bgad.report import plot_style as ps
+
+    dots, line = {"ls": "", "marker": ".", "ms": 3}, {"lw": 1.3}
+    looks = [{"color": ps.COLOURS[0], **line}, {"color": ps.COLOURS[1], **dots}, {"color": ps.PALE, **dots}]
+    labels = ["memory of Snakemake, resident", "processor time of a cell", "wall time of a cell"]
+    with ps.style():
+        figure, ((memory, times),) = ps.panels(1, 2, 4.2, [2.4])
+        memory.plot([row[1] for row in found["memory"]], [row[2] for row in found["memory"]], **looks[0])
+        times.plot(found["wall_s"], **looks[2])
+        times.plot(found["processor_s"], **looks[1])
+        memory.set(xlim=(0, None), ylim=(0, None), xlabel="jobs that are done", ylabel="MB")
+        times.set(xlim=(0, None), ylim=(0, None), xlabel="cells in the order of their ends", ylabel="seconds")
+        failed = len(found["chosen_to_fail"])
+        caption = f"{found['cells']} cells on {found['cores']} cores, {failed} of them killed. {found['environment']['cpu']}."
+        handles = [ps.handle(label, **look) for label, look in zip(labels, looks, strict=True)]
+        ps.finish(figure, "A soak", caption, handles)
+        with whole(path) as temporary:
+            figure.savefig(temporary, dpi=ps.DOTS_PER_INCH, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
