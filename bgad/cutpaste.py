@@ -10,7 +10,6 @@ largest's. On BTAD's 03 it cuts images to their columns 100 to 700 first.
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from bgad.augment import rand_augment
 
@@ -80,6 +79,8 @@ def foreground(image: np.ndarray, texture: bool) -> np.ndarray:
     everywhere = np.ones(image.shape[:2], dtype=bool)
     if texture:
         return everywhere
+    from skimage.filters import threshold_otsu  # slow to import, and a cell that draws from a pool needs none of it
+
     gray = np.asarray(Image.fromarray(image).convert("L"))
     bright = gray > threshold_otsu(gray)
     # Objects are photographed whole, on a ground that runs on beyond the picture: along the border the ground prevails,

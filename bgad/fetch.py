@@ -1,5 +1,7 @@
 """Fetch a large file over a bad connection: resume, try again, try elsewhere, and believe only the hash. Over https alone."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 import shutil
@@ -7,14 +9,15 @@ import sys
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import requests
-import urllib3
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
 from bgad.errors import BgadError
 from bgad.progress import progress
+
+if TYPE_CHECKING:
+    import requests
+    from tenacity import RetryCallState
 
 TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
@@ -54,6 +57,8 @@ def fetch(
         if sha256 not in (None, digest):
             raise BgadError(f"{target} has the SHA-256 {digest} instead of {sha256}: delete it to download it anew")
         return digest
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     backoff = wait_exponential(multiplier=wait, max=60) + wait_random(0, wait)
@@ -108,14 +113,6 @@ def readable_size(number: float) -> str:
     return f"{number:.1f} GB"
 
 
-class _Checked(requests.adapters.HTTPAdapter):
-    """Sends each request, and each that a redirect asks for, to https addresses only."""
-
-    def send(self, request, *arguments, **options):
-        check_https(request.url)
-        return super().send(request, *arguments, **options)
-
-
 class _Passing(Exception):
     """A failure worth another try at the same address, after ``pause`` seconds at least."""
 
@@ -155,6 +152,9 @@ def _try(url: str, part: Path, sha256: str | None, size: int | None, reserve: in
 
 def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
     """One request: add to ``part`` what is missing, or start over where the server cannot resume."""
+    import requests  # a step that finds its files in place loads no network library
+    import urllib3
+
     offset = _length(part)
     if size is not None and offset == size:
         return
@@ -185,9 +185,17 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
 
 
 def _session() -> requests.Session:
+    """Sends each request, and each that a redirect asks for, to https addresses only."""
+    import requests
+
+    class Checked(requests.adapters.HTTPAdapter):
+        def send(self, request, *arguments, **options):
+            check_https(request.url)
+            return super().send(request, *arguments, **options)
+
     session = requests.Session()
     for scheme in ("https://", "http://"):
-        session.mount(scheme, _Checked())
+        session.mount(scheme, Checked())
     return session
 
 

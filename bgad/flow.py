@@ -170,9 +170,16 @@ def random_rotation(size: int, rng: np.random.RandomState) -> np.ndarray:
     return q
 
 
+class _Undrawn(nn.Linear):
+    """A Linear whose parameters are not drawn yet. (nn.utils.skip_init would load a second's worth of symbolic algebra.)"""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
     """A Linear with torch's default initialization, drawn from ``rng`` and not from the global generator."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = _Undrawn(inputs, outputs)
     bound = 1 / math.sqrt(inputs)  # what kaiming_uniform with a = sqrt(5) comes to, for weight and bias
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=rng)

@@ -24,12 +24,11 @@ def begin_run(state: Path) -> None:
     global _run
     if _run is not None:
         return
-    state.mkdir(parents=True, exist_ok=True)
-    _run = _opened(state / "alive")
-    with suppress(OSError):  # another run has it, or the file system knows no locks
-        fcntl.flock(_run, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(state / "locks", ignore_errors=True)
-    with suppress(OSError):
+    with suppress(OSError):  # where there are no locks, or not for this user: what a dead run left is then removed by hand
+        _run = _opened(state / "alive")
+        with suppress(BlockingIOError):  # another run is alive
+            fcntl.flock(_run, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(state / "locks", ignore_errors=True)
         fcntl.flock(_run, fcntl.LOCK_SH)
 
 

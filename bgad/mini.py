@@ -16,8 +16,8 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import scipy  # whose ndimage waits for its first use: reading the categories' names needs none of it
 from PIL import Image
-from scipy import ndimage
 
 from bgad.errors import BgadError
 from bgad.randomness import numpy_generator
@@ -84,7 +84,7 @@ def _image(category: str, seed: int, part: str, kind: str, index: int) -> tuple[
     changed = defect.filling(rng, scene, alpha, rng.uniform(*defect.strength))
     defective = camera(np.where(alpha > 0, changed, scene.surface))
     visible = np.abs(defective.astype(int) - clean) >= VISIBLE
-    mask = ndimage.binary_closing(visible & (alpha > 0.1), iterations=2) & (alpha > 0.1)
+    mask = scipy.ndimage.binary_closing(visible & (alpha > 0.1), iterations=2) & (alpha > 0.1)
     return clean, np.where(mask, defective, clean), mask
 
 
@@ -109,11 +109,11 @@ def _coin(rng: np.random.Generator, index: int) -> Scene:
     """The coin with that index (in turn), near the middle, on the photograph's own ground, without its neighbours."""
     ground, outlines = _coins()
     outline = outlines[index % len(outlines)]
-    photograph = np.where(ndimage.binary_dilation(outline, iterations=3), _photograph("coins.png"), ground)
-    soft = ndimage.gaussian_filter(outline.astype(float), 0.7)  # as a coin's photograph fades over a pixel
+    photograph = np.where(scipy.ndimage.binary_dilation(outline, iterations=3), _photograph("coins.png"), ground)
+    soft = scipy.ndimage.gaussian_filter(outline.astype(float), 0.7)  # as a coin's photograph fades over a pixel
     diameter = 2 * np.sqrt(outline.sum() / np.pi)
     scale = diameter / SIZE / rng.uniform(0.6, 0.66)
-    centre = ndimage.center_of_mass(outline) + rng.uniform(-7, 7, 2) * scale
+    centre = scipy.ndimage.center_of_mass(outline) + rng.uniform(-7, 7, 2) * scale
     view = partial(_view, centre=centre, scale=scale, angle=np.radians(rng.uniform(-8, 8)))
     return Scene(np.clip(view(photograph), 0, 1), view(soft, order=1), view(ground, order=1))
 
@@ -127,10 +127,10 @@ def _coins() -> tuple[np.ndarray, list[np.ndarray]]:
     photograph = _photograph("coins.png")
     surely = np.where(photograph > 0.6, 2, np.where(photograph < 0.11, 1, 0))
     flooded = watershed(sobel(photograph), surely) == 2
-    smooth = ndimage.binary_opening(ndimage.binary_fill_holes(flooded), iterations=2)
-    labels, count = ndimage.label(ndimage.binary_closing(smooth, iterations=3))
-    free = ndimage.binary_erosion(labels == 0, iterations=4, border_value=1).astype(float)
-    ground = ndimage.gaussian_filter(photograph * free, 9) / np.maximum(ndimage.gaussian_filter(free, 9), 1e-6)
+    smooth = scipy.ndimage.binary_opening(scipy.ndimage.binary_fill_holes(flooded), iterations=2)
+    labels, count = scipy.ndimage.label(scipy.ndimage.binary_closing(smooth, iterations=3))
+    free = scipy.ndimage.binary_erosion(labels == 0, iterations=4, border_value=1).astype(float)
+    ground = scipy.ndimage.gaussian_filter(photograph * free, 9) / np.maximum(scipy.ndimage.gaussian_filter(free, 9), 1e-6)
     return np.where(free > 0, photograph, ground), [labels == label for label in range(1, count + 1)]
 
 
@@ -143,7 +143,7 @@ def _camera(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
     light = gain * (1 + slope_y * along[:, None] + slope_x * along)
 
     def photograph(surface: np.ndarray) -> np.ndarray:
-        seen = ndimage.gaussian_filter(np.clip(surface, 0, 1), blur) ** gamma * light + noise
+        seen = scipy.ndimage.gaussian_filter(np.clip(surface, 0, 1), blur) ** gamma * light + noise
         return np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
 
     return photograph
@@ -174,7 +174,7 @@ def _view(photograph: np.ndarray, centre: Sequence[float], scale: float, angle: 
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIZE - 1) / 2
     offset = [centre[row] - middle * (turn[row, 0] + turn[row, 1]) for row in (0, 1)]
-    return ndimage.affine_transform(photograph, turn, offset, (SIZE, SIZE), order=order, mode="mirror")
+    return scipy.ndimage.affine_transform(photograph, turn, offset, (SIZE, SIZE), order=order, mode="mirror")
 
 
 # Where a defect is: shapes return its opacity, (SIZE, SIZE) in 0..1, about ``share`` of the pixels
@@ -185,7 +185,7 @@ def _blob(rng: np.random.Generator, inside: np.ndarray, share: float, at_edge: b
     (row,), (column,) = _place(rng, (inside > 0.2) & (inside < 0.8) if at_edge else inside > 0.95)
     y, x = np.arange(SIZE)[:, None] - row, np.arange(SIZE) - column
     if at_edge:
-        inside = ndimage.maximum_filter(inside, 9)  # the faded rim goes with the piece
+        inside = scipy.ndimage.maximum_filter(inside, 9)  # the faded rim goes with the piece
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.6)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     pixels = int(share * SIZE * SIZE)
@@ -199,7 +199,7 @@ def _line(rng: np.random.Generator, inside: np.ndarray, share: float, widths: tu
     """A thin curve of uneven depth that tapers at both ends, through a place on the object."""
     width = rng.uniform(*widths)
     length = min(share * SIZE * SIZE / width, 0.8 * SIZE)
-    place = _place(rng, ndimage.binary_erosion(inside > 0.95, iterations=20))
+    place = _place(rng, scipy.ndimage.binary_erosion(inside > 0.95, iterations=20))
     steps = np.linspace(-0.5, 0.5, int(2 * length))  # half a pixel each
     heading = rng.uniform(0, 2 * np.pi) + rng.uniform(-1.2, 1.2) * steps
     path = np.cumsum([np.sin(heading), np.cos(heading)], axis=1) * 0.5
@@ -207,7 +207,7 @@ def _line(rng: np.random.Generator, inside: np.ndarray, share: float, widths: tu
     kept = ((path >= 0) & (path < SIZE)).all(axis=0)
     taper = np.zeros((SIZE, SIZE))
     taper[tuple(path[:, kept])] = np.sqrt(1 - (2 * np.abs(steps[kept])) ** 2)
-    distance, nearest = ndimage.distance_transform_edt(taper == 0, return_indices=True)
+    distance, nearest = scipy.ndimage.distance_transform_edt(taper == 0, return_indices=True)
     depth = np.clip(0.85 + 0.25 * _clouds(rng, 8), 0.3, 1)
     return np.clip(width / 2 * taper[tuple(nearest)] - distance + 0.5, 0, 1) * depth * inside
 
@@ -220,7 +220,7 @@ def _place(rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
 
 def _clouds(rng: np.random.Generator, sigma: float) -> np.ndarray:
     """Smooth noise with mean 0 and standard deviation 1."""
-    noise = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), sigma, mode="wrap")
+    noise = scipy.ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), sigma, mode="wrap")
     return (noise - noise.mean()) / noise.std()
 
 
@@ -229,9 +229,9 @@ def _clouds(rng: np.random.Generator, sigma: float) -> np.ndarray:
 
 def _groove(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
     """Ploughed smooth, darker in the groove, and with one flank in the light and the other in shadow."""
-    smooth = ndimage.gaussian_filter(scene.surface, 1.5)
+    smooth = scipy.ndimage.gaussian_filter(scene.surface, 1.5)
     angle = rng.uniform(0, 2 * np.pi)
-    flank_y, flank_x = np.gradient(ndimage.gaussian_filter(alpha, 0.7))
+    flank_y, flank_x = np.gradient(scipy.ndimage.gaussian_filter(alpha, 0.7))
     relief = np.cos(angle) * flank_x + np.sin(angle) * flank_y
     return scene.surface + alpha * (0.8 * (smooth - scene.surface) + strength * (0.9 * relief - 0.6 * smooth))
 
@@ -255,7 +255,7 @@ def _smear(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: 
     angle = rng.uniform(0, 2 * np.pi)
     steps = np.linspace(-0.5, 0.5, 13) * (6 + 22 * strength)
     moves = [(step * np.sin(angle), step * np.cos(angle)) for step in steps]
-    dragged = np.mean([ndimage.shift(scene.surface, move, order=1, mode="mirror") for move in moves], axis=0)
+    dragged = np.mean([scipy.ndimage.shift(scene.surface, move, order=1, mode="mirror") for move in moves], axis=0)
     return scene.surface + alpha * (dragged - scene.surface)
 
 

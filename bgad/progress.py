@@ -7,12 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 EVERY = 10.0  # seconds between two lines of a log
@@ -104,24 +102,25 @@ def readable_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-class _Amount(ProgressColumn):
-    """How many of how many, written by ``shown``."""
+def _bar(shown: Callable[[float], str], alike: bool) -> "Progress":
+    # Only a terminal has a bar, and thousands of steps write to logs.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    def __init__(self, shown: Callable[[float], str]):
-        super().__init__()
-        self.shown = shown
+    class Amount(ProgressColumn):
+        """How many of how many, written by ``shown``."""
 
-    def render(self, task) -> Text:
-        return Text(amount(task.completed, task.total, self.shown))
+        def render(self, task) -> Text:
+            return Text(amount(task.completed, task.total, shown))
 
-
-def _bar(shown: Callable[[float], str], alike: bool) -> Progress:
     times = (TimeRemainingColumn(), TextColumn("left")) if alike else (TimeElapsedColumn(),)
     return Progress(
         # It may hold the name of a file, in which [ is a bracket; where it is too long, it is the one to be cut.
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=20),
-        _Amount(shown),
+        Amount(),
         *times,
         console=Console(stderr=True, soft_wrap=True),
         redirect_stdout=sys.stdout.isatty(),  # else what was meant for a file would come to the terminal

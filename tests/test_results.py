@@ -1,11 +1,14 @@
 """A cell from its split and cached features to its files: with and without masks, and what predict makes of its model."""
 
 import csv
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from folders import make_category
 
 from bgad.backbones import load_backbone
@@ -66,6 +69,32 @@ class Category:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, backbone) -> Category:
     return Category(tmp_path_factory.mktemp("whole"), backbone, masks=True)
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """What ``bgad`` with these arguments has loaded in the end of the libraries that take long and that it may not need."""
+    slow = "torch timm torchvision sympy torch._dynamo scipy.ndimage skimage albumentations matplotlib pandas requests rich"
+    code = f"""if True:
+        import atexit, sys
+        from bgad.cli import main
+        atexit.register(lambda: print("loaded", *{set(slow.split())} & set(sys.modules)))
+        main()
+    """
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.splitlines()[-1].split()[1:])
+
+
+def test_a_step_loads_what_it_uses_alone(whole, tmp_path):
+    index, split, root = tmp_path / "index.json", tmp_path / "split.json", ("--root", str(whole.root))
+    own = ("--dataset", "own", "--category", "part", "--datasets", f'{{"own": {{"path": "{whole.root}"}}}}')
+    assert loaded_by("index", *own, *root, "--output", str(index)) == set()
+    assert loaded_by("split", "--index", str(index), "--split", "seen", "--seed", "0", "--output", str(split)) == set()
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe().model_dump(mode="json")))
+    inputs = ("--recipe", str(tmp_path / "recipe.yaml"), "--index", str(index), "--split", str(split), *root)
+    caches = ("--features", str(whole.root / "features"), "--cutpaste", str(whole.root / "cutpaste"))
+    cell = str(tmp_path / "results/tiny/own/part/seen/k3/bgad/seed0")
+    assert loaded_by("cell", cell, *inputs, *caches, "--device", "cpu") == {"torch", "scipy.ndimage"}
 
 
 def test_without_masks_there_is_image_auroc_alone(tmp_path, backbone):
