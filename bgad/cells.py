@@ -35,7 +35,7 @@ class Cell:
         """The cell whose folder that is; BgadError if the path is not one of a cell, or names a method that there is not."""
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(paths.CELL))
         match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
-        if not match or not match["k"].isdecimal() or not match["seed"].isdecimal():
+        if not match or not all(re.fullmatch("[0-9]{1,9}", match[number]) for number in ("k", "seed")):
             raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
         names, methods = match.groupdict(), (*METHODS, *detectors.names())
         if names["method"] not in methods:

@@ -12,10 +12,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from bgad import mini, presets
 from bgad.errors import BgadError
 from bgad.files import read_json, write_json
 from bgad.images import read_image, read_mask
+from bgad.names import check_file_name, check_names
+from bgad.paths import leads_out
 from bgad.settings import Dataset
 
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -58,11 +62,14 @@ class Index:
 
     @classmethod
     def load(cls, path: Path) -> "Index":
-        values = read_json(path)
         try:
-            return cls(**{**values, "images": tuple(ImageRecord(**image) for image in values["images"])})
-        except (KeyError, TypeError) as error:
+            index = TypeAdapter(cls).validate_python(read_json(path))
+        except ValidationError as error:
             raise BgadError(f"{path}: not the index of a category; delete it and run again, or check the path.") from error
+        named = [name for image in index.images for name in (image.path, image.mask) if name is not None]
+        if outside := [name for name in (index.category, *named) if leads_out(name)]:
+            raise BgadError(f"{path}: names {outside[0]!r}, which is outside its folder; delete it and run again.")
+        return index
 
 
 def catalogue(name: str, dataset: Dataset) -> dict[str, dict[str, int]]:
@@ -88,6 +95,7 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index
 
     An empty mask cannot be used, but for as many as a published data set is known to have (presets.yaml, ``empty_masks``).
     """
+    check_names([category], "a category", root)
     folder = root / category
     normal = NORMAL[dataset.layout]
     listed = [
@@ -118,15 +126,22 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset) -> Index
 
 
 def image_files(folder: Path, part: str, only: str | None = None) -> list[Path]:
-    """The image files of ``folder / part``, one level of type folders down, in the order of their names on any system."""
+    """The image files of ``folder / part``, one level of type folders down, in the order of their names on any system.
+
+    BgadError for a type or a file whose name cannot be used. Links are followed: a data set may be made of them.
+    """
     types = [only] if only else sorted(entry.name for entry in _folders(folder / part))
-    return [
+    check_names(types, "a defect type", folder / part)
+    found = [
         Path(entry.path)
         for kind in types
         if (folder / part / kind).is_dir()
         for entry in sorted(os.scandir(folder / part / kind), key=lambda entry: entry.name)
         if Path(entry.name).suffix.lower() in IMAGE_ENDINGS and not entry.name.startswith(".")
     ]
+    for path in found:
+        check_file_name(path)
+    return found
 
 
 def _record(folder: Path, path: Path, part: str, kind: str, has_masks: bool, layout: str) -> ImageRecord:
@@ -166,6 +181,7 @@ def _catalogue_of_folders(name: str, root: Path, layout: str) -> dict[str, dict[
         raise BgadError(
             f"config: datasets.{name}.path is {root}, where no folder has train/{normal}; give the folder above the categories."
         )
+    check_names(categories, "a category", root)
     tested = {category: [path.parent.name for path in image_files(root / category, "test")] for category in categories}
     return {category: dict(Counter(kind for kind in kinds if kind != normal)) for category, kinds in tested.items()}
 
@@ -173,4 +189,5 @@ def _catalogue_of_folders(name: str, root: Path, layout: str) -> dict[str, dict[
 def _folders(path: Path) -> list[os.DirEntry]:
     if not path.is_dir():
         return []
-    return sorted((e for e in os.scandir(path) if e.is_dir() and not e.name.startswith(".")), key=lambda entry: entry.name)
+    inside = (entry for entry in os.scandir(path) if not entry.name.startswith(".") and Path(entry.path).is_dir())
+    return sorted(inside, key=lambda entry: entry.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
 from bgad.anomalies import SyntheticMaker
@@ -57,7 +58,12 @@ class FeatureCache:
     def rows_of(self, paths: tuple[str, ...]) -> Tensor:
         """The first row of each path, (len(paths),)."""
         row = {path: number for number, path in reversed(list(enumerate(self.paths)))}
-        return torch.tensor([row[path] for path in paths], dtype=torch.long)
+        try:
+            return torch.tensor([row[path] for path in paths], dtype=torch.long)
+        except KeyError as error:
+            raise BgadError(
+                f"the cached features lack the image {error.args[0]}, which the split names: delete both and run again."
+            ) from error
 
 
 def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folder: Path) -> None:
@@ -98,16 +104,30 @@ def compute_synthetic(
 
 def load(folder: Path) -> FeatureCache:
     """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
-    record = read_json(folder / "features.json")
-    if not isinstance(record, dict) or not {"image_size", "paths", "seconds", "weights_sha256", "sha256"} <= record.keys():
-        raise BgadError(f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again.")
-    levels = [_mapped(folder / f"level{level}.npy") for level in LEVELS]
-    masks, thumbnails = _mapped(folder / "masks.npy"), _mapped(folder / "thumbnails.npy")
-    count = len(record["paths"])
-    if any(len(part) != count for part in (*levels, thumbnails)) or len(masks) not in (0, count):
+    try:
+        record = _Record.model_validate(read_json(folder / "features.json"))
+    except ValidationError as error:
+        raise BgadError(
+            f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again."
+        ) from error
+    size, count = record.image_size, len(record.paths)
+    levels = [_mapped(folder / f"level{level}.npy", np.float32) for level in LEVELS]
+    masks, thumbnails = _mapped(folder / "masks.npy", np.bool_), _mapped(folder / "thumbnails.npy", np.uint8)
+    vectors = [(count, (size // stride) ** 2) for stride in STRIDES]
+    fit = [level.ndim == 3 and level.shape[:2] == shape for level, shape in zip(levels, vectors, strict=True)]
+    fit += [masks.shape in ((0, size, size), (count, size, size)), thumbnails.ndim == 4, len(thumbnails) == count]
+    if not all(fit):
         raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
-    of_record = (record["seconds"], record["weights_sha256"], thumbnails, record["sha256"])
-    return FeatureCache(record["image_size"], record["paths"], levels, masks if len(masks) else None, *of_record)
+    of_record = (record.seconds, record.weights_sha256, thumbnails, record.sha256)
+    return FeatureCache(size, record.paths, levels, masks if len(masks) else None, *of_record)
+
+
+class _Record(BaseModel):
+    image_size: int = Field(ge=1, le=4096)
+    paths: list[str]
+    seconds: float
+    weights_sha256: str
+    sha256: str
 
 
 def _write(folder: Path, paths: list[str], pictures: Pictures, has_masks: bool, backbone: Backbone, image_size: int) -> None:
@@ -175,11 +195,14 @@ class _Rows:
         return array
 
 
-def _mapped(path: Path) -> Tensor:
+def _mapped(path: Path, dtype: type) -> Tensor:
     try:
         # Copy-on-write: nothing writes to it, but torch warns about memory it could not write to.
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
-    except (OSError, ValueError, EOFError) as error:
+        array = np.lib.format.open_memmap(path, mode="c")
+        if array.dtype != dtype or not array.ndim:
+            raise ValueError(f"{array.dtype} instead of {dtype}")
+        return torch.from_numpy(array)
+    except Exception as error:  # of many kinds, by what is damaged in its head; objects, which would run code, are refused
         if is_out_of_memory(error):
             raise
         raise BgadError(f"{path}: the feature cache is missing or damaged; delete its folder and run again.") from error

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bgad.errors import BgadError
+
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a sign beyond 16 bits as two halves
 
 
 @contextmanager
@@ -93,10 +97,27 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; BgadError if it is missing or damaged."""
+    """The content of a JSON file; BgadError if it is missing or damaged, or holds what no file of this project does and what
+    breaks those that go on with it: NaN and infinity, integers beyond 64 bits, half characters, nesting without end."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        values = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_of_64_bits)
+        if HALF_CHARACTER.search(text):
+            json.dumps(values, ensure_ascii=False).encode()  # a ValueError, unless every half has its other half
+        return values
     except OSError as error:
         raise BgadError(f"{path}: cannot be read ({error.strerror}); make it first or check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BgadError(f"{path}: not valid JSON ({error}); delete it and run again.") from error
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits[:30]} is no finite number")
+    return number
+
+
+def _of_64_bits(digits: str) -> int:
+    if len(digits) > 18:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)

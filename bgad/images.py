@@ -1,17 +1,25 @@
 """Reading images and masks, whole or as the backbone sees them; a file that cannot be used is named."""
 
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bgad.errors import BgadError
 
 THUMBNAIL = 96  # pixels
+# By content, whatever the file is called: Pillow knows more, of which one starts Ghostscript and others read other files.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image as (H, W, 3) uint8; gray is repeated to three channels. BgadError if it cannot be read whole."""
+    """An image as (H, W, 3) uint8; gray is repeated to three channels. BgadError if it cannot be read whole.
+
+    Transparency is dropped, CMYK is taken without a colour profile, and a picture is turned as its EXIF says, as every viewer
+    and every tool to draw masks does.
+    """
     return np.asarray(_opened(path, "RGB"))
 
 
@@ -35,11 +43,40 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS))
 
 
+def picture_in(file: BinaryIO, path: Path, mode: str) -> Image.Image:
+    """The one picture in ``file``, in ``mode`` RGB or L; BgadError, which names ``path``, unless it is whole, of FORMATS, of 8
+    bits a channel in mode RGB, and no larger than what Pillow takes for a decompression bomb: 89 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # about odd metadata
+            with Image.open(file, formats=FORMATS) as image:
+                # A phone's MPO is a JPEG whose further pictures are for other purposes.
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                    raise BgadError(f"{path}: holds several pictures; save the one that is meant.")
+                if image.mode.startswith("F") or (mode == "RGB" and image.mode.startswith("I")):  # would turn white, or black
+                    raise BgadError(f"{path}: more than 8 bits a channel; convert it to 8 bits.")
+                return ImageOps.exif_transpose(image).convert(mode)
+    except BgadError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _not_whole(path, f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BgadError(f"{path}: more pixels than 89 million, as a decompression bomb has; make it smaller.") from error
+    except Exception as error:  # of many kinds, by what is damaged; all mean the same to a user
+        raise _not_whole(path, " ".join(str(error).split()) or type(error).__name__) from error
+
+
 def _opened(path: Path, mode: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            if mode == "RGB" and image.mode.startswith(("I", "F")):  # which would turn white
-                raise BgadError(f"{path}: more than 8 bits a channel; convert it to 8 bits.")
-            return image.convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BgadError(f"{path}: not a whole image ({error}); replace the file or remove it.") from error
+        if path.exists() and not path.is_file():  # a pipe would be waited for, and some devices never end
+            raise _not_whole(path, "not a file")
+        with path.open("rb") as file:
+            return picture_in(file, path, mode)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise _not_whole(path, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _not_whole(path: Path, reason: str) -> BgadError:
+    return BgadError(f"{path}: not a whole image ({reason}); replace the file or remove it.")

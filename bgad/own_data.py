@@ -20,6 +20,7 @@ from bgad.cells import Cell
 from bgad.datasets import image_files
 from bgad.errors import BgadError
 from bgad.files import read_json
+from bgad.names import check_names
 from bgad.progress import progress
 from bgad.report.collect import SHOWN
 from bgad.report.table_format import NAMES
@@ -119,8 +120,7 @@ def _types(folder: Path) -> dict[str, int]:
     for part, what in (("train", "normal pictures to train on"), ("test", "normal pictures that are not trained on")):
         if not image_files(folder, part, only="good"):
             raise BgadError(f"{folder / part / 'good'}: no pictures found; put {what} there (MVTec AD's layout).")
-    if not re.fullmatch(r"[^{}\n.-][^{}\n]*", folder.name):
-        raise BgadError(f"{folder}: rename the folder, since a category's name begins with no . or - and has no braces.")
+    check_names([folder.name], "a category", folder.parent)
     counts = Counter(path.parent.name for path in image_files(folder, "test"))
     return {kind: number for kind, number in counts.items() if kind != "good"}
 

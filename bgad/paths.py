@@ -3,6 +3,7 @@
 The patterns hold Snakemake's wildcards, so the rules and the Python code name one and the same file.
 """
 
+import re
 from pathlib import Path
 
 from bgad.errors import BgadError
@@ -31,6 +32,13 @@ def recipe_file(recipe: str) -> Path:
 
 def suite_file(suite: str) -> Path:
     return Path(SUITE.format(suite=suite))
+
+
+def leads_out(path: str) -> bool:
+    """Whether a path or the target of a link is absolute, goes up, or cannot be one. Where none of a folder's does, no chain of
+    links can lead out of it either."""
+    parts = re.split(r"[/\\]", path)
+    return not parts[0] or bool(re.match("[A-Za-z]:", path)) or ".." in parts or "\0" in path
 
 
 def project_root() -> Path:

@@ -1,17 +1,19 @@
 """A finished cell on single pictures: each one's anomaly map, score, and verdict at the cell's threshold."""
 
 import math
-import pickle
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 from torch import Tensor
 
 from bgad import detectors
 from bgad.backbones import STRIDES, Backbone, load_backbone
+from bgad.cells import Cell
 from bgad.datasets import IMAGE_ENDINGS
 from bgad.detect import images_of_levels, score_images
 from bgad.errors import BgadError
@@ -21,6 +23,7 @@ from bgad.images import resized_image
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.scoring import ScoreScale, image_scores, scored
 from bgad.settings import Recipe
+from bgad.tensors import NoTensors, load_tensors
 from bgad.train import build_flows
 
 
@@ -123,7 +126,7 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
         raise BgadError(
             f"{cell / 'model.pt'}: has no flows, as the models of bgad, bgad-wo and nf have; choose a cell of these."
         )
-    return _model(content, *_recipe_and_backbone(content, cell, device, weights))
+    return _model(content, *_recipe_and_backbone(content, cell, device, weights), cell)
 
 
 # A picture's file and the backbone's levels to its anomaly map, (1, S, S); and the end of the maps' scale.
@@ -131,7 +134,7 @@ MapOf = tuple[Callable[[Path, list[Tensor]], Tensor], float]
 
 
 def _by_flows(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> MapOf:
-    model = _model(content, recipe, backbone)
+    model = _model(content, recipe, backbone, cell)
 
     def map_of(path: Path, levels: list[Tensor]) -> Tensor:
         likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
@@ -149,18 +152,31 @@ def _by_detector(content: dict, recipe: Recipe, _backbone: Backbone, cell: Path)
             "return tensors and plain values and run the cell again."
         )
     detector, model = detectors.load(method), content["model"]
-    return lambda path, levels: score_images(detector, model, images_of_levels(levels, [path], recipe.image_size)), content[
-        "highest"
-    ]
+
+    def map_of(path: Path, levels: list[Tensor]) -> Tensor:
+        try:
+            return score_images(detector, model, images_of_levels(levels, [path], recipe.image_size))
+        except BgadError:
+            raise
+        except Exception as error:  # of any kind, by what the file holds instead of what the detector's fit returned
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise BgadError(
+                f"{cell / 'model.pt'}: the detector {method} cannot use it ({said}); run the cell again."
+            ) from error
+
+    return map_of, content["highest"]
 
 
-def _model(content: dict, recipe: Recipe, backbone: Backbone) -> Model:
+def _model(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> Model:
     sides = [recipe.image_size // stride for stride in STRIDES]
     # The draws are only there to be overwritten.
     flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
-    for flow, state in zip(flows, content["flows"], strict=True):
-        flow.load_state_dict(state)
-        flow.to(backbone.device)
+    try:
+        for flow, state in zip(flows, content["flows"], strict=True):
+            flow.load_state_dict(state)
+            flow.to(backbone.device)
+    except Exception as error:  # RuntimeError for another shape, and others for what is no state at all
+        raise BgadError(f"{cell / 'model.pt'}: its flows do not fit its recipe; run the cell again.") from error
     scale = ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
     return Model(recipe, backbone, flows, scale, content["threshold"])
 
@@ -178,13 +194,38 @@ def _recipe_and_backbone(content: dict, cell: Path, device: torch.device, weight
 
 
 def read_model(cell: Path, device: torch.device) -> dict:
-    """What model.pt of the folder ``cell`` holds, as records.py wrote it; BgadError if it is missing or damaged."""
+    """What model.pt of the folder ``cell`` holds, as records.py wrote it; BgadError if it is missing, damaged, or holds
+    anything else."""
     path = cell / "model.pt"
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        content = load_tensors(path, device)
+        _Content.model_validate(content)
     except FileNotFoundError as error:
-        raise BgadError(
-            f"{path}: there is no model; run the cell first: snakemake --cores all {path.parent}/metrics.json."
-        ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        target = shlex.quote(f"{path.parent}/metrics.json")
+        raise BgadError(f"{path}: there is no model; run the cell first: snakemake --cores all {target}.") from error
+    except (NoTensors, ValidationError) as error:
         raise BgadError(f"{path}: not a model of this project, or damaged; run the cell again.") from error
+    return content
+
+
+class _Scale(BaseModel):
+    level_maxima: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    sum_maximum: FiniteFloat
+
+
+class _Content(BaseModel, arbitrary_types_allowed=True):
+    """Of flows, ``flows`` and ``scale``; of a detector, ``highest`` and, where it could be kept, ``model``."""
+
+    cell: Cell
+    recipe: Recipe
+    weights_sha256: str
+    threshold: float  # nan: none
+    flows: list[dict[str, Tensor]] = Field(default=[], min_length=3, max_length=3)
+    scale: _Scale | None = None
+    highest: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self):
+        if math.isinf(self.threshold) or (self.scale if self.flows else self.highest) is None:
+            raise ValueError("an infinite threshold, flows without a scale, or a detector without its highest score")
+        return self

@@ -9,12 +9,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from bgad import detectors
 from bgad.errors import BgadError
+from bgad.plain_yaml import read_yaml
 
 METHODS = ("bgad", "bgad-wo", "nf")  # the paper's; any other method is a detector (bgad/detectors)
 
@@ -26,21 +26,22 @@ def _is_a_method(name: str) -> str:
     return name
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=150)]
 Method = Annotated[Name, AfterValidator(_is_a_method)]
 Share = Annotated[float, Field(gt=0, le=1)]
 T = TypeVar("T", bound=BaseModel)
+MANY = 1_000_000  # more than any count has sense: beyond it only memory or patience end
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Flow(Settings):
     """The conditional flow of each level."""
 
-    blocks: int = Field(ge=1, description="coupling blocks in a chain")
-    position_channels: int = Field(ge=4, multiple_of=4, description="channels of the position code")
+    blocks: int = Field(ge=1, le=100, description="coupling blocks in a chain")
+    position_channels: int = Field(ge=4, le=4096, multiple_of=4, description="channels of the position code")
     clamp: float = Field(gt=0, description="bound of the log-scale of a coupling, before exponentiation")
 
 
@@ -57,29 +58,31 @@ class Loss(Settings):
 class Schedule(Settings):
     """How long, and at which learning rate."""
 
-    meta_epochs: int = Field(ge=1, description="evaluations are between meta epochs; the first one is maximum likelihood")
-    sub_epochs: int = Field(ge=1, description="passes over the data in a meta epoch")
+    meta_epochs: int = Field(
+        ge=1, le=MANY, description="evaluations are between meta epochs; the first one is maximum likelihood"
+    )
+    sub_epochs: int = Field(ge=1, le=MANY, description="passes over the data in a meta epoch")
     learning_rate: float = Field(gt=0, description="Adam's rate, before cosine and warm-up")
     final_rate: float = Field(ge=0, le=1, description="the cosine's lower end, as a share of learning_rate")
-    warm_up_epochs: int = Field(ge=0, description="meta epochs of linear warm-up to the cosine's value at their end")
+    warm_up_epochs: int = Field(ge=0, le=MANY, description="meta epochs of linear warm-up to the cosine's value at their end")
     warm_up_from: float = Field(gt=0, le=1, description="where the warm-up starts, as a share of learning_rate")
     cosine: Literal["per_epoch", "per_step"] = Field(description="whether the cosine falls per meta epoch or per step")
-    evaluate_every: int = Field(ge=1, description="meta epochs between evaluations; the last one always is")
+    evaluate_every: int = Field(ge=1, le=MANY, description="meta epochs between evaluations; the last one always is")
 
 
 class ImageBatches(Settings):
     """Steps as in the released code: batches of images, whose vectors are shuffled and cut into mini-batches."""
 
     kind: Literal["image_batches"]
-    images: int = Field(ge=1, description="images in a batch; the last incomplete batch is dropped")
-    vectors: int = Field(ge=2, description="vectors in a step; the remainder of a batch is dropped")
+    images: int = Field(ge=1, le=MANY, description="images in a batch; the last incomplete batch is dropped")
+    vectors: int = Field(ge=2, le=MANY, description="vectors in a step; the remainder of a batch is dropped")
 
 
 class VectorDraws(Settings):
     """Steps drawn straight from the cached vectors of all images: fewer, better mixed vectors a step."""
 
     kind: Literal["vector_draws"]
-    vectors: int = Field(ge=2, description="vectors in a step")
+    vectors: int = Field(ge=2, le=MANY, description="vectors in a step")
     level_shares: tuple[Share, Share, Share] = Field(description="share of each level's vectors that a pass draws")
     anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that comes from the known anomalies")
     defect_share: float = Field(ge=0, le=1, description="share of those that lies on the defects themselves")
@@ -100,12 +103,12 @@ class Anomalies(Settings):
         description="the real images alone, or with CutPaste images, or with pseudo anomalies, or with both"
     )
     repeat: int = Field(
-        ge=1, description="times that a pass has each known anomaly: its real image, and each kind's synthetic ones"
+        ge=1, le=MANY, description="times that a pass has each known anomaly: its real image, and each kind's synthetic ones"
     )
     synthetic: Literal["every_pass", "pool"] = Field(
         description="synthetic images are made anew every pass, or drawn from a pool"
     )
-    pool: int = Field(default=0, ge=0, description="images of each known anomaly in a kind's pool (synthetic: pool)")
+    pool: int = Field(default=0, ge=0, le=MANY, description="images of each known anomaly in a kind's pool (synthetic: pool)")
 
     @model_validator(mode="after")
     def _pool_has_a_size(self):
@@ -132,7 +135,9 @@ class Recipe(Settings):
     """How a cell is trained."""
 
     backbone: Name = Field(description="timm model with its weights' tag")
-    image_size: int = Field(ge=32, multiple_of=32, description="images and masks are resized to this square, in pixels")
+    image_size: int = Field(
+        ge=32, le=4096, multiple_of=32, description="images and masks are resized to this square, in pixels"
+    )
     flow: Flow
     loss: Loss
     schedule: Schedule
@@ -164,9 +169,9 @@ class Block(Settings):
     dataset: Name
     categories: Literal["all"] | list[str] = Field(default="all", description="categories, or all of them")
     splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for every type in its turn")
-    k: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="counts of known anomalies")
+    k: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1, description="counts of known anomalies")
     methods: list[Method] = Field(min_length=1, description="bgad, bgad-wo, nf, or detectors: files of bgad/detectors")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _method_fits_k(self):
@@ -193,7 +198,7 @@ class Dataset(Settings):
     layout: Literal["mvtec", "btad"] = Field(default="mvtec", description="folder layout: MVTec AD's or BTAD's")
     path: Path | None = Field(default=None, description="a copy that is already there; without it, it is downloaded")
     textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
-    pool: int = Field(default=10, ge=1, description="known anomalies that leave the test set, whatever k is")
+    pool: int = Field(default=10, ge=1, le=MANY, description="known anomalies that leave the test set, whatever k is")
 
 
 class Config(Settings):
@@ -203,10 +208,10 @@ class Config(Settings):
     suites: list[Name] = Field(description="suites that exist, each a file in config/suites")
     weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")
-    threads: int = Field(default=1, ge=1, description="CPU threads of a training")
-    gpu_mb: int = Field(default=6000, ge=1, description="GPU memory that a training may need, in MB")
-    workers: int = Field(default=0, ge=0, description="processes that make images anew beside a training on a GPU")
-    checkpoint_every: float = Field(default=60, ge=0, description="seconds of training between a cell's checkpoints")
+    threads: int = Field(default=1, ge=1, le=MANY, description="CPU threads of a training")
+    gpu_mb: int = Field(default=6000, ge=1, le=10 * MANY, description="GPU memory that a training may need, in MB")
+    workers: int = Field(default=0, ge=0, le=MANY, description="processes that make images anew beside a training on a GPU")
+    checkpoint_every: float = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -223,20 +228,6 @@ def load_recipe(path: Path) -> Recipe:
 
 def load_suite(path: Path) -> Suite:
     return validated(Suite, read_yaml(path), path)
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; BgadError if it is missing or no YAML."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BgadError(f"{path}: cannot be read ({error.strerror}); check the name and the path.") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise BgadError(f"{path}: not valid YAML{line}; put the file right.") from error
-    except UnicodeDecodeError as error:
-        raise BgadError(f"{path}: not UTF-8 text; save it as UTF-8.") from error
 
 
 def validated(model: type[T], values: Any, source: Path | str) -> T:

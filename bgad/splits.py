@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bgad import paths
 from bgad.datasets import ImageRecord, Index
@@ -32,6 +33,8 @@ class Split:
     test set of every k up to the pool's size; ``excluded``: images left out everywhere, each with the reason. An image whose
     mask is empty is neither in ``pool`` nor in ``further``.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # for `load`
 
     dataset: str
     category: str
@@ -81,8 +84,8 @@ class Split:
         values = read_json(path)
         try:
             recorded = values.pop("sha256", None)
-            split = cls(**{key: _frozen(value) for key, value in values.items()})
-        except (AttributeError, TypeError) as error:
+            split = TypeAdapter(cls).validate_python(values)
+        except (AttributeError, TypeError, ValidationError) as error:
             raise BgadError(f"{path}: not the file of a split; delete it and run again, or check the path.") from error
         if split.sha256 != recorded:
             raise BgadError(f"{path}: its content does not fit its hash, so it was changed; delete it and run again.")
@@ -200,8 +203,3 @@ def _one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], li
         kept.append(first)
         excluded += [(image.path, f"byte-identical to {first.path}") for image in others]
     return sorted(kept, key=lambda image: image.path), sorted(excluded)
-
-
-def _frozen(value: Any) -> Any:
-    """Lists as tuples, also those inside."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -19,6 +19,7 @@ from bgad.splits import Split
 
 CELL = cell("bottle", k=2)
 TESTED = {"test/good/000.png": 1.0, "test/cut/001.png": 3.0, "test/cut/002.png": 2.0, "test/hole/000.png": 2.0}
+GALLERY = {"count": 4, "columns": 10, "tile": 96, "has_masks": True, "score_of_black": 0, "score_of_white": 3, "threshold": 2.0}
 SPLIT = Split(
     *("mvtec", "bottle", "seen", 0),
     train_normal=("train/good/000.png",),
@@ -45,7 +46,7 @@ class Here:
             write(root, CELL, name, "")
         rows = [f"{path},{path.split('/')[1]},{int('good' not in path)},{score}" for path, score in TESTED.items()]
         write(root, CELL, "scores.csv", "\n".join(["path,type,anomalous,score", *rows]))
-        write(root, CELL, "gallery/gallery.json", json.dumps({"threshold": 2.0}))
+        write(root, CELL, "gallery/gallery.json", json.dumps(GALLERY))
         write(root, CELL, "train.log", "epoch 1\n")
         self.write()
 

@@ -150,7 +150,7 @@ def test_the_paper_suite_is_fifteen_categories_two_rows_and_three_seeds():
         (Recipe, PAPER, "sampling.images", GONE, "key sampling.images is missing; config/README.md lists the keys."),
         (Recipe, PAPER, "flow", GONE, "key flow is missing; config/README.md lists the keys."),
         (Recipe, PAPER, "loss.beta", 1, "loss.beta: Input should be less than 1."),
-        (Recipe, PAPER, "loss.tau", float("nan"), "loss.tau: Input should be greater than or equal to 0."),
+        (Recipe, PAPER, "loss.tau", float("nan"), "loss.tau: Input should be a finite number."),
         (Recipe, PAPER, "image_size", 250, "image_size: Input should be a multiple of 32."),
         (Recipe, PAPER, "schedule.cosine", "daily", "schedule.cosine: Input should be 'per_epoch' or 'per_step'."),
         (Recipe, PAPER, "sampling.vectors", 8193, "sampling.vectors: a batch has 8192 vectors at the coarsest level"),

@@ -9,7 +9,7 @@ from bgad import paths
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
-from bgad.report.collect import DONE, collect, scores_of
+from bgad.report.collect import DONE, collect, read_gallery, scores_of
 from bgad.settings import Config, Recipe, load_recipe, read_yaml, validated
 from bgad.sources import method_sha256
 from bgad.splits import Split, file_of
@@ -92,7 +92,7 @@ def explain_image(folder: Path, image: str) -> Image:
         why = _why_not_tested(cell, root, image)
         raise BgadError(f"{image}: {why}; name one of the images in {folder / 'scores.csv'}.")
     sheets = folder / "gallery" / "gallery.json"
-    threshold = read_json(sheets)["threshold"] if sheets.is_file() else None
+    threshold = read_gallery(sheets).threshold if sheets.is_file() else None
     return Image(
         *row,
         1 + sum(other.score > row.score for other in rows),
@@ -150,7 +150,8 @@ def _split(cell: Cell, root: Path, recipe: Recipe | None) -> tuple[str | None, S
 
 def _weights_of_cache(root: Path, features: str | None) -> str | None:
     record = root / (features or "") / "features.json"
-    return read_json(record)["weights_sha256"] if record.is_file() else None
+    found = read_json(record) if record.is_file() else None
+    return found.get("weights_sha256") if isinstance(found, dict) else None
 
 
 def _then_and_today(then: str | None, today: str | None) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ Nothing here averages: a cell without figures keeps its row, empty, with the rea
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -73,7 +74,7 @@ def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
         if metrics:
             by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
             history += _history_rows(fields, root / cell.folder / "history.csv")
-            origins.append({**fields, **metrics.environment, **metrics.model_dump(include={*ORIGINS})})
+            origins.append({**metrics.environment, **fields, **metrics.model_dump(include={*ORIGINS})})
     return Collected(
         status,
         _numeric(pd.DataFrame(figures, columns=FIGURES), ["last", "best", "best_epoch"]),
@@ -86,12 +87,13 @@ def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
 
 
 Percent = Annotated[float, Field(ge=0, le=100)] | None
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class _Figure(BaseModel):
     last: Percent
     best: Percent
-    best_epoch: int | None
+    best_epoch: Count | None
 
     @model_validator(mode="after")
     def _best_is_a_maximum(self):
@@ -118,8 +120,15 @@ class _LastOnly(BaseModel):
 class _Type(BaseModel):
     image_auroc: Percent
     pixel_auroc: Percent
-    n: int
+    n: Count
     known: bool
+
+
+class _Counts(BaseModel):
+    train_normal: Count
+    train_anomalous: Count
+    test_normal: Count
+    test_anomalous: Count
 
 
 class _Metrics(_OneSet):
@@ -130,7 +139,9 @@ class _Metrics(_OneSet):
     source_sha256: str
     split_sha256: str
     weights_sha256: str = ""  # cells from before it was recorded have none
-    environment: dict
+    counts: _Counts
+    timing: dict[str, float | None]
+    environment: dict[str, str | int | float | None]
 
 
 def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
@@ -157,6 +168,9 @@ def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
     return metrics, DONE
 
 
+LABELS = {"0": False, "1": True}
+
+
 class Score(NamedTuple):
     """A test image of a cell, by its path in the category's folder, and its score of the last epoch."""
 
@@ -172,10 +186,33 @@ def scores_of(folder: Path) -> list[Score]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
-            return [Score(row["path"], row["type"], bool(int(row["anomalous"])), float(row["score"])) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            scores = [Score(row["path"], row["type"], LABELS[row["anomalous"]], float(row["score"])) for row in rows]
+        if not all(math.isfinite(row.score) for row in scores):
+            raise ValueError("a score that is not finite")
+        return scores
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise BgadError(f"{path}: missing or damaged ({why}); run its cell again.") from error
+
+
+class Gallery(BaseModel):
+    """gallery.json: how the sheets of a cell's pictures are laid out, and what their gray levels mean."""
+
+    count: Count
+    columns: int = Field(ge=1, le=1000)
+    tile: int = Field(ge=1, le=4096)
+    has_masks: bool
+    score_of_black: float
+    score_of_white: float
+    threshold: float | None
+
+
+def read_gallery(path: Path) -> Gallery:
+    """BgadError if the file is missing or damaged."""
+    try:
+        return Gallery.model_validate(read_json(path))
+    except ValidationError as error:
+        raise BgadError(f"{path}: not the record of a gallery; run its cell again.") from error
 
 
 def status_without_metrics(log: Path) -> str:
@@ -212,9 +249,12 @@ def _released_rows(fields: dict, of: _LastOnly | None, status: str) -> list[dict
 def _history_rows(fields: dict, path: Path) -> list[dict]:
     """The evaluations of a cell; none where the file is missing or damaged, since no figure hangs on it."""
     try:
-        table = pd.read_csv(path)[["epoch", *METRICS]]
-    except (OSError, ValueError, KeyError):
+        table = pd.read_csv(path, usecols=["epoch", *METRICS], dtype="float64")[["epoch", *METRICS]]
+    except (OSError, ValueError, KeyError, OverflowError):
         return []
+    if not (table["epoch"].between(0, 10**9) & (table[[*METRICS]].isna() | (table[[*METRICS]].abs() <= 100)).all(axis=1)).all():
+        return []
+    table["epoch"] = table["epoch"].astype("int64")
     return [{**fields, **row} for row in table.dropna(subset=[*METRICS], how="all").to_dict("records")]
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
-from PIL import Image
 from plotly.offline import get_plotlyjs
 from scipy.special import stdtrit
 
@@ -23,7 +22,8 @@ from bgad.cells import Cell
 from bgad.detectors import display_name
 from bgad.errors import BgadError
 from bgad.files import read_json, write_text
-from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect, scores_of
+from bgad.images import picture_in
+from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect, read_gallery, scores_of
 from bgad.report.summary import CONFIDENCE
 from bgad.report.table_format import NAMES
 from bgad.report.table_published import published_section, verdict_lines
@@ -177,26 +177,25 @@ def _gallery(folder: Path) -> tuple[dict, list[str]]:
 
     BgadError if any of it is missing or damaged.
     """
-    record = read_json(folder / "gallery" / "gallery.json")
+    record = read_gallery(folder / "gallery" / "gallery.json")
     addresses = [_address(folder / "gallery" / name) for name in paths.GALLERY[:3]]
     images = scores_of(folder)
-    if not isinstance(record, dict) or record.get("count") != len(images):
+    if record.count != len(images):
         raise BgadError(f"{folder / 'scores.csv'}: does not have the images of gallery.json; run its cell again.")
-    return record | {"images": images}, addresses
+    return record.model_dump() | {"images": images}, addresses
 
 
 def _address(path: Path) -> str:
     """A sheet as a data address; of anomaly maps a smaller JPEG. BgadError if it is missing or damaged."""
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
-            picture.load()
-            if path.name == "maps.png":
-                smaller = io.BytesIO()
-                picture.convert("L").save(smaller, "JPEG", quality=MAP_QUALITY)
-                content = smaller.getvalue()
-    except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
-        raise BgadError(f"{path}: missing or damaged ({error}); run its cell again.") from error
+        picture = picture_in(io.BytesIO(content), path, "RGB" if path.suffix == ".jpg" else "L")
+    except (OSError, BgadError) as error:
+        raise BgadError(f"{path}: missing or damaged; run its cell again.") from error
+    if path.name == "maps.png":
+        smaller = io.BytesIO()
+        picture.save(smaller, "JPEG", quality=MAP_QUALITY)
+        content = smaller.getvalue()
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 

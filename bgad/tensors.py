@@ -1,0 +1,62 @@
+"""Reading what torch.save wrote: tensors and plain values alone, and no more of them than the file holds.
+
+The one place where torch.load is called on a file that may come from anybody. No code in a file is ever run.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PLAIN = (str, int, float, bool, type(None))
+
+
+class NoTensors(Exception):
+    """Why a file cannot be read, in a few words; who asked for it says which file, and what to do."""
+
+
+def load_tensors(path: Path, device: torch.device) -> Any:
+    """The content of a file of torch.save, on ``device``. NoTensors where it is no such file, damaged, or holds anything but
+    tensors and plain values in dicts, lists and tuples; FileNotFoundError where there is none."""
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        check_archive(path)
+        content = torch.load(path, map_location=device, weights_only=True)
+        _check_values(content, path.stat().st_size)
+    except NoTensors:
+        raise
+    except Exception as error:  # of many kinds, by what is damaged; all mean the same
+        raise NoTensors(type(error).__name__) from error
+    return content
+
+
+def check_archive(path: Path) -> None:
+    """NoTensors unless the file is a zip archive as torch.save writes it: nothing compressed, and no byte taken twice."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise NoTensors("it is compressed")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise NoTensors("it claims more bytes than it has")
+
+
+def _check_values(content: Any, size: int) -> None:
+    """``size`` of the file in bytes, which a tensor that repeats itself (a stride of 0) can claim to exceed."""
+    to_do, seen = [content], set()
+    while to_do:
+        value = to_do.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            to_do += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            to_do += value
+        elif isinstance(value, Tensor):
+            if value.is_meta or value.layout != torch.strided or value.numel() * value.element_size() > size:
+                raise NoTensors("it claims more bytes than it has")
+        elif not isinstance(value, PLAIN):
+            raise NoTensors(f"it holds a {type(value).__name__}")
