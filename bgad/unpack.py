@@ -1,23 +1,27 @@
 """Unpack an archive of images: all of it or nothing, and never outside the folder it was meant for."""
 
+import bz2
 import errno
+import gzip
 import lzma
-import re
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from bgad.errors import BgadError
 from bgad.fetch import check_space, readable_size
+from bgad.paths import leads_out
 
 MAX_FILES, MAX_BYTES = 200_000, 50 * 10**9  # about ten times what MVTec AD unpacks to: more is an archive bomb
-DAMAGE: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
-DAMAGE += (RuntimeError, ValueError, LookupError)  # encrypted or unknown compression; odd names; links to nothing
+# Images hardly compress. A small archive that makes so many times its size, and more than that, is a bomb as well.
+MAX_GROWTH, GROWS_FREELY = 100, 10**9
+HEAD = 1 << 16  # bytes before a tar's member: names of all lengths take less, and tarfile reads them into memory
+COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 # What an archive holds: name, link target, bytes, whether it is a kind that may be unpacked, how to unpack it.
 Entry = tuple[str, str | None, int, bool, Callable[[Path], object]]
@@ -28,7 +32,8 @@ def unpack(archive: Path, target: Path, max_files: int = MAX_FILES, max_bytes: i
 
     A single folder around the categories is dropped. Raises BgadError, with nothing left behind, where ``target`` is
     not empty, the disk is too small, the archive is damaged, or where it holds what no data set needs: paths or links
-    that lead out of ``target``, devices, more than ``max_files`` entries or ``max_bytes`` bytes.
+    that lead out of ``target``, devices, names that cannot be shown, more than ``max_files`` entries or ``max_bytes`` bytes,
+    or many times the archive's own.
     """
     if target.exists() and any(target.iterdir()):
         raise BgadError(f"{target} is not empty: delete it to have {archive} unpacked there")
@@ -39,17 +44,22 @@ def unpack(archive: Path, target: Path, max_files: int = MAX_FILES, max_bytes: i
     total = 0
     try:
         check_space(work, least(archive), f"Unpacking {archive.name}")
+        max_bytes = min(max_bytes, max(MAX_GROWTH * _length(archive), GROWS_FREELY))
         for count, (name, link, size, allowed, extract) in enumerate(entries(archive), 1):
             total += size
             if count > max_files or total > max_bytes:
                 limit = f"{max_files} entries or {readable_size(max_bytes)}"
                 raise BgadError(f"{archive} holds more than {limit}, too much for a data set: get it from elsewhere")
-            if not allowed or _leads_out(name) or (link is not None and _leads_out(link)):
-                what = repr(name) if link is None else f"{name!r}, a link to {link!r}"
+            what = ascii(name) if link is None else f"{name!a}, a link to {link!a}"
+            if not allowed or leads_out(name) or (link is not None and leads_out(link)):
                 raise BgadError(f"{archive} holds {what}, which may reach outside its folder: get it from elsewhere")
+            if not f"{name}{link}".isprintable():
+                raise BgadError(f"{archive} holds {what}, a name with signs that cannot be shown: get it from elsewhere")
             extract(work)
         _with_categories(work).replace(target)
-    except DAMAGE as error:
+    except BgadError:
+        raise
+    except Exception as error:  # of many kinds, by what is damaged; all mean the same
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise BgadError(f"Unpacking {archive.name} filled the disk of {target.parent}: make room there") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
@@ -59,13 +69,40 @@ def unpack(archive: Path, target: Path, max_files: int = MAX_FILES, max_bytes: i
 
 
 def _in_tar(archive: Path) -> Iterator[Entry]:
-    with tarfile.open(archive) as tar:
-        for member in tar:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    opened = next((opened for magic, opened in COMPRESSED.items() if start.startswith(magic)), open)
+    with opened(archive, "rb") as file, tarfile.open(fileobj=(metered := _Metered(file)), mode="r:") as tar:
+        while (member := tar.next()) is not None:
+            if member.size < 0:
+                raise tarfile.ReadError("a negative size")
+            metered.left = member.size + HEAD  # what unpacking it, and the head of the next one, may take
             link = member.linkname if member.islnk() or member.issym() else None
             allowed = link is not None or member.isreg() or member.isdir()
             # the filter drops owners and odd modes, and checks paths a second time
             yield member.name, link, member.size, allowed, partial(tar.extract, member, filter="data")
-        tar.fileobj.read(1 << 20)  # past the last member: only at its end does an .xz or .gz prove whole
+            metered.left = HEAD
+            tar.members.clear()  # nor does tarfile forget any
+            tar.pax_headers.clear()
+        # To the end, where alone an .xz or .gz proves whole. Where a head is damaged tarfile ends as if there were no more.
+        if file.read(1 << 20).strip(b"\0"):
+            raise tarfile.ReadError("a damaged head")
+
+
+class _Metered:
+    """An open file of which no more than ``left`` bytes are read."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.left = file, HEAD
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError("a head without end")
+        return self.file.read(size)
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)
 
 
 def _in_zip(archive: Path) -> Iterator[Entry]:
@@ -74,11 +111,6 @@ def _in_zip(archive: Path) -> Iterator[Entry]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             allowed = kind in (0, stat.S_IFREG, stat.S_IFDIR)  # 0: packed where there are no Unix modes
             yield info.filename, None, info.file_size, allowed, partial(file.extract, info)
-
-
-def _leads_out(path: str) -> bool:
-    """Whether a name or link target is absolute or goes up. Where none does, no chain of links can lead out either."""
-    return path.startswith(("/", "\\")) or bool(re.match("[A-Za-z]:", path)) or ".." in re.split(r"[/\\]", path)
 
 
 def _bytes_in_zip(archive: Path) -> int:
