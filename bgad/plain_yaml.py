@@ -24,6 +24,8 @@ def read_yaml(path: Path) -> Any:
         line = f" at line {where.line + 1}" if where else ""
         problem = f" ({error.problem})" if isinstance(error, _WrongKey) else ""
         raise BgadError(f"{path}: not valid YAML{line}{problem}; put the file right.") from error
+    if isinstance(values, dict) and "__use_yte__" in values:
+        raise BgadError(f"{path}: holds a template (__use_yte__), which is a program; write its values out.")
     if not _is_bounded(values):
         raise BgadError(f"{path}: its aliases make it more than {MOST_VALUES} values; write them out.")
     return values

@@ -31,6 +31,7 @@ def style() -> Iterator[None]:
     changes = {
         **seaborn.axes_style("whitegrid"),
         "font.family": ["DejaVu Sans", "sans-serif"],
+        "text.parse_math": False,  # a category's name is no formula
         "font.size": 9,
         "axes.titlesize": 10,
         "axes.labelsize": 9,

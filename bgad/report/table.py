@@ -6,6 +6,7 @@ It is made from the cells' folders alone and has no date, so that the same cells
 import csv
 import io
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, c
 from bgad.report.plots import DRAWINGS
 from bgad.report.table_claim import claim_section
 from bgad.report.table_epochs import epochs_section
-from bgad.report.table_format import markdown
+from bgad.report.table_format import escaped, markdown
 from bgad.report.table_published import published_section, verdict_lines
 from bgad.report.table_recipes import recipes_section
 from bgad.report.table_released import released_section
@@ -55,7 +56,8 @@ def write_table(
     lines += ["", *_plots(Path(plots_folder), Path(output_md).parent)]
     lines += ["", *_trace(collected, Path(output_csv), Path(output_md).parent)]
     write_text(output_csv, _csv(records))
-    write_text(output_md, "\n".join([*_head(suite_name, suite, collected, records, left_out), *lines]) + "\n")
+    lines = [*_head(suite_name, suite, collected, records, left_out), *lines]
+    write_text(output_md, "\n".join(map(escaped, lines)) + "\n")
 
 
 def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dict], left_out: Sequence[str]) -> list[str]:
@@ -111,7 +113,8 @@ def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
     for cell, status in collected.status.items():
         if status != DONE:
             path = (cell.folder / "metrics.json").as_posix()
-            shown.append([f"`{path}`", status, f"`snakemake --cores all {path}`"])
+            said = status.replace("`", "'")  # the last line of a log can say anything
+            shown.append([f"`{path}`", said, f"`snakemake --cores all {shlex.quote(path)}`"])
             fields = {"recipe": cell.recipe, "dataset": cell.dataset, "k": cell.k, "method": cell.method}
             kind = cell.split.partition("-")[0]
             records.append({"section": "missing", **fields, "kind": kind, "row": path, "note": status})
@@ -141,7 +144,7 @@ def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
         "figures with the epoch of the best one; `split_sha256`, `recipe_sha256`, `weights_sha256`, `source_sha256` and "
         "`git_commit` say which split, recipe, backbone weights and code made it, and `history.csv` and `scores.csv` beside "
         "it hold every evaluation and every image's score. "
-        f"`snakemake --cores all -f {path}` makes it again.",
+        f"`snakemake --cores all -f {shlex.quote(path)}` makes it again.",
     ]
 
 

@@ -1,5 +1,6 @@
 """How the figures of a suite's table are written: one text for Markdown and CSV alike, so that both say the same."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
@@ -44,6 +45,12 @@ def figures_of(section: str, setting: Setting, row: Row, metric: str) -> dict:
 
 def are_missing(missing: int, cells: int) -> str:
     return f"{missing} of {cells} cells {'is' if missing == 1 else 'are'} missing"
+
+
+def escaped(line: str) -> str:
+    """A line of Markdown in which no name has become HTML. Names have no backticks (bgad/names.py), so that code is code."""
+    code_or_text = re.split(r"(`[^`]*`)", line)
+    return "".join(part if part.startswith("`") else part.replace("<", "\\<") for part in code_or_text)
 
 
 def paragraphs(texts: Iterable[str]) -> list[str]:
