@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import pickle
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from bgad.files import whole
 from bgad.settings import Recipe
 from bgad.sources import method_sha256
 from bgad.splits import Split
+from bgad.tensors import NoTensors, load_tensors
 
 
 def key_of(
@@ -48,8 +48,8 @@ class Checkpoint:
     def load(self) -> dict | None:
         """What was saved last; None where there is nothing, or nothing whole, or it was saved under another key."""
         try:
-            found = torch.load(self._path, weights_only=True, map_location="cpu")
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+            found = load_tensors(self._path, torch.device("cpu"))
+        except (FileNotFoundError, NoTensors):
             return None
         return found["state"] if isinstance(found, dict) and found.get("key") == self._key else None
 
