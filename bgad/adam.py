@@ -32,11 +32,11 @@ class Adam:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, or makes them 0: then a step moves a parameter by its momentum without a new gradient."""
-        for parameter in self.parameters:
-            if set_to_none:
+        if set_to_none:
+            for parameter in self.parameters:
                 parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.zero_()
+        elif gradients := [parameter.grad for parameter in self.parameters if parameter.grad is not None]:
+            torch._foreach_zero_(gradients)  # on a GPU a few launches instead of one for each of 144
 
     def state(self) -> list[tuple[Tensor, ...] | None]:
         """The moments of each parameter and its number of steps; None of one that no step has moved."""

@@ -1,10 +1,9 @@
 """The conditional normalizing flow of one feature level: eight coupling blocks conditioned on the position code.
 
 A block is FrEIA 0.2's AllInOneBlock as BGAD uses it, with the same parameters under the same names, so that checkpoints
-load both ways (tests/test_flow.py compares the two). What differs is how it is computed: the position code p enters a
-subnet's first layer as W_p p, and since half of p depends on the column and half on the row, W_p p = A[column] + B[row]
-with two small tables made once a step. That is exact and spares the layer most of its input columns. On a CPU a block runs
-in compiled code, bgad/coupling.py; the operations here are what it must equal, and what runs elsewhere.
+load both ways (tests/test_flow.py compares the two). On a CPU a block runs in compiled code, bgad/coupling.py; the
+operations here are what it must equal, and what runs elsewhere. A GPU's time goes by how many they are, not by their
+arithmetic: they are kept few.
 """
 
 import math
@@ -13,7 +12,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, softplus
+from torch.nn.functional import linear, softplus
 
 from bgad import coupling
 from bgad.position import sincos_1d
@@ -59,7 +58,7 @@ class ConditionalFlow(nn.Module):
             places = (column.int(), row.int(), self.columns, self.rows)
             z_and_log_det = coupling.through_blocks(features, *places, parameters, clamp)
             return self._normal(*z_and_log_det)
-        return self._log_likelihood(features, lambda a, b: embedding(column, a) + embedding(row, b))
+        return self._in_operations(features, torch.cat([self.columns[column], self.rows[row]], dim=1))
 
     def log_likelihood_maps(self, features: Tensor) -> Tensor:
         """l of whole maps: ``features`` (N, height * width, C), row by row. Returns (N, height, width)."""
@@ -67,13 +66,14 @@ class ConditionalFlow(nn.Module):
             position = torch.arange(self.height * self.width).repeat(len(features))
             flat = self.log_likelihood(features.flatten(0, 1), position)
         else:
-            flat = self._log_likelihood(features, lambda a, b: (b[:, None] + a[None]).flatten(0, 1))
+            code = torch.cat([self.columns.repeat(self.height, 1), self.rows.repeat_interleave(self.width, dim=0)], dim=1)
+            flat = self._in_operations(features, code.expand(features.shape[0], -1, -1))
         return flat.view(-1, self.height, self.width)
 
-    def _log_likelihood(self, x: Tensor, at_positions) -> Tensor:
+    def _in_operations(self, x: Tensor, code: Tensor) -> Tensor:
         log_det = x.new_zeros(())
         for block in self._blocks():
-            x, block_log_det = block(x, at_positions(*block.position_tables(self.columns, self.rows)))
+            x, block_log_det = block(x, code)
             log_det = log_det + block_log_det
         return self._normal(x, log_det)
 
@@ -114,10 +114,10 @@ class CouplingBlock(nn.Module):
         self.w_perm = nn.Parameter(rotation, requires_grad=False)
         self.w_perm_inv = nn.Parameter(rotation.T.contiguous(), requires_grad=False)
 
-    def forward(self, x: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` (..., C) and W_p p + bias of each vector, broadcastable to (..., hidden). Returns y (..., C), log-det (...)."""
+    def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` (..., C) and each vector's position code (..., P). Returns y (..., C) and the log-determinant (...)."""
         x1, x2 = x.split([self.passive, self.active], dim=-1)
-        s, t = self._coefficients(x1, position_term)
+        s, t = self._coefficients(x1, code)
         u = torch.cat([x1, torch.addcmul(t, x2, s.exp())], dim=-1)
         scale = self._scale()
         # R (scale * u + offset) in one product: R's columns carry the scale.
@@ -129,22 +129,16 @@ class CouplingBlock(nn.Module):
         first, last = self._layers()
         return first.weight, first.bias, last.weight, last.bias, self.global_scale, self.global_offset, self.w_perm
 
-    def inverse(self, y: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """The way back: x of y, and the log-determinant of the inverse."""
         scale = self._scale()
         u1, u2 = ((linear(y, self.w_perm_inv) - self.global_offset) / scale).split([self.passive, self.active], dim=-1)
-        s, t = self._coefficients(u1, position_term)
+        s, t = self._coefficients(u1, code)
         return torch.cat([u1, (u2 - t) * (-s).exp()], dim=-1), -s.sum(-1) - scale.log().sum()
 
-    def position_tables(self, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """A (width, hidden) and B (height, hidden) with W_p p + bias = A[column] + B[row]."""
-        first, _ = self._layers()
-        w_columns, w_rows = first.weight[:, self.passive :].chunk(2, dim=1)
-        return linear(columns, w_columns, first.bias), linear(rows, w_rows)
-
-    def _coefficients(self, x1: Tensor, position_term: Tensor) -> tuple[Tensor, Tensor]:
+    def _coefficients(self, x1: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         first, last = self._layers()
-        hidden = linear(x1, first.weight[:, : self.passive]) + position_term
+        hidden = linear(torch.cat([x1, code], dim=-1), first.weight, first.bias)
         a_s, a_t = (0.1 * linear(hidden.relu_(), last.weight, last.bias)).chunk(2, dim=-1)
         return self.clamp * torch.tanh(a_s), a_t
 

@@ -3,6 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from bgad import devices
+from bgad.errors import BgadError
+
 
 def test_peak_memory_is_this_process_own():
     """A child of a process that once was large must not count that."""
@@ -10,3 +16,15 @@ def test_peak_memory_is_this_process_own():
     command = f"import subprocess, sys; held = bytearray(1500 * 2**20); subprocess.run([sys.executable, '-c', {code!r}])"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert 100 < float(done.stdout) < 1400
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "cuda:x", "gpu", "cpu:1"])
+def test_devices_that_cannot_train_are_refused(name):
+    with pytest.raises(BgadError, match="use auto, cpu, cuda or cuda:<n>"):
+        devices.choose(name)
+
+
+def test_convolutions_are_in_single_precision_on_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert devices.choose("cpu") == torch.device("cpu")
+    assert torch.backends.cudnn.allow_tf32 is False
