@@ -23,7 +23,7 @@ TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
 PROGRESS = 1 << 20  # bytes; a try that brought as many before it was cut goes on at once, and does not count as failed
 LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is passed over
-LOOPBACK = ("127.0.0.1", "::1", "localhost")  # nobody listens in between on this machine itself
+THIS_MACHINE = ("127.0.0.1", "::1", "localhost")  # nobody listens in between on this machine itself
 
 
 class DownloadError(BgadError):
@@ -87,7 +87,7 @@ def fetch(
 def check_https(url: str) -> None:
     """ValueError for an address that is not https, unless it is on this machine itself."""
     parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in THIS_MACHINE):
         raise ValueError(f"{url} is not an https address")
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT, Project
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 import paper_lines
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 IN_ORDER = {"own-data.md"}  # their commands follow one another, and tests of their own run them
 CELL = "results/demo/mini/brick/seen/k10/bgad/seed0"
 OTHER_CELL = "results/demo/mini/brick/seen/k0/bgad-wo/seed0"
