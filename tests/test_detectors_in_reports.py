@@ -28,9 +28,8 @@ def small(tmp_path_factory):
     for one in cells:
         value, epochs = last[one.method], (1, 2) if one.method.startswith("bgad") else (1,)
         types = {"cut": type_figures(value - 5, known=one.k > 0)}
-        source = one.method[:2] * 32
         of = figures((value, value + (len(epochs) > 1)))
-        write_cell(root, one, of, by_type=types, history=history(*(value for _ in epochs)), source_sha256=source)
+        write_cell(root, one, of, by_type=types, history=history(*(value for _ in epochs)))
     return root, cells
 
 
@@ -63,19 +62,6 @@ def test_a_detector_that_knows_anomalies_is_held_against_itself(tmp_path):
         write_cell(tmp_path, one, figures((value, value)), by_type={"cut": type_figures(value)})
     types = types_against_k0(collect(cells, tmp_path)).set_index("method")
     assert types["image_auroc_k0"].to_dict() == {"bgad": 60.0, "own": 70.0}
-
-
-def test_code_of_their_own_is_no_mixture_of_versions(small, tmp_path):
-    lines, _ = table(*small)
-    assert not any("different versions of the code" in line for line in lines)
-    cells = [cell(seed=seed, method=method) for method in ("bgad-wo", "patchcore") for seed in (0, 1)]
-    for one in cells:
-        write_cell(tmp_path, one, figures((90.0, 90.0)), source_sha256=f"{one.method}{one.seed}")
-    lines, _ = table(tmp_path, cells)
-    assert [line for line in lines if "**Mixed:**" in line] == [
-        "- **Mixed:** the cells were trained by 2 different versions of the code.",
-        "- **Mixed:** the cells of PatchCore were trained by 2 different versions of the code.",
-    ]
 
 
 def test_epochs_are_of_methods_that_have_some(small):

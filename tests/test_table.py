@@ -75,7 +75,7 @@ def test_a_failed_cell_shows_its_sentence_and_how_to_run_it(tmp_path):
     write_cell(tmp_path, done, figures((90.0, 94.0)))
     lines, _ = table(tmp_path, [failed, stopped, absent, done])
     assert "**1 of 4 cells measured; 1 failed, 1 interrupted, 1 not run.**" in lines
-    rows = under(lines, "Missing and failed")
+    rows = under(lines, "Missing, stale and failed")
     path = "results/cpu/mvtec/carpet/seen/k10/bgad/seed{}/metrics.json"
     command = f"`snakemake --cores all {path.format(0)}`"
     assert rows[f"`{path.format(0)}`"] == ["failed: training diverged \\| use a lower rate.", command]
@@ -275,7 +275,7 @@ def test_a_hard_mean_over_fewer_types_than_at_another_k_says_so(tmp_path):
 def test_nothing_measured_is_said(tmp_path):
     lines, _ = table(tmp_path, [cell(seed=0), cell(seed=1)])
     assert "**0 of 2 cells measured; 0 failed, 2 not run.**" in lines
-    assert "None of its 2 cells is measured (see Missing and failed cells)." in lines
+    assert "None of its 2 cells is measured (see Missing, stale and failed cells)." in lines
 
 
 def test_both_pros_are_there_by_name_and_apart(tmp_path):

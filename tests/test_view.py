@@ -86,6 +86,9 @@ def test_what_a_run_has_locked_is_queued_until_it_is_marked_and_until_it_is_done
     assert state(tmp_path, of) == "running"
     done(tmp_path, of)
     assert state(tmp_path, of) == "done"
+    os.utime(tmp_path / of.folder / "metrics.json", (NOW - 200, NOW - 200))  # before the lock, and so to be made anew
+    (tmp_path / ".snakemake/incomplete").rename(tmp_path / "no marks")
+    assert state(tmp_path, of) == "queued"
     assert state(tmp_path, cell(seed=1)) == "not run", "of another suite"
 
 

@@ -18,6 +18,7 @@ def compare(
     a: Cells,
     b: Cells,
     best: Annotated[bool, Option("--best", help="Best epochs, chosen on the test set, instead of last ones.")] = False,
+    stale: Annotated[bool, Option("--stale", help="Stale cells too: what changed may be what is compared.")] = False,
     as_json: AsJson = False,
     datasets: Datasets = None,
 ) -> None:
@@ -33,7 +34,7 @@ def compare(
 
     sides = _side(a, datasets), _side(b, datasets)
     rule = "best" if best else "last"
-    found = compare_sides(*sides, rule)
+    found = compare_sides(*sides, rule, stale)
     _print(as_values(*sides, rule, found) if as_json else as_text(*sides, rule, found))
 
 

@@ -42,9 +42,12 @@ def write_card(folder: Path, output: Path) -> None:
 
 
 def card(folder: Path) -> str:
-    """The card as text. The known anomalies are listed where the cell's split file is still in the project."""
+    """The card as text. The known anomalies are listed where the cell's split file is still in the project.
+
+    A stale cell has a card too: it stands alone there, with the hashes and the commit that made it.
+    """
     cell, root = Cell.located(folder)
-    collected = collect([cell], root)
+    collected = collect([cell], root, stale_too=True)
     if collected.status[cell] != DONE:
         status = collected.status[cell]
         raise BgadError(f"{folder}: not a finished cell: {status}; run snakemake --cores all {_code(_metrics(cell))}.")

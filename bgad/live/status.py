@@ -1,6 +1,6 @@
 """How far a suite is: the state of each cell, what its log says last, and the time that the rest will take.
 
-    done         metrics.json is there
+    done         metrics.json is there, and no lock of Snakemake's that is younger lists it, as it does if it is to be made anew
     running      a lock of Snakemake's lists it among the outputs of the run, and since then Snakemake has marked it incomplete
     failed       its log ends in `error:` or a Python error, and is no older than a lock that lists it
     queued       a lock lists it, and it is none of the above
@@ -73,9 +73,10 @@ def status_of(cells: Iterable[Cell], root: Path = Path(), now: float | None = No
     states, running = {}, {}
     for cell in cells:
         metrics, log = cell.folder / "metrics.json", root / cell.folder / "train.log"
+        made = _modified(root / metrics)
         locked = locks.get(metrics.as_posix())
         begun = marks.get(metrics.as_posix())
-        if (root / metrics).exists():
+        if made is not None and (locked is None or made >= locked):
             states[cell] = DONE
         elif locked is not None and begun is not None and begun >= locked:
             states[cell] = RUNNING

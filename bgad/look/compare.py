@@ -81,8 +81,10 @@ def cells_below(folder: Path) -> Side:
     return Side(str(folder), sorted(cell for cell, _ in located), roots[0])
 
 
-def compare(a: Side, b: Side, rule: str = "last") -> Comparison:
+def compare(a: Side, b: Side, rule: str = "last", stale_too: bool = False) -> Comparison:
     """The comparison of two sides by the figures of their last epochs, or of their best ones (``rule``).
+
+    Stale cells (report/stale.py) count as unmeasured unless ``stale_too``.
 
     BgadError where no cells make a pair, where a cell could be paired with several, and where both sides have the same cell.
     """
@@ -94,7 +96,7 @@ def compare(a: Side, b: Side, rule: str = "last") -> Comparison:
     else:
         same.append("seed")
     matched, unpaired = _matched(a, b, same)
-    of_a, of_b = collect([cell for cell, _ in matched], a.root), collect([cell for _, cell in matched], b.root)
+    of_a, of_b = (collect([pair[place] for pair in matched], side.root, stale_too) for place, side in enumerate((a, b)))
     splits = [of.origins.set_index([*asdict(matched[0][0])])["split_sha256"].to_dict() for of in (of_a, of_b)]
     pairs = [
         Pair(

@@ -13,9 +13,11 @@ from bgad.backbones import PACKAGED
 from bgad.cells import Cell, expand
 from bgad.datasets import catalogue
 from bgad.errors import BgadError
+from bgad.files import read_json
 from bgad.look import machine
 from bgad.look.hours import recipe_of
 from bgad.look.needs import Host, Hours, counted, disk_mb, hours, is_downloaded, measured
+from bgad.report.stale import Today
 from bgad.settings import Config, load_suite
 from bgad.weights import at_hand
 
@@ -33,8 +35,8 @@ class Finding(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a suite takes: cells, finished ones, hours for the others, disk in MB that it will fill at least, what it has to
-    download, and why it cannot run here (nothing: it can, as far as is known)."""
+    """What a suite takes: cells, finished ones (a stale one is none), hours for the others, disk in MB that it will fill at
+    least, what it has to download, and why it cannot run here (nothing: it can, as far as is known)."""
 
     suite: str
     cells: int
@@ -60,11 +62,11 @@ def examine(config: Config, suites: Iterable[str], root: Path = Path()) -> Repor
     backbones = sorted({recipe_of(cell.recipe).backbone for cells, _ in plans.values() for cell in cells})
     weights = {name: _weights(name, config) for name in backbones}
 
-    counts = counted(config)
+    today, counts = Today(root), counted(config)
     known = measured({cell for cells, _ in plans.values() for cell in cells}, host, counts, root)
     needs = []
     for name, (cells, wrong) in plans.items():
-        to_do = [cell for cell in cells if not (root / cell.folder / "metrics.json").exists()]
+        to_do = [cell for cell in cells if not _is_done(cell, today, root)]
         used = [datasets[dataset] for dataset in sorted({cell.dataset for cell in to_do})]
         used += [weights[backbone] for backbone in sorted({recipe_of(cell.recipe).backbone for cell in to_do})]
         cannot = wrong + [f"{one.what}: {one.state}; {one.remedy}" for one in (*of_machine, *used) if to_do and one.blocks]
@@ -76,6 +78,14 @@ def examine(config: Config, suites: Iterable[str], root: Path = Path()) -> Repor
         downloads = [one.what for one in used if one.remedy and not one.blocks]
         needs.append(Need(name, len(cells), len(cells) - len(to_do), *takes, downloads, cannot))
     return Report(of_machine, [*datasets.values()], [*weights.values()], needs)
+
+
+def _is_done(cell: Cell, today: Today, root: Path) -> bool:
+    """Finished and not stale: Snakemake makes a stale cell again."""
+    try:
+        return today.stale(cell, read_json(root / cell.folder / "metrics.json")) is None
+    except (BgadError, KeyError, TypeError):  # not finished, or damaged
+        return False
 
 
 def _too_little_disk(needed_mb: int, root: Path) -> list[str]:

@@ -10,9 +10,9 @@ from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
 from bgad.report.collect import DONE, collect, read_gallery, scores_of
-from bgad.settings import Config, Recipe, load_recipe, read_yaml, validated
-from bgad.sources import method_sha256
-from bgad.splits import Split, file_of
+from bgad.report.stale import CHANGED, SAME, Today, against
+from bgad.settings import Config, read_yaml, validated
+from bgad.splits import Split
 
 # What a training leaves in a cell's folder, as rule train of the workflow lists it.
 FILES = (
@@ -20,7 +20,6 @@ FILES = (
     *(f"gallery/{name}" for name in paths.GALLERY),
 )
 LOGS = ("train.log", "benchmark.tsv")
-SAME, CHANGED, GONE = "as today", "changed since", "not there today"
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,12 @@ def explain(folder: Path) -> dict:
     """
     cell, root = _finished(folder)
     metrics = read_json(folder / "metrics.json")
-    recipe = _recipe(cell, root)
-    split_file, split = _split(cell, root, recipe)
+    today = Today(root)
+    recipe, (split_file, split) = today.recipe(cell), today.split(cell)
     features = None
     if recipe:
         features = paths.FEATURES.format(**asdict(cell), backbone=recipe.backbone, image_size=recipe.image_size)
-    code = _then_and_today(metrics["source_sha256"], method_sha256(cell.method))
-    of_recipe = _then_and_today(metrics["recipe_sha256"], recipe.sha256 if recipe else None)
-    of_split = _then_and_today(metrics["split_sha256"], split.sha256 if split else None)
+    of_recipe, of_split, code = (_then_and_today(metrics[key], now) for key, now in today.sha256(cell).items())
     changed = CHANGED in (code["today"], of_recipe["today"])
     if of_split["today"] != SAME:
         split = None
@@ -103,9 +100,9 @@ def explain_image(folder: Path, image: str) -> Image:
 
 
 def _finished(folder: Path) -> tuple[Cell, Path]:
-    """The cell in ``folder`` and the folder that its ``results`` lies in; BgadError unless it is finished."""
+    """The cell in ``folder`` and the folder that its ``results`` lies in; BgadError unless it is finished, stale or not."""
     cell, root = Cell.located(folder)
-    status = collect([cell], root).status[cell]
+    status = collect([cell], root, stale_too=True).status[cell]
     if status != DONE:
         raise BgadError(f"{folder}: {status.rstrip('.')}; make it with snakemake --cores all {_target(cell)}.")
     return cell, root
@@ -129,25 +126,6 @@ def _again(cell: Cell, root: Path, split: Split | None, commit: str | None) -> l
     return [f"git switch --detach {commit.removesuffix('+changes')}{remark}", command]
 
 
-def _recipe(cell: Cell, root: Path) -> Recipe | None:
-    """None where its file is gone or is none any more: the figures stay what they are."""
-    try:
-        return load_recipe(root / paths.recipe_file(cell.recipe))
-    except BgadError:
-        return None
-
-
-def _split(cell: Cell, root: Path, recipe: Recipe | None) -> tuple[str | None, Split | None]:
-    """The file of the cell's split, and what is in it where it is there and whole."""
-    if recipe is None:
-        return None, None
-    file = file_of(recipe, asdict(cell))
-    try:
-        return file, Split.load(root / file)
-    except BgadError:
-        return file, None
-
-
 def _weights_of_cache(root: Path, features: str | None) -> str | None:
     record = root / (features or "") / "features.json"
     found = read_json(record) if record.is_file() else None
@@ -155,11 +133,11 @@ def _weights_of_cache(root: Path, features: str | None) -> str | None:
 
 
 def _then_and_today(then: str | None, today: str | None) -> dict[str, str | None]:
-    return {"sha256": then, "today": GONE if today is None else SAME if today == then else CHANGED}
+    return {"sha256": then, "today": against(then, today)}
 
 
 def _why_not_tested(cell: Cell, root: Path, image: str) -> str:
-    split = _split(cell, root, _recipe(cell, root))[1]
+    _, split = Today(root).split(cell)
     lists = {} if split is None else {
         "the cell knew it as an anomaly": split.known(cell.k),
         "it is in the pool of known anomalies, which leaves the test set whatever k is": split.pool,

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
+from bgad.report.stale import PARTS, Today
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
@@ -39,7 +40,7 @@ class Collected:
     """The tables of a suite. Each starts with the fields of the cell, its ``kind`` of split (seen or hard) and the
     ``known_type`` of a hard split; rows keep the order of ``status``, which is the suite's.
 
-    status:     of each cell: done, interrupted, not run, or "failed: <sentence>"
+    status:     of each cell: done, interrupted, not run, "failed: <sentence>" or "stale: <sentence>"
     figures:    a row for each cell and metric: last, best (percent), best_epoch, status
     full_test:  the same on the whole test set, for the k0 cells
     released_test: a row for each cell and metric: last, as the released code's test command counts (best is empty)
@@ -57,15 +58,18 @@ class Collected:
     origins: pd.DataFrame
 
 
-def collect(cells: Iterable[Cell], root: Path = Path()) -> Collected:
+def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False) -> Collected:
     """Reads the folders of ``cells`` under ``root``.
 
-    BgadError if a metrics.json belongs to another cell than the folder it lies in; any other damage is the status of
-    that cell.
+    A cell that is stale (stale.py) has no figures, unless ``stale_too``: then nobody looks whether it is. BgadError if a
+    metrics.json belongs to another cell than the folder it lies in; any other damage is the status of that cell.
     """
     status, figures, full_test, released_test, by_type, history, origins = {}, [], [], [], [], [], []
+    today = Today(root)
     for cell in cells:
         metrics, status[cell] = _read(cell, root)
+        if metrics and not stale_too and (stale := today.stale(cell, metrics.model_dump(include={*PARTS}))):
+            metrics, status[cell] = None, stale
         fields = _fields(cell)
         figures += _figure_rows(fields, metrics, status[cell])
         if cell.k == 0:

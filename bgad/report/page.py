@@ -24,6 +24,7 @@ from bgad.errors import BgadError
 from bgad.files import read_json, write_text
 from bgad.images import picture_in
 from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect, read_gallery, scores_of
+from bgad.report.stale import STALE
 from bgad.report.summary import CONFIDENCE
 from bgad.report.table_format import NAMES
 from bgad.report.table_published import published_section, verdict_lines
@@ -71,6 +72,7 @@ def page(
             "asked": len(status),
             "measured": status.count(DONE),
             "failed": sum(text.startswith(FAILED) for text in status),
+            "stale": sum(text.startswith(STALE) for text in status),
         },
         verdicts=MarkdownIt("commonmark", {"html": False}).render("\n".join(verdict_lines(records))),
         compared=[record for record in records if record["section"] == "published"],

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgad.cells import Cell
-from bgad.detectors import display_name
 from bgad.files import write_text
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
 from bgad.report.plots import DRAWINGS
+from bgad.report.stale import STALE
 from bgad.report.table_claim import claim_section
 from bgad.report.table_epochs import epochs_section
 from bgad.report.table_format import escaped, markdown
@@ -22,7 +22,7 @@ from bgad.report.table_published import published_section, verdict_lines
 from bgad.report.table_recipes import recipes_section
 from bgad.report.table_released import released_section
 from bgad.report.table_sections import full_test_section, glance_section, settings_section, types_section
-from bgad.settings import METHODS, Suite
+from bgad.settings import Suite
 
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
 COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
@@ -65,6 +65,8 @@ def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dic
     counts = [f"{sum(s.startswith(FAILED) for s in status)} failed", f"{status.count(NOT_RUN)} not run"]
     if INTERRUPTED in status:
         counts.insert(1, f"{status.count(INTERRUPTED)} interrupted")
+    if stale := sum(s.startswith(STALE) for s in status):
+        counts.insert(1, f"{stale} stale")
     recipes = dict.fromkeys(cell.recipe for cell in collected.status)
     return [
         f"# {suite.title}",
@@ -100,16 +102,11 @@ def _origin_lines(collected: Collected) -> list[str]:
         versions = origins[origins[column] != ""].groupby("recipe")[column].nunique()
         for recipe, n in versions[versions > 1].items():
             lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different {what}.")
-    # A detector has code of its own, and the paper's methods share theirs.
-    for method, of in origins.groupby(origins["method"].where(~origins["method"].isin(METHODS), "")):
-        if (n := of["source_sha256"].nunique()) > 1:
-            whose = f"the cells of {display_name(method)}" if method else "the cells"
-            lines.append(f"- **Mixed:** {whose} were trained by {n} different versions of the code.")
     return lines
 
 
 def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
-    lines, shown, records = ["## Missing and failed cells", ""], [], []
+    lines, shown, records = ["## Missing, stale and failed cells", ""], [], []
     for cell, status in collected.status.items():
         if status != DONE:
             path = (cell.folder / "metrics.json").as_posix()

@@ -150,7 +150,7 @@ def _table(section: str, setting: Setting, table: list[Row], part: pd.DataFrame)
         source = ["; ".join(dict.fromkeys(sources))] if beside else []
         shown.append([label, row.seeds_text, *texts, *source])
     if not (part["status"] == DONE).any():
-        return [f"None of its {len(part) // len(METRICS)} cells is measured (see Missing and failed cells)."], records
+        return [f"None of its {len(part) // len(METRICS)} cells is measured (see Missing, stale and failed cells)."], records
 
     heads = ["category", "seeds"]
     for metric in METRICS:
