@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from bgad import noticed
 from bgad.cells import Cell
 from bgad.devices import describe, peak_memory_mb
 from bgad.evaluate import METRICS, Evaluation, TestSet, by_type
@@ -37,7 +38,10 @@ def metrics(
     evaluation: Evaluation,
     types_known: dict[str, str],
 ) -> dict:
-    """The figures of a cell and its inputs' hashes; ``types_known`` are the paths of its known anomalies with their types."""
+    """The figures of a cell, what is odd about its test set, and its inputs' hashes.
+
+    ``types_known`` are the paths of its known anomalies with their types.
+    """
     return {
         "cell": asdict(cell),
         **_figures(history, ""),
@@ -49,6 +53,7 @@ def metrics(
             "test_normal": int((~test.is_anomalous).sum()),
             "test_anomalous": int(test.is_anomalous.sum()),
         },
+        "notes": noticed.of_cell(split, test.types, test.masks, evaluation.scores),
         "split_sha256": split.sha256,
         "weights_sha256": cache.weights_sha256,
         "recipe_sha256": recipe.sha256,

@@ -100,7 +100,7 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
     that are left out here (copies, empty masks) are part of that draw and then passed over. A hard split, which the released
     code does not have, is always drawn on its own.
     """
-    images, excluded = _one_of_each(index.images)
+    images, excluded = one_of_each(index.images)
     normal = [image.path for image in images if not image.anomalous and image.part == "train"]
     test_normal = [image.path for image in images if not image.anomalous and image.part == "test"]
     anomalous = [image.path for image in images if image.anomalous]
@@ -184,7 +184,7 @@ def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list
     return rounds + shuffled(rest, "rest", *names)
 
 
-def _one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
+def one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
     """Byte-identical images count as one: the training image stays, else the first; the others are left out, with the reason.
 
     Where test images that are the same have different types, none of the labels can be trusted and all leave.

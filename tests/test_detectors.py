@@ -225,6 +225,17 @@ def test_without_masks_there_is_image_auroc_alone(tmp_path, seat):
     assert not (tmp_path / "k1").exists()
 
 
+def test_maps_that_are_all_the_same_are_noticed(category, tmp_path, seat):
+    seat("mean", MEAN)
+    assert category.run("mean", tmp_path / "mean")["notes"] == []
+    seat(
+        "flat", "def fit(images, rng):\n    return None\n\ndef score(model, images):\n    return images.levels[0][..., 0] * 0\n"
+    )
+    metrics = category.run("flat", tmp_path / "flat")
+    assert metrics["notes"] == ["All test images have the same score, so that image AUROC is 50 and means nothing."]
+    assert metrics["image_auroc"]["last"] == 50
+
+
 @pytest.mark.parametrize(
     ("result", "sentence"),
     [

@@ -56,11 +56,14 @@ def index(dataset: DataName, category: Category, root: Root, output: Output, dat
 
     Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
     """
+    from bgad import noticed
     from bgad.datasets import build_index
     from bgad.download import check_copy
 
     check_copy(dataset, category, root)
-    build_index(dataset, category, root, data_set(datasets, dataset)).save(output)
+    found = build_index(dataset, category, root, data_set(datasets, dataset))
+    _say(noticed.of_index(found))
+    found.save(output)
 
 
 @app.command()
@@ -79,12 +82,14 @@ def split(
 
     Example: bgad split --index resources/index/mvtec/bottle.json --split seen --seed 0 --output split.json
     """
+    from bgad import noticed
     from bgad.datasets import Index
     from bgad.splits import draw
 
     drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []] if in_a_row else None)
     for path, reason in drawn.excluded:
         print(f"left out: {path} ({reason})")
+    _say(noticed.of_split(drawn))
     drawn.save(output)
 
 
@@ -201,7 +206,7 @@ def cell(
         if of_folder.method not in METHODS:
             from bgad.detect import run_detector_cell
 
-            run_detector_cell(*inputs, root, chosen, folder, images_at_once=images_at_once)
+            metrics = run_detector_cell(*inputs, root, chosen, folder, images_at_once=images_at_once)
         else:
             from bgad.results import run_cell
 
@@ -214,5 +219,9 @@ def cell(
                     print(line)
                     advance(1)
 
-                run_cell(*inputs, pools, root, chosen, folder, weights, epoch_done, workers, images_at_once, checkpoint)
+                metrics = run_cell(
+                    *inputs, pools, root, chosen, folder, weights, epoch_done, workers, images_at_once, checkpoint
+                )
         finished.keep(folder, key)
+        for note in metrics["notes"]:
+            print(f"note: {note}")

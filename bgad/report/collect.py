@@ -7,6 +7,7 @@ Nothing here averages: a cell without figures keeps its row, empty, with the rea
 import csv
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class Collected:
     by_type:    a row for each measured cell and defect type: image and pixel AUROC of the last epoch, known or not, n
     history:    a row for each measured cell and evaluation: epoch and the metrics, in percent
     origins:    a row for each measured cell: device, torch version, commit and hashes
+    notes:      what was noticed (noticed.py), each sentence with the measured cells that it concerns
     """
 
     status: dict[Cell, str]
@@ -56,6 +58,7 @@ class Collected:
     by_type: pd.DataFrame
     history: pd.DataFrame
     origins: pd.DataFrame
+    notes: dict[str, list[Cell]]
 
 
 def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False) -> Collected:
@@ -65,6 +68,7 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
     metrics.json belongs to another cell than the folder it lies in; any other damage is the status of that cell.
     """
     status, figures, full_test, released_test, by_type, history, origins = {}, [], [], [], [], [], []
+    notes: defaultdict[str, list[Cell]] = defaultdict(list)
     today = Today(root)
     for cell in cells:
         metrics, status[cell] = _read(cell, root)
@@ -79,6 +83,8 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
             by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
             history += _history_rows(fields, root / cell.folder / "history.csv")
             origins.append({**metrics.environment, **fields, **metrics.model_dump(include={*ORIGINS})})
+            for note in metrics.notes:
+                notes[note].append(cell)
     return Collected(
         status,
         _numeric(pd.DataFrame(figures, columns=FIGURES), ["last", "best", "best_epoch"]),
@@ -87,6 +93,7 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
         _numeric(pd.DataFrame(by_type, columns=BY_TYPE), ["image_auroc", "pixel_auroc"]),
         _numeric(pd.DataFrame(history, columns=HISTORY), [*METRICS]),
         pd.DataFrame(origins, columns=ORIGINS),
+        dict(notes),
     )
 
 
@@ -139,6 +146,7 @@ class _Metrics(_OneSet):
     full_test: _OneSet | None = None
     released_test_command: _LastOnly | None = None  # of recipes with that quirk
     by_type: dict[str, _Type]
+    notes: list[str] = []  # cells from before there were any have none
     recipe_sha256: str
     source_sha256: str
     split_sha256: str

@@ -78,6 +78,7 @@ def page(
         compared=[record for record in records if record["section"] == "published"],
         others=sum(record["section"] == "others" for record in records),
         without_figures={cell.folder.as_posix(): text for cell, text in collected.status.items() if text != DONE},
+        notes={note: [cell.folder.as_posix() for cell in cells] for note, cells in collected.notes.items()},
         left_out=list(left_out),
         names=NAMES,
         styles="".join(_text(name) for name in STYLES),

@@ -24,6 +24,7 @@ from bgad.report.table_released import released_section
 from bgad.report.table_sections import full_test_section, glance_section, settings_section, types_section
 from bgad.settings import Suite
 
+NAMED = 5  # cells that a note names
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
 COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
 COLUMNS += ["published_method", "published", "published_sd", "last_minus_published", "best_minus_published"]
@@ -105,6 +106,20 @@ def _origin_lines(collected: Collected) -> list[str]:
     return lines
 
 
+def _noticed_section(collected: Collected) -> tuple[list[str], list[dict]]:
+    """A line for each note, with the cells that it concerns; where they are many, the first of each category."""
+    lines = [f"- {note} {_concerned(cells)}" for note, cells in collected.notes.items()]
+    records = [{"section": "noticed", "n": len(cells), "note": note} for note, cells in collected.notes.items()]
+    return (["## Noticed", "", *lines] if lines else []), records
+
+
+def _concerned(cells: list[Cell]) -> str:
+    firsts = {(cell.dataset, cell.category): cell for cell in reversed(cells)}
+    named = cells if len(cells) <= NAMED else [*firsts.values()][::-1][:NAMED]
+    more = f" and {len(cells) - len(named)} more" if len(named) < len(cells) else ""
+    return f"({', '.join(f'`{cell.folder.as_posix()}`' for cell in named)}{more})"
+
+
 def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
     lines, shown, records = ["## Missing, stale and failed cells", ""], [], []
     for cell, status in collected.status.items():
@@ -155,6 +170,7 @@ SECTIONS = (
     types_section,
     full_test_section,
     released_section,
+    _noticed_section,
     _missing_section,
 )
 
