@@ -195,6 +195,10 @@ def test_a_finished_suite_needs_nothing(here):
     need = here.suite("small")
     assert (need.finished, need.hours.hours, need.disk_mb, need.cannot) == (4, 0, 0, [])
     json.dumps(as_values(here.found()), allow_nan=False)
+    # One that other code has trained is made again.
+    file = here.folder / brick(seed=1).folder / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"source_sha256": "0" * 64}))
+    assert here.suite("small").finished == 3
 
 
 @pytest.mark.parametrize(("disk_mb", "status"), [(500_000, 0), (3, 1)])
