@@ -10,12 +10,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from bgad.errors import BgadError
 
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a sign beyond 16 bits as two halves
+CLOCKS_DIFFER = timedelta(minutes=1)  # of a machine and a file server, in good order
 
 
 @contextmanager
@@ -65,6 +67,21 @@ def check_room(folder: Path) -> None:
     probe = Path(folder) / f".room.{os.getpid()}"
     write_text(probe, " " * 2**20)
     probe.unlink()
+
+
+def check_clock(*inputs: Path) -> None:
+    """BgadError if one of the files is from the future, as after a clock was set back.
+
+    Snakemake refuses what is made from it, as older than its input, but only at the end.
+    """
+    now = datetime.now()
+    for path in inputs:
+        made = datetime.fromtimestamp(path.stat().st_mtime) if path.exists() else now
+        if made - now > CLOCKS_DIFFER:
+            raise BgadError(
+                f"{path}: is from the future ({made:%Y-%m-%d %H:%M}, and it is {now:%Y-%m-%d %H:%M}), so that nothing made "
+                "from it would count as newer; set the clock right, or touch the file."
+            )
 
 
 @contextmanager

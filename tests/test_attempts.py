@@ -1,8 +1,11 @@
 """What Snakemake starts again: a killed cell gets less to do at once and more memory; what would fail again does not run."""
 
+import os
 import re
+import time
 
 import pytest
+from conftest import job_counts
 
 from bgad.attempts import NAME, attempt
 from bgad.errors import BgadError
@@ -79,3 +82,16 @@ def test_a_killed_cell_is_tried_with_more_memory_and_in_the_end_named(standing_i
     (project.folder / "ends-well-at").write_text("2")
     project.snakemake(f"{CELL}/metrics.json")
     assert started(project) == [("4000", "1"), ("8000", "2")]
+
+
+def test_times_that_a_set_clock_has_mixed_up_make_nothing_anew(standing_in):
+    project, request = standing_in, f"{CELL}/metrics.json"
+    (project.folder / "ends-well-at").write_text("1")
+    project.snakemake(request)
+    made = [path for top in ("resources", "results") for path in (project.folder / top).rglob("*.json")]
+    assert {path.name for path in made} >= {"brick.json", "seed0.json", "features.json", "metrics.json"}
+    day = 24 * 3600
+    for shift in ({"metrics.json": -day}, {"features.json": day, "seed0.json": day}):  # outputs too old, inputs from the future
+        for path in made:
+            os.utime(path, (time.time() + shift.get(path.name, 0),) * 2)
+        assert job_counts(project.snakemake("-n", request)) == {}

@@ -18,6 +18,7 @@ grid:
   - {recipe: tiny, dataset: mini, categories: [gravel], splits: [seen], k: [0], methods: [bgad-wo], seeds: [0]}
   - {recipe: tiny, dataset: mini, categories: [gravel], splits: [seen, hard-scratch], k: [1], methods: [bgad], seeds: [0, 1]}
 """
+WILD = [("wild", "bgad-wo"), ("tiny", "bgad-wo"), ("tiny", "nf")]
 CELL = "results/tiny/mini/gravel/seen/k1/bgad/seed0"
 
 
@@ -132,6 +133,23 @@ def test_a_cell_made_again_alone_is_bitwise_the_same(small):
         record.pop("timing")
     assert first == second
     assert before == {name: (small.folder / CELL / name).read_bytes() for name in before}
+
+
+def test_a_cell_that_fails_stops_no_other_is_named_and_not_trained_again(small):
+    wild = "results/wild/mini/gravel/seen/k0/bgad-wo/seed0"
+    config = small.folder / "config"
+    (config / "recipes/wild.yaml").write_text("base: tiny\nschedule: {learning_rate: 1.0e+30}\n")
+    block = "{recipe: RECIPE, dataset: mini, categories: [gravel], splits: [seen], k: [0], methods: [METHOD], seeds: [0]}"
+    blocks = [block.replace("RECIPE", recipe).replace("METHOD", method) for recipe, method in WILD]
+    (config / "suites/tiny.yaml").write_text("\n  - ".join(["title: t\nquestion: q\ngrid:", *blocks]))
+    said = small.snakemake("reports/tiny/table.md", check=False)
+    assert "error: " in said and "diverged" in said
+    assert said.count("Trying to restart job") == 2  # whatever failed; here only to say the same again
+    log = (small.folder / wild / "train.log").read_text().strip()
+    assert log.startswith("error: ") and "\n" not in log, "the last attempt did nothing else"
+    table = (small.folder / "reports/tiny/table.md").read_text()
+    assert "**2 of 3 cells measured; 1 failed, 0 not run.**" in table
+    assert f"| `{wild}/metrics.json` | failed: {log.removeprefix('error: ')} |" in table
 
 
 def test_a_failed_cell_is_named_in_the_table_and_leaves_nothing_half_done(small):

@@ -2,11 +2,12 @@
 
 import json
 import os
+import time
 
 import pytest
 
 from bgad.errors import BgadError
-from bgad.files import read_json, whole, write_json, write_text
+from bgad.files import check_clock, read_json, whole, write_json, write_text
 
 
 def names(folder):
@@ -85,3 +86,15 @@ def test_a_missing_or_damaged_json_file_is_named(tmp_path):
             read_json(path)
         assert str(error.value).startswith(f"{path}: not valid JSON (")
         assert "\n" not in str(error.value)
+
+
+def test_a_file_from_the_future_is_refused(tmp_path):
+    path = tmp_path / "split.json"
+    for seconds, refused in ((-1000, False), (30, False), (1000, True)):
+        write_text(path, "")
+        os.utime(path, (time.time() + seconds,) * 2)
+        if refused:
+            with pytest.raises(BgadError, match=rf"^{path}: is from the future \(\d\d\d\d-.*; set the clock right, or touch"):
+                check_clock(tmp_path / "not there", path)
+        else:
+            check_clock(tmp_path / "not there", path)

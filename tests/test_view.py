@@ -19,7 +19,7 @@ from bgad import cli
 from bgad.cli.options import suite_cells
 from bgad.errors import BgadError
 from bgad.live.server import Live, serve
-from bgad.live.status import last_lines, status_of
+from bgad.live.status import Running, last_lines, status_of
 from bgad.report.collect import collect
 
 NOW = 1_000_000.0
@@ -138,6 +138,14 @@ def test_the_time_left_by_hand(tmp_path):
     found = status_of(cells, tmp_path, NOW)
     assert found.remaining_s == 85.0
     assert found.running[cells[2]].for_s == 30.0 and found.running[cells[2]].quiet_s == 12.0
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_times(tmp_path):
+    of = cell()
+    lock(tmp_path, [of])
+    mark(tmp_path, of, at=NOW + 3600)
+    log(tmp_path, of, "epoch 1/3\n", at=NOW + 3700)
+    assert status_of([of], tmp_path, NOW).running[of] == Running(0, 0)
 
 
 def test_the_time_of_a_detector_is_its_own(tmp_path):

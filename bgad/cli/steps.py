@@ -191,10 +191,12 @@ def cell(
         from bgad.checkpoint import Checkpoint, key_of
         from bgad.datasets import Index
         from bgad.features import load
+        from bgad.files import check_clock
         from bgad.progress import progress
         from bgad.settings import METHODS, load_recipe
         from bgad.splits import Split
 
+        check_clock(index, split, *(cache / "features.json" for cache in (features, cutpaste, pseudo) if cache))
         chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
         inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
         pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
@@ -223,5 +225,9 @@ def cell(
                     *inputs, pools, root, chosen, folder, weights, epoch_done, workers, images_at_once, checkpoint
                 )
         finished.keep(folder, key)
-        for note in metrics["notes"]:
-            print(f"note: {note}")
+        _say(metrics["notes"])
+
+
+def _say(notes: list[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")

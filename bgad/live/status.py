@@ -80,7 +80,8 @@ def status_of(cells: Iterable[Cell], root: Path = Path(), now: float | None = No
             states[cell] = DONE
         elif locked is not None and begun is not None and begun >= locked:
             states[cell] = RUNNING
-            running[cell] = Running(now - begun, now - max(begun, _modified(log) or begun))
+            last = max(begun, _modified(log) or begun)
+            running[cell] = Running(max(now - begun, 0), max(now - last, 0))  # above 0 though a clock was set back
         else:
             said = status_without_metrics(log)
             if locked is not None and not (said.startswith(FAILED) and (_modified(log) or 0) >= locked):

@@ -1,0 +1,143 @@
+"""On a small disk, full or read-only, all that writes ends in a sentence, leaves nothing half-written, and works given room."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny import CELL, TinyProject, make_project
+
+from bgad import features, paths
+from bgad.datasets import build_index
+from bgad.errors import BgadError
+from bgad.files import check_room
+from bgad.settings import Dataset
+
+FULL, READ_ONLY = "No space left on device", "Read-only file system"
+FOLDER = CELL.folder.as_posix()
+
+
+class Disk:
+    """A small file system in memory, mounted on ``folder``."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.folder], check=True)
+
+    def files(self) -> list[str]:
+        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """One of 16 KB."""
+    folder = tmp_path / "a disk"
+    folder.mkdir()
+    if not shutil.which("mount"):
+        pytest.skip("a small disk has to be mounted, and there is no mount here")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk has to be mounted, which is not allowed here: {mounted.stderr.strip()}")
+    try:
+        yield Disk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> TinyProject:
+    project = make_project(tmp_path_factory.mktemp("project"))
+    root = project.folder / "data"
+    build_index(CELL.dataset, CELL.category, root, Dataset(path=root)).save(project.folder / "index.json")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        # A mapped file has to ask for its room: where there is none as it is filled, the system ends the process.
+        ("16k", rf"level3.npy: cannot be written \({FULL}\); make room there"),
+        ("200k", r"masks.npy: cannot be written \(the disk is full or fails: \d+ requested and \d+ written\); make room there"),
+    ],
+)
+def test_features_are_there_whole_or_not_at_all(disk, size, sentence):
+    levels = [torch.rand(1, 64 // 4**level, 24) for level in range(3)]
+    backbone = SimpleNamespace(
+        name="b", weights_sha256="", channels=[24] * 3, in_batches=lambda images: (levels for _ in images)
+    )
+
+    def write():
+        pictures = ((np.zeros((256, 256, 3), np.uint8), np.ones((256, 256), bool)) for _ in range(16))
+        features._write(disk.folder / "cache", [f"{n}.png" for n in range(16)], pictures, True, backbone, 256)
+
+    disk.remount(f"size={size}")
+    with pytest.raises(BgadError, match=sentence):
+        write()
+    assert disk.files() == []
+    disk.remount("size=10m")
+    write()
+    assert torch.equal(features.load(disk.folder / "cache").levels[0], levels[0].expand(16, -1, -1))
+
+
+def refused(project, capsys, *arguments) -> str:
+    """The sentence that a command ends in."""
+    capsys.readouterr()
+    assert project.bgad(*arguments) == 1
+    said = capsys.readouterr().err
+    *before, last = said.splitlines()
+    assert last.startswith("error: ") and not any("Traceback" in line for line in before), said
+    return last
+
+
+def test_a_cell_is_there_whole_or_not_at_all(disk, project, capsys):
+    inputs = ("--index", "index.json", "--split", paths.SPLIT.format(draws="own", **vars(CELL)), "--features", "features")
+    command = ("cell", disk.folder / FOLDER, "--recipe", "config/recipes/tiny.yaml", *inputs, "--root", "data")
+    command += ("--cutpaste", "cutpaste", "--device", "cpu")
+    disk.remount("ro")
+    assert f"cannot be written ({READ_ONLY}); make room there or choose another place." in refused(project, capsys, *command)
+    disk.remount("rw")
+    assert f"model.pt: cannot be written ({FULL}); make room" in refused(project, capsys, *command)
+    assert not [name for name in disk.files() if "metrics.json" in name or "model" in name]
+    disk.remount("size=10m")
+    assert project.bgad(*command) == 0
+    for name in ("scores.csv", "model.pt", "likelihoods.json"):
+        assert (disk.folder / FOLDER / name).read_bytes() == (project.cell / name).read_bytes()
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict data/part/test/cut/000.png --cell {cell} --device cpu --out {disk}/overlays",
+        "export model {cell} --out {disk}/model.pt",
+        "export results tiny --out {disk}/results",
+        "export card {cell} --out {disk}/card.md",
+        "table tiny --output {disk}/table.md --plots {disk}",
+        "plots tiny --output {disk}/plots",
+        "report tiny --output {disk}/report.html",
+    ],
+    ids=lambda command: "-".join(command.split()[: 2 if command.startswith("export") else 1]),
+)
+def test_whatever_writes_ends_in_a_sentence_and_leaves_nothing(disk, project, capsys, command, state):
+    filled = []
+    if state == "read-only":
+        disk.remount("ro")
+    else:
+        filled = ["filled"]
+        (disk.folder / "filled").write_bytes(bytes(16 * 2**10))
+    said = refused(project, capsys, *(part.format(cell=FOLDER, disk=disk.folder) for part in command.split()))
+    assert f"{disk.folder}/" in said and f"cannot be written ({FULL if filled else READ_ONLY})" in said
+    assert disk.files() == filled
+
+
+def test_a_run_of_the_workflow_says_at_its_start_that_it_has_no_room(disk):
+    with pytest.raises(BgadError, match=rf"^{disk.folder}/\.room\.\d+: cannot be written \({FULL}\); make room there"):
+        check_room(disk.folder)
+    disk.remount("size=2m")
+    check_room(disk.folder)
+    assert disk.files() == []
