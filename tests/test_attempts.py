@@ -65,7 +65,7 @@ def standing_in(project):
 def started(project) -> list[tuple[str, str]]:
     """Memory and number of each attempt."""
     path = project.folder / "started"
-    found = [re.fullmatch(r"(\d+) .* --attempt (\d)", line).groups() for line in path.read_text().splitlines()]
+    found = [re.fullmatch(r"(\d+) .* --attempt (\d)\b.*", line).groups() for line in path.read_text().splitlines()]
     path.unlink()
     return found
 
