@@ -22,7 +22,7 @@ demo: $(READY)
 	@echo "The plots:  $(CURDIR)/reports/demo/*.png (and .svg)"
 
 test: $(READY)
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py $(if $(MVTEC),--mvtec "$(MVTEC)")

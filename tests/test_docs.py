@@ -54,7 +54,7 @@ def as_tested(command: str) -> list[str]:
     """The command as it is, or where it would take hours, without end, or change this project: as a dry run of it."""
     words = shlex.split(command)
     if words[0] == "snakemake":
-        return [*words, *([] if "-n" in words else ["-n"]), *([] if "--cores" in words else ["--cores", "2"])]
+        return [*words, *([] if "-n" in words else ["-n"])]
     if words[0] == "make":
         return [*words, "-n", "-o", ".venv/.ready"]
     if words[:2] == ["bgad", "view"]:  # a server has no end of its own
@@ -66,12 +66,14 @@ def as_tested(command: str) -> list[str]:
 def test_a_command_of_the_documentation_runs(ran, page, command):
     words = as_tested(command)
     assert words[0] in ("snakemake", "make", "bgad"), f"{page}: say here how to test {command!r}"
+    if words[0] == "snakemake":
+        of_reader = "/data/mvtec" in command  # a folder that is not here
+        said = ran.snakemake(*words[1:], check=not of_reader)
+        assert not of_reader or ("/data/mvtec" in said and "error: " in said)
+        return
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     done = subprocess.run(words, cwd=ran.folder, capture_output=True, text=True, env=environment, check=False)
-    if "/data/mvtec" in command:  # the reader's own folder
-        assert "/data/mvtec" in done.stderr and "error: " in done.stderr
-    else:
-        assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
