@@ -86,10 +86,21 @@ def test_what_a_run_has_locked_is_queued_until_it_is_marked_and_until_it_is_done
     assert state(tmp_path, of) == "running"
     done(tmp_path, of)
     assert state(tmp_path, of) == "done"
-    os.utime(tmp_path / of.folder / "metrics.json", (NOW - 200, NOW - 200))  # before the lock, and so to be made anew
-    (tmp_path / ".snakemake/incomplete").rename(tmp_path / "no marks")
-    assert state(tmp_path, of) == "queued"
     assert state(tmp_path, cell(seed=1)) == "not run", "of another suite"
+
+
+def test_what_was_done_before_a_run_locked_it_is_made_anew(tmp_path):
+    of = cell()
+    done(tmp_path, of)
+    log(tmp_path, of, "epoch 3/3\n", NOW - 200)
+    os.utime(tmp_path / of.folder / "metrics.json", (NOW - 200, NOW - 200))
+    assert state(tmp_path, of) == "done"
+    lock(tmp_path, [of])
+    assert state(tmp_path, of) == "queued"
+    mark(tmp_path, of)
+    assert state(tmp_path, of) == "running"
+    done(tmp_path, of)
+    assert state(tmp_path, of) == "done"
 
 
 def test_a_long_name_of_a_mark_is_read(tmp_path):
