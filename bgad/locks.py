@@ -7,6 +7,7 @@ is alive and removed them. Here the system knows.
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from bgad.errors import BgadError
 
 _run: int | None = None  # of this process, which has it as long as it lives
+LOOK = 0.05  # seconds; longer than nobody_runs has the lock
 
 
 def begin_run(state: Path) -> None:
@@ -26,10 +28,33 @@ def begin_run(state: Path) -> None:
         return
     with suppress(OSError):  # where there are no locks, or not for this user: what a dead run left is then removed by hand
         _run = _opened(state / "alive")
-        with suppress(BlockingIOError):  # another run is alive
-            fcntl.flock(_run, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _taken(_run, LOOK):
             shutil.rmtree(state / "locks", ignore_errors=True)
         fcntl.flock(_run, fcntl.LOCK_SH)
+
+
+def nobody_runs(state: Path) -> bool:
+    """Whether it is known that no run is alive whose Snakemake keeps its records in ``state``."""
+    try:
+        lock = os.open(state / "alive", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return _taken(lock)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+
+
+def _taken(lock: int, patience: float = 0) -> bool:
+    """Whether the lock could be had for this process alone, at once or after ``patience`` seconds."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(patience)
+        return patience > 0 and _taken(lock)
+    return True
 
 
 @contextmanager

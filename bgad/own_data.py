@@ -179,9 +179,7 @@ def _last_line(path: Path) -> str:
 def _reason(said: str, root: Path) -> str:
     """What stopped Snakemake, in a sentence."""
     if "LockException" in said:
-        return (
-            f"{root}: another run is under way there; wait for its end, or unlock it with snakemake --unlock if there is none."
-        )
+        return f"{root}: another run that makes the same is under way there; wait for its end."
     found = re.search(r"^\s*error: (.+)$", said, flags=re.MULTILINE)
     if found:
         return found[1]

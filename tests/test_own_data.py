@@ -104,7 +104,10 @@ def test_the_project_is_where_one_is_or_where_the_package_is(tmp_path, monkeypat
     ("said", "sentence"),
     [
         ("Job 1\n    error: a.png: not a whole image; replace it.\nerror: another", "a.png: not a whole image; replace it."),
-        ("LockException:\nError: Directory cannot be locked.", "/p: another run is under way there; wait for its end, or "),
+        (
+            "LockException:\nError: Directory cannot be locked.",
+            "/p: another run that makes the same is under way there; wait for its end.",
+        ),
         ("Oh\nNo space left\nComplete log(s): /p/x.log\n", "the training failed: /p/x.log says why (No space left)."),
         ("  TypeError: oh\nWorkflowError:\nA job failed.", "the training failed: /p/.snakemake/log says why (TypeError: oh)."),
         ("ImportError: no such thing\n\n", "the training failed: /p/.snakemake/log says why (ImportError: no such thing)."),

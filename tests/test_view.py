@@ -1,6 +1,7 @@
 """The live view: each state of a cell from a made-up tree and from a real Snakemake, the time left by hand, and a server that
 answers this machine alone."""
 
+import fcntl
 import http.client
 import json
 import os
@@ -149,6 +150,18 @@ def test_the_time_left_by_hand(tmp_path):
     found = status_of(cells, tmp_path, NOW)
     assert found.remaining_s == 85.0
     assert found.running[cells[2]].for_s == 30.0 and found.running[cells[2]].quiet_s == 12.0
+
+
+def test_what_a_dead_run_has_locked_counts_no_longer(tmp_path):
+    of = cell()
+    lock(tmp_path, [of])
+    mark(tmp_path, of)
+    assert status_of([of], tmp_path, NOW).states == {of: "running"}
+    alive = tmp_path / ".snakemake/alive"
+    with alive.open("w") as held:  # by a run
+        fcntl.flock(held, fcntl.LOCK_SH)
+        assert status_of([of], tmp_path, NOW).states == {of: "running"}
+    assert status_of([of], tmp_path, NOW).states == {of: "not run"}
 
 
 def test_a_clock_that_was_set_back_gives_no_negative_times(tmp_path):

@@ -7,9 +7,9 @@
     interrupted  no lock lists it, and its log ends in the middle
     not run      no lock lists it, and it has no log
 
-Known from files that are only read, so that no running Snakemake is disturbed. The limits: a Snakemake that was killed leaves
-its lock and its marks, and its cells are "running" until it is started again or unlocked (`quiet_s` then grows); one that runs
-with --nolock is not seen, nor is `bgad cell` on its own.
+Known from files that are only read, so that no running Snakemake is disturbed. Locks count while a run is alive; where that
+cannot be known (bgad/locks.py), those of a killed one count until the next run. Not seen are a Snakemake with --nolock and
+`bgad cell` on its own.
 """
 
 import time
@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bgad.cells import Cell
+from bgad.locks import nobody_runs
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, status_without_metrics
 from bgad.settings import METHODS
 
@@ -94,6 +95,8 @@ def status_of(cells: Iterable[Cell], root: Path = Path(), now: float | None = No
 def _locks(root: Path) -> dict[str, float]:
     """Outputs that running Snakemakes have locked, each with the time of the lock."""
     found: dict[str, float] = {}
+    if nobody_runs(root / ".snakemake"):
+        return found
     for path in (root / ".snakemake" / "locks").glob("*.output.lock"):
         with suppress(OSError):  # released meanwhile
             found |= dict.fromkeys(path.read_text(encoding="utf-8").splitlines(), path.stat().st_mtime)
