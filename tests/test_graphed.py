@@ -116,13 +116,13 @@ def test_graphed_training_is_eager_training_to_the_bit(monkeypatch, recorder, na
 
 
 def test_graphed_training_finds_the_step_that_eager_training_finds(monkeypatch, recorder):
-    said = []
+    recipe, said = recipe_of("paper", False), []
     for graphs in (True, False):
         monkeypatch.setattr(train, "available", lambda device, graphs=graphs: graphs)
         normal = normal_images(9)
         normal.levels[1][normal.rows[-1]] = math.nan  # an image that comes once in a pass
         with pytest.raises(BgadError) as error:
-            list(train.train(recipe_of("paper", False), "nf", make_flows(tiny()), normal, list, torch_generator("run", 1)))
+            list(train.train(recipe, "nf", make_flows(recipe), normal, list, torch_generator("run", 1)))
         said.append(str(error.value))
     assert said[0] == said[1]
     step = int(re.search(r"meta epoch 0 the loss of level 2 is not finite from its step (\d+) of 16 on", said[0])[1])
