@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 # What PyTorch says of it on a GPU, of its libraries there, and on a CPU; its own types of errors are RuntimeErrors too.
-SAYS = re.compile("out of memory|ALLOC_FAILED|can't allocate memory|bad_alloc|bad allocation", re.IGNORECASE)
+SAYS = re.compile(r"out of memory|ALLOC_FAILED|Create\(handle\)|can't allocate memory|bad_alloc|bad allocation", re.IGNORECASE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

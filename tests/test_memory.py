@@ -23,6 +23,7 @@ ERRORS = [
     RuntimeError(ON_A_CPU),
     RuntimeError("std::bad_alloc"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`."),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 78.00 GiB"),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
 ]
@@ -83,7 +84,9 @@ def flows_and_cache() -> tuple[list[ConditionalFlow], FeatureCache]:
 
 
 @pytest.mark.parametrize("blocks", ["compiled", "plain"])
-def test_an_evaluation_is_the_same_to_the_bit_however_many_images_are_taken_at_once(blocks, monkeypatch):
+def test_an_evaluation_is_the_same_however_many_images_are_taken_at_once(blocks, monkeypatch):
+    # To the bit in compiled code; PyTorch's own products round by the size of the batch on some processors (Xeon, torch 2.11).
+    within = {"rtol": 0, "atol": 0} if blocks == "compiled" else {}
     if blocks == "plain":
         monkeypatch.setattr(coupling, "available", lambda x: False)
     flows, cache = flows_and_cache()
@@ -95,7 +98,8 @@ def test_an_evaluation_is_the_same_to_the_bit_however_many_images_are_taken_at_o
     together = maps(IMAGES)
     assert all(torch.equal(a, b) for a, b in zip(together[3:], [scored(together[:3], 32)[0]], strict=True))
     for images in (1, 2, 3, evaluate.IMAGES_AT_ONCE):
-        assert all(torch.equal(a, b) for a, b in zip(maps(images), together, strict=True)), images
+        for a, b in zip(maps(images), together, strict=True):
+            torch.testing.assert_close(a, b, **within, msg=lambda said, images=images: f"{images} images: {said}")
 
 
 LIMITED = """
@@ -131,7 +135,7 @@ def test_a_process_whose_memory_is_limited_goes_on():
     ("error", "sentence"),
     [
         (RuntimeError(ON_A_CPU + " Error code 12"), "or give it more memory.\n"),
-        (ERRORS[5], "(CUDA out of memory); let fewer things run at once (--cores), or give each more of the GPU (gpu_mb in "),
+        (ERRORS[6], "(CUDA out of memory); let fewer things run at once (--cores), or give each more of the GPU (gpu_mb in "),
         (MemoryError(), "error: out of memory (MemoryError); let fewer things run at once"),
     ],
 )

@@ -23,7 +23,7 @@ rule train:
         attempt=lambda wildcards, attempt: attempt,
         runtime=720,
         gpu=GPUS,
-        gpu_percent=GPU_PERCENT,
+        gpu_percent=lambda wildcards, attempt: min(100, GPU_PERCENT * attempt),
     params:
         cell=paths.CELL,
         recipe=paths.RECIPE,
