@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_gpu_benchmark_measures_all_at_tiny_shapes(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--quick", "--threads", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
     run = subprocess.run(
         [*command, "--output", tmp_path / "gpu.json"], capture_output=True, text=True, check=False, env=environment
     )

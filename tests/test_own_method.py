@@ -1,6 +1,7 @@
 """The guide docs/own-method.md by its word: its detector, its suite and its recipe, put into a copy of the project and run."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def ran(tmp_path_factory):
         assert old in text
         (folder / file).write_text(text.replace(old, new))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         project.snakemake(*(f"{cell}/metrics.json" for cell in (*CELLS, OF_OTHER_BACKBONE)))
         command = [sys.executable, "-m", "bgad", "table", "own", "--output", "table.md", "--plots", "."]
         subprocess.run(command, cwd=folder, check=True)
