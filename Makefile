@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test bench lint lock clean
+.PHONY: help demo test fuzz bench lint lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/report.html"
 	@echo "make test    the tests"
+	@echo "make fuzz    10,000 hostile inputs for each reader of files from outside"
 	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
 	@echo "make lint    ruff, snakefmt and mypy"
 	@echo "make lock    requirements.lock anew, from the ranges in pyproject.toml"
@@ -23,6 +24,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+fuzz: $(READY)
+	@BGAD_FUZZ=10000 $(BIN)/python -m pytest --numprocesses auto --dist load tests/test_fuzz.py
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py $(if $(MVTEC),--mvtec "$(MVTEC)")

@@ -12,7 +12,7 @@ from bgad.errors import BgadError
 
 # Braces are Snakemake's wildcards. To a cluster Snakemake sends a job's wildcards as one word of a shell command, in Python's
 # quotes instead of the shell's, and tells them apart by commas. The others are Markdown's, or not in file names everywhere.
-FORBIDDEN = frozenset('{},"$`\\<>|*?[]')
+FORBIDDEN = frozenset('{},"$`/\\<>|*?[]')
 # Hidden files, options, and what a spreadsheet takes for a formula.
 NOT_FIRST = frozenset(".-=+@")
 LONGEST = 150  # bytes: a file system allows 255, and a step adds to a name
@@ -39,9 +39,9 @@ def check_file_name(path: Path) -> None:
         raise BgadError(f"{shown(path)}: the name holds braces or a sign that cannot be seen; rename the file.")
 
 
-def shown(path: Path) -> str:
-    """A path in one line of plain text, whatever signs it has."""
-    return str(path) if str(path).isprintable() else ascii(str(path))
+def shown(text: object) -> str:
+    """A path or a sentence in one line of plain text, whatever signs it has: nothing for a terminal to obey."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
 
 
 def _problem(name: str) -> str | None:

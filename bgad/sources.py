@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent
 # detector is detection with the detector's own file (method_sha256).
 STEPS = {
     "mini": ("mini.py", "randomness.py"),
-    "index": ("datasets.py", "names.py", "images.py", "presets.yaml"),
+    "index": ("datasets.py", "images.py", "presets.yaml"),
     "split": ("splits.py", "released_draws.py", "randomness.py"),
     "features": ("features.py", "backbones.py", "images.py"),
     "synthetic": (

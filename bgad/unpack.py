@@ -82,8 +82,8 @@ def _in_tar(archive: Path) -> Iterator[Entry]:
             # the filter drops owners and odd modes, and checks paths a second time
             yield member.name, link, member.size, allowed, partial(tar.extract, member, filter="data")
             metered.left = HEAD
-            tar.members.clear()  # type: ignore[attr-defined]  # nor does tarfile forget any
-            tar.pax_headers.clear()  # type: ignore[attr-defined]
+            tar.members = []  # type: ignore[attr-defined]  # of which tarfile keeps all, with their heads
+            tar.pax_headers = {}
         # To the end, where alone an .xz or .gz proves whole. Where a head is damaged tarfile ends as if there were no more.
         if file.read(1 << 20).strip(b"\0"):
             raise tarfile.ReadError("a damaged head")

@@ -28,10 +28,11 @@ OUTSIDE = {
     "locks.py",
     "memory.py",  # how many images at once, which changes nothing else
     "overlay.py",
+    "names.py",
     "own_data.py",
     "paths.py",
-    "predict.py",
     "plain_yaml.py",
+    "predict.py",
     "presets.py",
     "progress.py",
     "settings.py",

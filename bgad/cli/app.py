@@ -11,6 +11,7 @@ from typer import Option
 from bgad import __version__
 from bgad.errors import BgadError
 from bgad.memory import is_out_of_memory, out_of_memory
+from bgad.names import shown
 
 app = typer.Typer(
     help="BGAD (CVPR 2023) as a reproducible benchmark. `snakemake --cores all reports/demo/table.md` calls the steps "
@@ -30,7 +31,7 @@ def main() -> None:
     try:
         app()
     except BgadError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         if not is_out_of_memory(error):

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
 from bgad.errors import BgadError
+from bgad.names import shown
 
 
 @app.command()
@@ -37,16 +38,16 @@ def predict(
     scored = predictions(pictures, cell, devices.choose(device, threads), weights)
     with several(out) if out else nullcontext() as folder:
         for found in track(scored, "pictures", len(pictures), quiet=as_json):
-            row = {"path": str(found.path), **found.figures}
+            row = {"path": shown(found.path), **found.figures}
             if folder:
                 # Numbered, since pictures in different folders may have the same name; a name may not be too long.
-                overlay = f"{len(rows) + 1:04}-{found.path.stem[:40]}.png"
+                overlay = f"{len(rows) + 1:04}-{shown(found.path.stem[:40])}.png"
                 write_overlay(found, folder / overlay)
                 row["overlay"] = overlay
             rows.append(row)
             if not as_json:
                 verdict = f"{found.verdict} (threshold {found.threshold:.4f})" if found.verdict else "no verdict"
-                print(f"{found.path}\t{found.score:.4f}\t{verdict}")
+                print(f"{row['path']}\t{found.score:.4f}\t{verdict}")
         if folder:
             write_csv(folder / "scores.csv", rows)
     if as_json:

@@ -99,7 +99,7 @@ def _locks(root: Path) -> dict[str, float]:
         return found
     for path in (root / ".snakemake" / "locks").glob("*.output.lock"):
         with suppress(OSError):  # released meanwhile
-            found |= dict.fromkeys(path.read_text(encoding="utf-8").splitlines(), path.stat().st_mtime)
+            found |= dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").splitlines(), path.stat().st_mtime)
     return found
 
 

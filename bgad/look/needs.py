@@ -50,8 +50,8 @@ def measured(cells: Iterable[Cell], host: Host, counts: CountsOf, root: Path = P
             metrics = read_json(root / cell.folder / "metrics.json")
             where = metrics["environment"]
             same = (where["device"], where["cpu"], where["threads"]) == host[:3]
-            took, recipe_sha256 = metrics["timing"]["total_s"], metrics["recipe_sha256"]
-        except (BgadError, KeyError, TypeError):  # not finished, or of an old form
+            took, recipe_sha256 = float(metrics["timing"]["total_s"]), metrics["recipe_sha256"]
+        except (BgadError, KeyError, TypeError, ValueError):  # not finished, or of an old form
             continue
         if same and recipe_sha256 == recipe_of(cell.recipe).sha256:
             key = (cell.recipe, cell.method, cell.k)

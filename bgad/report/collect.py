@@ -227,6 +227,37 @@ def read_gallery(path: Path) -> Gallery:
         raise BgadError(f"{path}: not the record of a gallery; run its cell again.") from error
 
 
+class _Group(BaseModel):
+    count: Count
+    share: list[float]
+
+
+class _Level(BaseModel):
+    low: float
+    high: float
+    b_n: float
+    b_a: float
+    groups: dict[Annotated[str, Field(pattern="^[a-z ]+$")], _Group]
+
+
+class Likelihoods(BaseModel):
+    """likelihoods.json, as bgad/likelihoods.py writes it."""
+
+    bins: Count
+    beta: float
+    tau: float
+    levels: list[_Level]
+
+
+def read_likelihoods(path: Path) -> Likelihoods | None:
+    """None for a detector, which has none; BgadError if the file is missing or damaged."""
+    try:
+        values = read_json(path)
+        return None if values is None else Likelihoods.model_validate(values)
+    except ValidationError as error:
+        raise BgadError(f"{path}: not the histograms of a cell; run its cell again.") from error
+
+
 def status_without_metrics(log: Path) -> str:
     """Of a cell without figures, from its log: not run, interrupted, or failed with the error that the log ends in."""
     try:

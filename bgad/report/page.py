@@ -21,9 +21,20 @@ from bgad import paths
 from bgad.cells import Cell
 from bgad.detectors import display_name
 from bgad.errors import BgadError
-from bgad.files import read_json, write_text
+from bgad.files import write_text
 from bgad.images import picture_in
-from bgad.report.collect import CELL, DONE, FAILED, HISTORY, METRICS, Collected, collect, read_gallery, scores_of
+from bgad.report.collect import (
+    CELL,
+    DONE,
+    FAILED,
+    HISTORY,
+    METRICS,
+    Collected,
+    collect,
+    read_gallery,
+    read_likelihoods,
+    scores_of,
+)
 from bgad.report.stale import STALE
 from bgad.report.summary import CONFIDENCE
 from bgad.report.table_format import NAMES
@@ -139,13 +150,15 @@ def _most_telling(collected: Collected) -> list[tuple[int, Cell]]:
     return [(number, cell) for _, number, cell in sorted(ordered, key=lambda of: of[:2])]
 
 
-def _likelihoods(collected: Collected, root: Path) -> dict[int, dict]:
-    found, room = {}, LIKELIHOODS
+def _likelihoods(collected: Collected, root: Path) -> dict[int, dict | None]:
+    found: dict[int, dict | None] = {}
+    room = LIKELIHOODS
     for number, cell in _most_telling(collected):
         try:
-            values = read_json(root / cell.folder / "likelihoods.json")
+            of_cell = read_likelihoods(root / cell.folder / "likelihoods.json")
         except BgadError:  # no figure hangs on it
             continue
+        values = of_cell.model_dump() if of_cell else None
         room -= len(_for_script(values))
         if room < 0:
             break
@@ -203,7 +216,7 @@ def _address(path: Path) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _for_script(values: dict) -> str:
+def _for_script(values: dict | None) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -21,6 +21,7 @@ gc.set_threshold(100_000)
 from bgad import cells, datasets, detectors, finished, locks, paths, presets, settings, splits
 from bgad.errors import BgadError
 from bgad.gpu_share import has_gpu, percent_of_gpu
+from bgad.names import shown
 from bgad.sources import method_sha256, source_sha256
 
 
@@ -32,7 +33,7 @@ def at_the_door(function):
         try:
             return function(*arguments)
         except BgadError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shown(error)}", file=sys.stderr)
             raise SystemExit(1) from None
 
     return checked

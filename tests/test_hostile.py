@@ -1,0 +1,372 @@
+"""Hostile input, case by case: what each kind of file and name ends in. test_fuzz.py has the cases that nobody thought of."""
+
+import io
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import Project
+from folders import make_category
+from PIL import Image
+
+from bgad.datasets import build_index, catalogue, image_files
+from bgad.errors import BgadError
+from bgad.files import read_json
+from bgad.images import read_image, read_mask
+from bgad.names import LONGEST, check_names
+from bgad.plain_yaml import read_yaml
+from bgad.predict import read_model
+from bgad.report.table_format import escaped
+from bgad.settings import Dataset
+from bgad.tensors import NoTensors, load_tensors
+from bgad.unpack import unpack
+
+CPU = torch.device("cpu")
+
+
+class Canary:
+    """An object that, where a pickle of it is loaded as pickles are, makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def refused(reader, path) -> str:
+    with pytest.raises(BgadError) as error:
+        reader(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- pictures ------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, mode="RGB", **options) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    return pixels
+
+
+def png_of(width: int, height: int) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [
+        (b"IHDR", head),
+        (b"IDAT", zlib.compress(bytes(1000))),
+        (b"IEND", b""),
+    ]
+    packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize("side", [9_500, 20_000, 2**31 - 1])
+def test_a_decompression_bomb_is_an_error_before_it_is_unpacked(tmp_path, side, recwarn):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_of(side, side))
+    for reader in (read_image, read_mask):
+        assert refused(reader, path).startswith(f"{path}: more pixels than 89 million")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("ending", ["GIF", "WEBP", "PPM", "ICO", "EPS", "PDF"])
+def test_other_formats_are_refused_whatever_the_file_is_called(tmp_path, ending, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))  # EPS starts Ghostscript
+    path = tmp_path / "picture.png"
+    picture(path, format=ending)
+    assert refused(read_image, path) == (
+        f"{path}: not a whole image (no PNG, JPEG, BMP or TIFF); replace the file or remove it."
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"#!/bin/sh\ntouch x\n", png_of(0, 5)])
+def test_what_is_no_picture_is_refused(tmp_path, content):
+    (tmp_path / "picture.png").write_bytes(content)
+    assert "not a whole image" in refused(read_image, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_several_pictures_in_a_file_are_refused(tmp_path, ending):
+    path = tmp_path / f"moving.{ending}"
+    picture(path, save_all=True, append_images=[Image.new("RGB", (4, 6))])
+    assert refused(read_image, path) == f"{path}: holds several pictures; save the one that is meant."
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    pixels = picture(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+
+
+def test_modes_that_have_three_channels_of_8_bits_are_read(tmp_path):
+    picture(tmp_path / "print.jpg", "CMYK")
+    assert read_image(tmp_path / "print.jpg").shape == (6, 4, 3)
+    Image.new("CMYK", (2, 1), (0, 255, 255, 0)).save(tmp_path / "red.tiff")
+    assert np.array_equal(read_image(tmp_path / "red.tiff"), [[[255, 0, 0]] * 2])
+    Image.new("F", (2, 1), 0.5).save(tmp_path / "mask.tiff")
+    assert "more than 8 bits" in refused(read_mask, tmp_path / "mask.tiff")  # which would be 0, no defect
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "picture.png")
+    assert "not a file" in refused(read_image, tmp_path / "picture.png")
+
+
+def test_links_are_followed_and_what_they_lead_to_is_never_shown(tmp_path):
+    folder = make_category(tmp_path / "data")
+    secret = tmp_path / "secret"
+    secret.write_text("password")
+    link = folder / "train/good/link.png"
+    link.symlink_to(secret)
+    said = refused(lambda path: build_index("own", "bottle", path, Dataset(path=path)), tmp_path / "data")
+    assert said.startswith(f"{link}: not a whole image") and "password" not in said
+    link.unlink()
+    (folder / "test/loop").symlink_to("loop")
+    shutil.move(folder / "train/good", tmp_path / "elsewhere")
+    (folder / "train/good").symlink_to(tmp_path / "elsewhere")
+    assert len(build_index("own", "bottle", tmp_path / "data", Dataset(path=tmp_path / "data")).images) == 12
+
+
+# --- YAML and JSON -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x: !!python/object/apply:os.mkdir [canary]", "not valid YAML at line 1; put the file right."),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "not valid YAML at line 4 (the key c is there twice); put the file right."),
+        ("a: &a {x: 1}\nb: {<<: *a}", "not valid YAML at line 2 (merge keys are not used here); put the file right."),
+        ("a: &a [*a, *a]", "its aliases make it more than 100000 values; write them out."),
+        ("[" * 5000, "not valid YAML; put the file right."),
+        ("x: 2001-99-99", "not valid YAML; put the file right."),
+        ("x: " + "9" * 5000, "not valid YAML; put the file right."),
+        ("__use_yte__: true\nx: ?__import__('os').mkdir('canary')", "holds a template (__use_yte__), which is a program;"),
+    ],
+)
+def test_yaml_is_data_alone(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text(text)
+    assert refused(read_yaml, Path("x.yaml")).startswith(f"x.yaml: {said}")
+    assert not Path("canary").exists()
+
+
+def test_a_billion_laughs_are_no_more_than_their_lines(tmp_path):
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{after}: &{after} [{', '.join([f'*{name}'] * 10)}]" for name, after in zip("abcdefgh", "bcdefghi", strict=True)]
+    (tmp_path / "x.yaml").write_text("\n".join(lines))
+    assert "aliases" in refused(read_yaml, tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text("\n".join(lines[:3]))
+    assert read_yaml(tmp_path / "x.yaml")["c"][9][9][9] == 1
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", "1e999", "[" * 100_000, "1" * 30, r'"\ud800"', r'{"\udfff": 1}'])
+def test_json_that_breaks_those_who_go_on_with_it(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    assert "not valid JSON" in refused(read_json, tmp_path / "x.json")
+    (tmp_path / "x.json").write_text(r'{"a": "\ud83d\ude00"}')
+    assert read_json(tmp_path / "x.json") == {"a": "\U0001f600"}
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path):
+    canary, path = tmp_path / "canary", tmp_path / "model.pt"
+    torch.save({"flows": [Canary(canary)]}, path)
+    assert refused(lambda of: read_model(of.parent, CPU), path) == (
+        f"{path}: not a model of this project, or damaged; run the cell again."
+    )
+    path.write_bytes(pickle.dumps(Canary(canary)))
+    assert "not a model" in refused(lambda of: read_model(of.parent, CPU), path)
+    assert not canary.exists()
+    pickle.loads(pickle.dumps(Canary(canary)))
+    assert canary.exists()
+
+
+def compressed(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in entries:
+            archive.writestr(name, body)
+
+
+def test_a_checkpoint_is_no_larger_than_its_file(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save([torch.zeros(1).expand(10**12)], path)
+    with pytest.raises(NoTensors, match="more bytes than it has"):
+        load_tensors(path, CPU)
+    torch.save([torch.zeros(10**6)], path)
+    assert load_tensors(path, CPU)[0].shape == (10**6,)
+    compressed(path)
+    with pytest.raises(NoTensors, match="compressed"):
+        load_tensors(path, CPU)
+    for value in (torch.zeros(3).to_sparse(), torch.zeros(3, device="meta"), torch.float32):
+        torch.save([value], path)
+        with pytest.raises(NoTensors):
+            load_tensors(path, CPU)
+
+
+# --- archives ------------------------------------------------------------------------------------------------
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+BOMBS = {
+    "a head without end": header("x", tarfile.XHDTYPE, 10**9) + bytes(10**8),
+    "a name without end": header("x", tarfile.GNUTYPE_LONGNAME, 10**9) + bytes(10**8),
+    "names of names": header("x", tarfile.GNUTYPE_LONGNAME, 0) * 2000,
+    "a size below 0": header("x", tarfile.REGTYPE, -(10**9)) + bytes(1024),
+    "a damaged head": header("x", tarfile.REGTYPE, 0) + header("y", tarfile.REGTYPE, 0).replace(b"y", b"z", 1) + bytes(1024),
+    "a hard link to what comes later": header("x", tarfile.LNKTYPE, 0) + bytes(1024),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_tars_that_fill_the_memory_or_are_damaged_within(tmp_path, bomb):
+    packer = zlib.compressobj(1, wbits=31)
+    archive = tmp_path / "x.tar.gz"
+    archive.write_bytes(packer.compress(BOMBS[bomb]) + packer.flush())
+    with pytest.raises(BgadError):
+        unpack(archive, tmp_path / "out")
+    assert names_in(tmp_path) == [archive.name]
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
+def test_a_small_archive_does_not_grow_a_hundredfold(tmp_path, ending, monkeypatch):
+    monkeypatch.setattr("bgad.unpack.GROWS_FREELY", 10**6)
+    archive = tmp_path / f"x{ending}"
+    if ending == ".zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("a/train/x.png", bytes(2 * 10**6))
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            info = tarfile.TarInfo("a/train/x.png")
+            info.size = 2 * 10**6
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(BgadError, match=r"holds more than 200000 entries or 1\.0 MB"):
+        unpack(archive, tmp_path / "out")
+    assert names_in(tmp_path) == [archive.name]
+
+
+def test_zips_that_lie_about_sizes(tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/train/x.png", bytes(10**6))
+    lying = bytearray(content.getvalue())
+    struct.pack_into("<I", lying, lying.index(b"PK\x01\x02") + 24, 10)  # ten bytes, says the directory
+    (tmp_path / "x.zip").write_bytes(lying)
+    with pytest.raises(BgadError, match="cannot be unpacked"):
+        unpack(tmp_path / "x.zip", tmp_path / "out", max_bytes=1000)
+    assert names_in(tmp_path) == ["x.zip"]
+
+
+# --- names ---------------------------------------------------------------------------------------------------
+
+NASTY = "a b; touch CANARY & (touch CANARY2) 'ünï→ #~!%s"
+REFUSED = [
+    "a$(touch CANARY)",
+    'a"b',
+    "a`b`",
+    "a,b",
+    "{k}",
+    "a|b",
+    "<b>",
+    "-rf",
+    "..",
+    ".x",
+    "=1+1",
+    "@x",
+    "+x",
+    "a\nb",
+    "a\\b",
+    " a",
+]
+
+
+@pytest.mark.parametrize("name", [*REFUSED, "a ", "", "x" * (LONGEST + 1), "é" * LONGEST, "\udcff", "a\u202eb", "a/b", "*"])
+def test_names_that_cannot_be_used(name):
+    with pytest.raises(BgadError, match="rename the folder") as error:
+        check_names([name], "a category", Path("data"))
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("pair", [("Nut", "nut"), ("n\u00fct", "nu\u0308t"), ("STRASSE", "straße")])
+def test_names_that_some_systems_take_for_the_same(pair):
+    with pytest.raises(BgadError, match="rename one of the two"):
+        check_names(pair, "a category", Path("data"))
+    check_names([pair[0], "other"], "a category", Path("data"))
+
+
+def test_names_are_checked_where_folders_are_read(tmp_path):
+    make_category(tmp_path, NASTY, types={"a'; x": 2})
+    assert catalogue("own", Dataset(path=tmp_path)) == {NASTY: {"a'; x": 2}}
+    read = lambda path: catalogue("own", Dataset(path=path))  # noqa: E731
+    (tmp_path / NASTY / "test" / "$x").mkdir()
+    assert "$x: the name of a defect type may not hold $" in refused(read, tmp_path)
+    (tmp_path / NASTY / "test" / "$x").rmdir()
+    make_category(tmp_path, "{k}")
+    assert "the name of a category may not hold {" in refused(read, tmp_path)
+    with pytest.raises(BgadError, match="may not"):
+        build_index("own", "../bottle", tmp_path / "x", Dataset(path=tmp_path))
+    name = tmp_path / NASTY / "train/good" / "a\nb.png"
+    name.write_bytes(b"")
+    assert refused(lambda path: image_files(path, "train"), tmp_path / NASTY).isprintable()
+
+
+def test_no_name_is_html_in_a_table():
+    assert escaped("a <script>x</script> `results/<x>` b") == r"a \<script>x\</script> `results/<x>` b"
+
+
+@pytest.fixture
+def nasty(tmp_path) -> Project:
+    (tmp_path / "a project").mkdir()
+    project = Project(tmp_path / "a project")
+    make_category(project.folder / "data", NASTY, types={"cut": 4, "x; touch CANARY3 &": 3}, train=3, good=2)
+    recipe = yaml.safe_load((project.folder / "config/recipes/demo.yaml").read_text())
+    recipe |= {"image_size": 32, "flow": recipe["flow"] | {"blocks": 1}, "schedule": recipe["schedule"] | {"meta_epochs": 1}}
+    (project.folder / "config/recipes/tiny.yaml").write_text(yaml.safe_dump(recipe))
+    return project
+
+
+def test_a_name_full_of_shell_goes_through_a_run_and_stays_a_name(nasty):
+    data = ("--config", "datasets={own: {path: data, pool: 2}}")
+    folder = f"results/tiny/own/{NASTY}/hard-x; touch CANARY3 &/k0/bgad-wo/seed0"
+    nasty.snakemake(*data, "--", f"{folder}/metrics.json")
+    assert read_json(nasty.folder / folder / "metrics.json")["cell"]["category"] == NASTY
+    assert not [path for path in nasty.folder.rglob("CANARY*")]
+    given = {"Snakefile", "workflow", "config", "profiles", "data", ".snakemake"}
+    assert {path.name for path in nasty.folder.iterdir()} - given == {"results", "resources"}
+    assert {path.name for path in nasty.folder.parent.iterdir()} == {"a project"}
+    # And one that is refused, in one sentence.
+    make_category(nasty.folder / "data", "a$(touch CANARY)")
+    said = nasty.snakemake("-n", *data, "--", f"{folder}/metrics.json", check=False)
+    assert "error: data/a$(touch CANARY): the name of a category may not hold $; rename the folder." in said
+    assert not [path for path in nasty.folder.rglob("CANARY*")]
+
+
+def test_a_configuration_that_is_a_program_is_refused_before_snakemake_runs_it(nasty):
+    config = nasty.folder / "config/config.yaml"
+    config.write_text(config.read_text() + "__use_yte__: true\nx: ?__import__('os').mkdir('CANARY')\n")
+    said = nasty.snakemake("-n", "reports/demo/table.md", check=False)
+    assert "error: config/config.yaml: holds a template (__use_yte__), which is a program; write its values out." in said
+    assert not (nasty.folder / "CANARY").exists()
