@@ -84,22 +84,23 @@ def _in_tar(archive: Path) -> Iterator[Entry]:
             metered.left = HEAD
             tar.members = []  # type: ignore[attr-defined]  # of which tarfile keeps all, with their heads
             tar.pax_headers = {}
-        # To the end, where alone an .xz or .gz proves whole. Where a head is damaged tarfile ends as if there were no more.
-        if file.read(1 << 20).strip(b"\0"):
+        # To the end, where alone an .xz or .gz proves whole. At a damaged head tarfile ends as if there were no more.
+        if (metered.last + file.read(1 << 20)).strip(b"\0"):
             raise tarfile.ReadError("a damaged head")
 
 
 class _Metered:
-    """An open file of which no more than ``left`` bytes are read."""
+    """An open file of which no more than ``left`` bytes are read; ``last`` are those of the last time."""
 
     def __init__(self, file: IO[bytes]):
-        self.file, self.left = file, HEAD
+        self.file, self.left, self.last = file, HEAD, b""
 
     def read(self, size: int) -> bytes:
         self.left -= size
         if self.left < 0:
             raise tarfile.ReadError("a head without end")
-        return self.file.read(size)
+        self.last = self.file.read(size)
+        return self.last
 
     def __getattr__(self, name: str):
         return getattr(self.file, name)

@@ -128,7 +128,8 @@ def _tar(members) -> bytes:
             content.write(info.tobuf(tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
         except ValueError:  # a number that the format cannot write
             continue
-        content.write(b"hello".ljust(512, b"\0"))
+        if size > 0 and kind != tarfile.DIRTYPE:
+            content.write(b"hello".ljust(512, b"\0"))
     return content.getvalue() + bytes(1024)
 
 
