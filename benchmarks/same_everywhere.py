@@ -139,7 +139,8 @@ to its figures, and holds it against that.
 By `benchmarks/same_everywhere.py` on {results["date"]}, on {results["cpu"]} with torch {results["torch"]}. Each cell was
 computed from nothing, data set and all, and held against a reference: one thread, compiled blocks,
 {versions}. The largest differences of the two cells (golden: gravel with k 3 in small; demo: coins with k 10 as in the
-demo), and how many pixels of the embedded data set's images and masks are not the same. 0 is the same in all digits that the files have, seven of a score:
+demo), and how many pixels of the embedded data set's images and masks are not the same.
+0 is the same in all digits that the files have, seven of a score:
 
 {table}
 
