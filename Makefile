@@ -49,8 +49,8 @@ $(READY): requirements.lock pyproject.toml
 lock:
 	@rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
 	@.lock-venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --extra dev pyproject.toml \
-		--format pylock.toml --output-file .lock-venv/pylock.toml
+	@.lock-venv/bin/uv pip compile --quiet --no-config --universal --fork-strategy fewest --python-version 3.11 \
+		--extra dev pyproject.toml --format pylock.toml --output-file .lock-venv/pylock.toml
 	@$(PYTHON) workflow/scripts/lock.py < .lock-venv/pylock.toml > requirements.lock.new
 	@mv requirements.lock.new requirements.lock && rm -rf .lock-venv
 
