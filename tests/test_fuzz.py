@@ -97,7 +97,7 @@ def unpacked(path: Path) -> None:
     try:
         unpack(path, inside, max_files=100, max_bytes=10**7)
         for found in inside.rglob("*"):
-            assert found.resolve().is_relative_to(inside.resolve())
+            assert Path(os.path.realpath(found)).is_relative_to(inside)  # which, unlike resolve, takes a link to itself
             assert found.is_symlink() or found.is_file() or found.is_dir()
     finally:
         shutil.rmtree(inside, ignore_errors=True)
