@@ -1,5 +1,6 @@
 """Hostile variants of whole files, for hypothesis: edited bytes, and edits that keep a format's checksums right."""
 
+import copy
 import io
 import json
 import struct
@@ -76,8 +77,8 @@ def edited_values(values) -> st.SearchStrategy:
 
 def _edited_values(values, edits):
     values = json.loads(json.dumps(values))
-    for kind, place, new in edits:
-        places = list(_places(values))
+    for kind, place, value in edits:
+        new, places = copy.deepcopy(value), list(_places(values))
         if not places:
             return new
         inside, key = places[place % len(places)]
