@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test fuzz bench lint lock clean
+.PHONY: help demo test test-slurm fuzz bench lint lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/report.html"
 	@echo "make test    the tests"
+	@echo "make test-slurm   a small suite on a real one-node Slurm of its own, disturbed; passes over itself without root"
 	@echo "make fuzz    10,000 hostile inputs for each reader of files from outside"
 	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
 	@echo "make lint    ruff, snakefmt and mypy"
@@ -27,6 +28,9 @@ test: $(READY)
 
 fuzz: $(READY)
 	@BGAD_FUZZ=10000 $(BIN)/python -m pytest --numprocesses auto --dist load tests/test_fuzz.py
+
+test-slurm: $(READY)
+	@$(BIN)/python tests/slurm/run.py
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py $(if $(MVTEC),--mvtec "$(MVTEC)")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from dataclasses import asdict
 from functools import cache, wraps
@@ -38,6 +39,13 @@ def at_the_door(function):
 
     return checked
 
+
+# A job of a cluster runs its group of steps in a Snakemake of its own, to which --keep-going is not handed on: without it, a
+# failed cell would keep those of its group from starting.
+if workflow.remote_exec:
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    JobScheduler.keepgoing = property(lambda _: True, lambda _, given: None)
 
 CONFIG = at_the_door(settings.validated)(settings.Config, config, "config")
 RECIPES = sorted(path.stem for path in Path("config/recipes").glob("*.yaml"))

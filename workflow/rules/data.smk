@@ -11,6 +11,7 @@ rule download:
     wildcard_constraints:
         dataset="|".join(presets.presets()),
     retries: 2
+    localrule: True  # the nodes of a cluster often have no network
     conda:
         "../envs/bgad.yaml"
     threads: 1

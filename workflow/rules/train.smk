@@ -53,11 +53,3 @@ def forget_recorded():
         if job.rule.name == "train" and all(Path(path).exists() for path in job.output):
             if not workflow.async_run(workflow.persistence.incomplete(job)):
                 finished.forget(Path(job.params.cell))
-
-
-onstart:
-    forget_recorded()
-
-
-onsuccess:
-    forget_recorded()
