@@ -162,8 +162,8 @@ def jobs_done(folder: Path) -> int:
 def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, seconds: float) -> dict[str, Any]:
     """Everything that is to be said of a run."""
     status = collect(cells, folder).status
-    table = (folder / TABLE).read_text(encoding="utf-8")
-    named = {cell.folder.as_posix() for cell in cells if f"| `{cell.folder.as_posix()}/metrics.json` |" in table}
+    missing = (folder / TABLE).read_text(encoding="utf-8").partition("## Missing and failed cells")[2]
+    named = re.findall(r"^\| `([^`]+)/metrics\.json`", missing, flags=re.MULTILINE)
     benchmarks = [folder / cell.folder / "benchmark.tsv" for cell, said in status.items() if said == DONE]
     in_order = sorted(benchmarks, key=lambda path: path.stat().st_mtime_ns)
     walls = [float(path.read_text().splitlines()[1].split("\t")[0]) for path in in_order]
@@ -179,7 +179,7 @@ def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, secon
         "said_of_them": sorted({said for said in status.values() if said != DONE}),
         "processes_killed": sum(seen.kills.values()),
         "seconds": round(seconds, 1),
-        "snakemake_mb_per_1000_jobs": round(1000 * slope, 2),
+        "snakemake_mb_per_1000_jobs": round(1000 * float(slope), 2),
         "snakemake_mb": [round(settled[place][2], 1) for place in (0, -1)],
         "compared": part,
         "processor_s_of_first_and_last": [round(float(np.mean(of)), 2) for of in (processor[:part], processor[-part:])],
