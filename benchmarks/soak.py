@@ -11,6 +11,7 @@ Time is counted in seconds of processor as well, since other work of the machine
 """
 
 import argparse
+import csv
 import datetime
 import os
 import re
@@ -162,8 +163,8 @@ def jobs_done(folder: Path) -> int:
 def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, seconds: float) -> dict[str, Any]:
     """Everything that is to be said of a run."""
     status = collect(cells, folder).status
-    missing = (folder / TABLE).read_text(encoding="utf-8").partition("## Missing and failed cells")[2]
-    named = re.findall(r"^\| `([^`]+)/metrics\.json`", missing, flags=re.MULTILINE)
+    with (folder / TABLE).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        named = [str(Path(row["row"]).parent) for row in csv.DictReader(file) if row["section"] == "missing"]
     benchmarks = [folder / cell.folder / "benchmark.tsv" for cell, said in status.items() if said == DONE]
     in_order = sorted(benchmarks, key=lambda path: path.stat().st_mtime_ns)
     walls = [float(path.read_text().splitlines()[1].split("\t")[0]) for path in in_order]
