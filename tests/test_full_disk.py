@@ -11,6 +11,7 @@ import torch
 from tiny import CELL, TinyProject, make_project
 
 from bgad import features, paths
+from bgad.backbones import STRIDES
 from bgad.datasets import build_index
 from bgad.errors import BgadError
 from bgad.files import check_room
@@ -62,18 +63,18 @@ def project(tmp_path_factory) -> TinyProject:
     [
         # A mapped file has to ask for its room: where there is none as it is filled, the system ends the process.
         ("16k", rf"level3.npy: cannot be written \({FULL}\); make room there"),
-        ("200k", r"masks.npy: cannot be written \(the disk is full or fails: \d+ requested and \d+ written\); make room there"),
+        ("144k", r"masks.npy: cannot be written \(the disk is full or fails: \d+ requested and \d+ written\); make room there"),
     ],
 )
 def test_features_are_there_whole_or_not_at_all(disk, size, sentence):
-    levels = [torch.rand(1, 64 // 4**level, 24) for level in range(3)]
+    levels = [torch.rand(1, (32 // stride) ** 2, 24) for stride in STRIDES]  # 136 KB for 16 images
     backbone = SimpleNamespace(
         name="b", weights_sha256="", channels=[24] * 3, in_batches=lambda images: (levels for _ in images)
     )
 
     def write():
-        pictures = ((np.zeros((256, 256, 3), np.uint8), np.ones((256, 256), bool)) for _ in range(16))
-        features._write(disk.folder / "cache", [f"{n}.png" for n in range(16)], pictures, True, backbone, 256)
+        pictures = ((np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool)) for _ in range(16))
+        features._write(disk.folder / "cache", [f"{n}.png" for n in range(16)], pictures, True, backbone, 32)
 
     disk.remount(f"size={size}")
     with pytest.raises(BgadError, match=sentence):
