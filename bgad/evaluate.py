@@ -19,7 +19,7 @@ from bgad.scoring import ScoreScale, image_scores, scored
 from bgad.splits import Split
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
-IMAGES_AT_ONCE = 8  # bounds memory; changes nothing else, and is halved where memory does not suffice
+IMAGES_AT_ONCE = 8  # bounds memory, and is halved where it does not suffice; else changes no more than rounding
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def out_of_memory(error: BaseException) -> str:
 def in_smaller_batches(work: Callable[[int], T], images_at_once: int) -> T:
     """``work(images_at_once)``; where memory does not suffice, again with half as many, down to one image at a time.
 
-    ``work`` has to give the same for any number, and to leave nothing behind when it fails. The last error is raised.
+    ``work`` has to give the same for any number, but for rounding, and to leave nothing behind when it fails. The last error is
+    raised.
     """
     while True:
         try:
