@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("docs"))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it takes Snakemake and its folder with it
     with tempfile.TemporaryDirectory(prefix="soak") as temporary:
         folder = Path(temporary)
         cells = prepare(folder, options.cells)
@@ -134,7 +135,8 @@ def run(folder: Path, cores: int, chosen: set[str], rng: np.random.Generator) ->
                     seen.memory.append((now, jobs_done(folder), resident, processor_seconds(process.pid)))
                 time.sleep(LOOK)
         finally:
-            process.kill()
+            if process.poll() is None:
+                process.terminate()  # it ends what it started
             process.wait()
     return seen, time.monotonic() - started, process.returncode
 
