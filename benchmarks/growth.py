@@ -155,7 +155,8 @@ def write_features(size: CellSize, folder: Path) -> float:
         masks[["dent" in path for path in paths], : side // 4, : side // 4] = True
         np.save(folder / name / "masks.npy", masks)
         np.save(folder / name / "thumbnails.npy", np.zeros((len(paths), 4, 4, 3), dtype=np.uint8))
-        write_json(folder / name / "features.json", {"image_size": side, "paths": paths, "seconds": 0, "weights_sha256": "-"})
+        record = {"image_size": side, "paths": paths, "seconds": 0, "weights_sha256": "-", "sha256": "-"}
+        write_json(folder / name / "features.json", record)
     return sum(path.stat().st_size for path in folder.rglob("level*.npy")) / 2**20
 
 

@@ -211,7 +211,7 @@ class Config(Settings):
     threads: int = Field(default=1, ge=1, le=MANY, description="CPU threads of a training")
     gpu_mb: int = Field(default=4000, ge=1, le=10 * MANY, description="GPU memory that a training may need, in MB")
     workers: int = Field(default=0, ge=0, le=MANY, description="processes that make images anew beside a training on a GPU")
-    checkpoint_every: float = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
+    checkpoint_every: int = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
 
 
 def load_recipe(path: Path) -> Recipe:

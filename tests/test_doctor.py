@@ -249,4 +249,4 @@ def test_cores_and_memory_with_the_older_control_groups(tmp_path, monkeypatch):
 
 def test_the_memory_of_a_training_is_what_the_rule_asks_for():
     rule = (ROOT / "workflow/rules/train.smk").read_text()
-    assert re.findall(r"mem_mb=(\d+)", rule) == [str(TRAINING_MB)]
+    assert re.findall(r"mem_mb=lambda wildcards, attempt: (\d+) \* attempt", rule) == [str(TRAINING_MB)]

@@ -77,7 +77,13 @@ class Here:
             np.save(folder / f"level{level}.npy", np.zeros((len(images), (32 // 2 ** (level + 1)) ** 2, 2), dtype=np.float32))
         np.save(folder / "masks.npy", np.zeros((len(images), 32, 32), dtype=bool))
         np.save(folder / "thumbnails.npy", np.zeros((len(images), 4, 4, 3), dtype=np.uint8))
-        record = {"image_size": 32, "paths": [image["path"] for image in images], "seconds": 0, "weights_sha256": ""}
+        record = {
+            "image_size": 32,
+            "paths": [image["path"] for image in images],
+            "seconds": 0,
+            "weights_sha256": "",
+            "sha256": "-",
+        }
         (folder / "features.json").write_text(json.dumps(record))
 
 

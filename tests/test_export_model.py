@@ -154,7 +154,8 @@ def test_what_is_missing_is_named(project, run_again, tmp_path):
         export_model(project.cell, project.folder / "data", tmp_path / "part.pt")
     scores.write_bytes(kept)
     content = torch.load(project.cell / "model.pt", weights_only=True)
-    torch.save({key: value for key, value in content.items() if key != "flows"}, project.cell / "model.pt")
+    of_a_detector = {key: value for key, value in content.items() if key != "flows"} | {"highest": 1.0}
+    torch.save(of_a_detector, project.cell / "model.pt")
     with pytest.raises(BgadError, match=r"model\.pt: has no flows, as the models of bgad, bgad-wo and nf have"):
         export_model(project.cell, project.folder / "data", tmp_path / "part.pt")
     (project.cell / "model.pt").unlink()

@@ -80,6 +80,7 @@ def test_a_cell_waits_for_the_process_that_makes_it(tmp_path):
         first.kill()
         assert second.stdout.readline() == "in\n"
         assert second.wait(60) == 0
+        assert not list((tmp_path / "cell").iterdir())
     finally:
         for process in filter(None, (first, second)):
             process.kill()

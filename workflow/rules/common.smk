@@ -223,3 +223,13 @@ def splits_with_examples(wildcards):
     """Index and split of each category that knows anomalies."""
     shown = [asdict(cell) for cell in cells.with_examples(cells_of(wildcards.suite))]
     return [paths.INDEX.format(**of) for of in shown] + [splits.file_of(recipe_of(of["recipe"]), of) for of in shown]
+
+
+# What a finished cell keeps for a run that is killed (bgad/finished.py) goes once Snakemake has recorded the cell: where all of
+# its files are there and none is marked incomplete. (Where some are missing, a killed run may have taken them away.) A
+# cluster's job has a Snakemake of its own, which records nothing.
+def forget_recorded():
+    for job in workflow.dag.jobs if workflow.exec_mode == ExecMode.DEFAULT else ():
+        if job.rule.name == "train" and all(Path(path).exists() for path in job.output):
+            if not workflow.async_run(workflow.persistence.incomplete(job)):
+                finished.forget(Path(job.params.cell))

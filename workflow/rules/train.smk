@@ -21,6 +21,7 @@ rule train:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         attempt=lambda wildcards, attempt: attempt,
+        checkpoint_every=CONFIG.checkpoint_every,
         runtime=720,
         gpu=GPUS,
         gpu_percent=lambda wildcards, attempt: min(100, GPU_PERCENT * attempt),
@@ -41,16 +42,6 @@ rule train:
         "bgad cell {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
         " {params.caches} --root {params.root:q} {params.weights}"
         " --device {params.device} --threads {threads} --attempt {resources.attempt}"
-        " --checkpoint-every {CONFIG.checkpoint_every} > {log:q} 2>&1"
+        " --checkpoint-every {resources.checkpoint_every} > {log:q} 2>&1"
         # What signal 9 has killed says nothing itself; and where there is no room for what is said, the shell says so.
         " || {{ code=$?; case $code in 137) echo 'error: killed';; *) echo;; esac >> {log:q}; exit $code; }}"
-
-
-# What a finished cell keeps for a run that is killed (bgad/finished.py) goes once Snakemake has recorded the cell: where all of
-# its files are there and none is marked incomplete. (Where some are missing, a killed run may have taken them away.)
-def forget_recorded():
-    # A cluster's job has a Snakemake of its own, which records nothing.
-    for job in workflow.dag.jobs if workflow.exec_mode == ExecMode.DEFAULT else ():
-        if job.rule.name == "train" and all(Path(path).exists() for path in job.output):
-            if not workflow.async_run(workflow.persistence.incomplete(job)):
-                finished.forget(Path(job.params.cell))
