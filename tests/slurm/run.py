@@ -76,13 +76,13 @@ def change(path: Path, texts: dict[str, str]) -> None:
     path.write_text(text)
 
 
-def command(suite: str, *options: str) -> list[str]:
-    return [sys.executable, "-m", "snakemake", *options, f"reports/{suite}/table.md"]
+def command(python: Path | str, suite: str, *options: str) -> list[str]:
+    return [str(python), "-m", "snakemake", *options, f"reports/{suite}/table.md"]
 
 
 def run_here(project: Path, suite: str) -> None:
     start = time.monotonic()
-    done = subprocess.run(command(suite, "--cores", "2"), cwd=project, capture_output=True, text=True, check=False)
+    done = subprocess.run(command(sys.executable, suite, "--cores", "2"), cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"The run without Slurm failed:\n{done.stdout}{done.stderr}")
     print(f"Without Slurm: {time.monotonic() - start:.0f} s", flush=True)
@@ -95,6 +95,9 @@ def run_there(project: Path, suite: str, folder: Path) -> int:
     if got.returncode:
         raise SystemExit(f"pip could not install {', '.join(PLUGINS)}:\n{got.stderr}")
     change(project / PROFILE / "profile.yaml", OURS | QUICKER)
+    # Snakemake hands the interpreter's path on to its jobs unquoted, so it must have no space.
+    environment = folder / "environment"
+    environment.symlink_to(sys.prefix)
     start = time.monotonic()
 
     def say(what: str) -> None:
@@ -103,7 +106,7 @@ def run_there(project: Path, suite: str, folder: Path) -> int:
     with OneNode(folder / "slurm") as node, (folder / "run.log").open("w+") as log:
         path = [str(folder / "plugins"), *filter(None, [node.environment.get("PYTHONPATH")])]
         run = subprocess.Popen(
-            command(suite, "--profile", PROFILE),
+            command(environment / "bin" / "python", suite, "--profile", PROFILE),
             cwd=project,
             env=node.environment | {"PYTHONPATH": ":".join(path)},
             stdout=log,
