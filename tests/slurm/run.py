@@ -82,7 +82,8 @@ def command(python: Path | str, suite: str, *options: str) -> list[str]:
 
 def run_here(project: Path, suite: str) -> None:
     start = time.monotonic()
-    done = subprocess.run(command(sys.executable, suite, "--cores", "2"), cwd=project, capture_output=True, text=True, check=False)
+    plain = command(sys.executable, suite, "--cores", "2")
+    done = subprocess.run(plain, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"The run without Slurm failed:\n{done.stdout}{done.stderr}")
     print(f"Without Slurm: {time.monotonic() - start:.0f} s", flush=True)
