@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-slurm fuzz bench lint lock clean
+.PHONY: help demo test test-slurm fuzz kills bench lint lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make test-slurm   a small suite on a real one-node Slurm of its own, disturbed; passes over itself without root"
 	@echo "make fuzz    10,000 hostile inputs for each reader of files from outside"
+	@echo "make kills   a suite killed with -9 at 50 random moments, against one left in peace; writes docs/kills.json"
 	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
 	@echo "make lint    ruff, snakefmt and mypy"
 	@echo "make lock    requirements.lock anew, from the ranges in pyproject.toml"
@@ -28,6 +29,9 @@ test: $(READY)
 
 fuzz: $(READY)
 	@BGAD_FUZZ=10000 $(BIN)/python -m pytest --numprocesses auto --dist load tests/test_fuzz.py
+
+kills: $(READY)
+	@$(BIN)/python benchmarks/kills.py
 
 test-slurm: $(READY)
 	@$(BIN)/python tests/slurm/run.py

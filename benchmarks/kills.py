@@ -4,7 +4,8 @@
 
 Half of the kills hit the whole tree of processes, the others Snakemake alone, whose jobs then go on without it. In the end both
 suites must have the same table and figures to the last digit, and no cell that was finished may have been trained again: its
-model.pt must be the very file (inode and time) that was seen first. Anything else ends in an AssertionError.
+model.pt must be the very file that was seen first, and its log must tell of no other training. Anything else ends in an
+AssertionError.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import yaml
 
 from bgad import devices
 from bgad.files import write_json
+from bgad.paths import CELL_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 SAME = ("scores.csv", "model.pt", "likelihoods.json", "gallery/maps.png")  # to the last byte
@@ -56,7 +58,7 @@ def compare(folder: Path, kills: int, seeds: int, rng: random.Random, say: Calla
     seconds = time.monotonic() - start
     # As much work between two kills, on average, as makes the last ones meet the end of the suite.
     longest = first_job + 2 * (seconds - first_job) / kills
-    seen: dict[Path, tuple[int, int]] = {}
+    seen: dict[Path, tuple[int, str]] = {}
     said: dict[str, set[Path]] = {RESUMED: set(), PUT_BACK: set()}
     hits = alone = 0
     try:
@@ -73,7 +75,7 @@ def compare(folder: Path, kills: int, seeds: int, rng: random.Random, say: Calla
         kill_all_of(harried)
     cells = [path.relative_to(calm) for path in finished(calm)]
     assert cells == [path.relative_to(harried) for path in finished(harried)]
-    trained_again = [str(path) for path, first in seen.items() if identity(path) != first]
+    trained_again = [str(path) for path, first in seen.items() if is_another(path, *first)]
     assert not trained_again, f"trained again though finished: {trained_again}"
     differing = [str(path) for path in different(calm, harried, [cell.parent for cell in cells])]
     assert not differing, f"not the same as without kills: {differing}"
@@ -144,15 +146,19 @@ def kill_all_of(project: Path) -> None:
 
 def finished(project: Path) -> list[Path]:
     """model.pt of each cell that is whole."""
-    return sorted(path.parent / "model.pt" for path in project.glob("results/*/*/*/*/*/*/*/metrics.json"))
+    folders = [path.parent for path in project.glob("results/*/*/*/*/*/*/*/metrics.json")]
+    return sorted(of / "model.pt" for of in folders if all((of / name).exists() for name in CELL_FILES))
 
 
-def identity(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return status.st_ino, status.st_mtime_ns
+def identity(path: Path) -> tuple[int, str]:
+    """A cell's model.pt and what its log says."""
+    return path.stat().st_ino, path.with_name("train.log").read_text()
+
+
+def is_another(path: Path, file: int, log: str) -> bool:
+    """Whether the cell has been trained since. (Snakemake sets a file's time anew; a new file may get an old one's number.)"""
+    now, said = identity(path)
+    return now != file or not (said.startswith(log) or PUT_BACK in said)
 
 
 def different(calm: Path, harried: Path, cells: list[Path]) -> list[Path]:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from bgad.files import whole
+from bgad.paths import CELL_FILES
 
 FOLDER = ".finished"
 OTHERS = {"train.log", "benchmark.tsv", "checkpoint.pt", "key"}  # not the cell's own
@@ -31,14 +32,17 @@ def keep(folder: Path, key: str) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def bring_back(folder: Path, key: str) -> bool:
+def bring_back(folder: Path, key: str, just_made: bool = False) -> bool:
     """Gives what was kept under that ``key`` its places in ``folder`` again, metrics.json last.
 
-    False where nothing was kept, or the cell is there: then it is to be made anew.
+    False where nothing was kept, or not all, or the cell is there: then it is to be made anew, but if it was ``just_made`` by
+    a process that outlived its run.
     """
     kept = folder / FOLDER
     try:
-        if (folder / "metrics.json").exists() or (kept / "key").read_text(encoding="utf-8") != key:
+        if not just_made and (folder / "metrics.json").exists():
+            return False
+        if any(not (kept / name).exists() for name in CELL_FILES) or (kept / "key").read_text(encoding="utf-8") != key:
             return False
         for path in sorted(_files(kept), key=lambda path: path.name == "metrics.json"):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -58,36 +58,41 @@ def _taken(lock: int, patience: float = 0) -> bool:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process makes the cell in ``folder``: one that outlived its run may still be at it."""
+def alone(folder: Path) -> Iterator[bool]:
+    """Waits until no other process makes the cell in ``folder``: one that outlived its run may still be at it.
+
+    Gives whether there was one to wait for.
+    """
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _of_this_process(path)
+        lock, waited = _of_this_process(path)
     except OSError as error:
         raise BgadError(f"{folder}: cannot be written ({error.strerror}); make room there or choose another place.") from error
     try:
-        yield
+        yield waited
     finally:
         with suppress(OSError):
             path.unlink()
         os.close(lock)
 
 
-def _of_this_process(path: Path) -> int:
-    """The file ``path``, open and locked."""
+def _of_this_process(path: Path) -> tuple[int, bool]:
+    """The file ``path``, open and locked, and whether another process had it locked before."""
+    waited = False
     while True:
         lock = _opened(path)
         try:
             if not _taken(lock):
+                waited = True
                 print(f"{path.parent}: another process is making this cell; waiting for its end.", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:  # a file system that knows no locks: two at once make the same files twice, and no others
-            return lock
+            return lock, waited
         # Who had the lock has taken the file away; where that was another, this is a lock that nobody else sees.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
+                return lock, waited
         os.close(lock)
 
 

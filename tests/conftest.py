@@ -28,7 +28,7 @@ import no_network  # noqa: E402
 no_network.forbid()
 
 # They run the workflow, for a minute or two each.
-LONG = ("test_kills.py", "test_end_to_end.py", "test_own_data.py", "test_own_method.py", "test_workflow.py", "test_docs.py")
+LONG = ("test_end_to_end.py", "test_own_data.py", "test_own_method.py", "test_workflow.py", "test_docs.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -10,6 +10,7 @@ from bgad import finished
 from bgad.backbones import load_backbone
 from bgad.cells import Cell
 from bgad.checkpoint import Checkpoint, key_of
+from bgad.paths import CELL_FILES
 from bgad.results import run_cell
 from bgad.settings import Recipe
 
@@ -137,19 +138,37 @@ def test_the_key_depends_on_all_that_decides_a_cell(category):
 def test_a_finished_cell_has_its_files_back_for_the_same_key_alone(tmp_path):
     folder = tmp_path / "cell"
     (folder / "gallery").mkdir(parents=True)
-    for name in ("metrics.json", "gallery/maps.png", "train.log", "checkpoint.pt"):
-        (folder / name).write_text(json.dumps(name))
+
+    def write() -> None:
+        for name in (*CELL_FILES, "train.log", "checkpoint.pt"):
+            (folder / name).write_text(json.dumps(name))
+
+    def there() -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+            path.relative_to(folder).as_posix() for path in (folder / ".finished").rglob("*")
+        }
+
+    def take_away() -> None:  # as Snakemake does with the files of an incomplete cell
+        for name in there():
+            (folder / name).unlink()
+
+    write()
     finished.keep(folder, "key")
     assert not finished.bring_back(folder, "key"), "it is there, so who calls wants it anew"
+    assert finished.bring_back(folder, "key", just_made=True)
     before = (folder / "metrics.json").stat().st_ino
-    for name in ("metrics.json", "gallery/maps.png", "train.log", "checkpoint.pt"):
-        (folder / name).unlink()  # as Snakemake does with the files of an incomplete cell
+    take_away()
     assert not finished.bring_back(folder, "another")
-    assert not list(folder.glob("[!.]*.*"))
+    assert there() == set()
     assert finished.bring_back(folder, "key")
-    back = {path.name for path in folder.rglob("*") if path.is_file() and ".finished" not in path.parts}
-    assert back == {"metrics.json", "maps.png"}
+    assert there() == set(CELL_FILES)
     assert (folder / "metrics.json").stat().st_ino == before
     finished.forget(folder)
-    (folder / "metrics.json").unlink()
+    take_away()
     assert not finished.bring_back(folder, "key")
+
+    # A run took its first files away while a process that had outlived the run before made it.
+    write()
+    (folder / "scores.csv").unlink()
+    finished.keep(folder, "key")
+    assert not finished.bring_back(folder, "key", just_made=True)

@@ -11,7 +11,7 @@ from synthetic import cell, figures, write, write_cell
 
 from bgad import cli, paths
 from bgad.errors import BgadError
-from bgad.look.explain import FILES, explain, explain_image
+from bgad.look.explain import explain, explain_image
 from bgad.look.explain_text import as_text
 from bgad.settings import load_recipe
 from bgad.sources import method_sha256, source_sha256
@@ -42,7 +42,7 @@ class Here:
         features = root / "resources/features/tf_efficientnet_lite0/256/mvtec/bottle/features.json"
         features.parent.mkdir(parents=True)
         features.write_text(json.dumps({"weights_sha256": "d" * 64}))
-        for name in FILES:
+        for name in paths.CELL_FILES:
             write(root, CELL, name, "")
         rows = [f"{path},{path.split('/')[1]},{int('good' not in path)},{score}" for path, score in TESTED.items()]
         write(root, CELL, "scores.csv", "\n".join(["path,type,anomalous,score", *rows]))
@@ -196,4 +196,4 @@ def test_the_files_of_a_whole_cell_are_the_outputs_of_the_rule():
     rule = (ROOT / "workflow/rules/train.smk").read_text()
     listed, sheets = re.findall(r'multiext\(f"{paths.CELL}/(?:gallery/)?", (.*)\),', rule)
     assert sheets == "*paths.GALLERY"
-    assert [*json.loads(f"[{listed}]"), *(f"gallery/{name}" for name in paths.GALLERY)] == list(FILES)
+    assert [*json.loads(f"[{listed}]"), *(f"gallery/{name}" for name in paths.GALLERY)] == list(paths.CELL_FILES)

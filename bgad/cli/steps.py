@@ -185,7 +185,7 @@ def cell(
     from bgad import attempts
     from bgad.locks import alone
 
-    with attempts.attempt(attempt, folder), alone(folder):  # before what takes seconds to load
+    with attempts.attempt(attempt, folder), alone(folder) as waited:  # before what takes seconds to load
         from bgad import devices, finished
         from bgad.cells import Cell
         from bgad.checkpoint import Checkpoint, key_of
@@ -201,8 +201,8 @@ def cell(
         inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
         pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
         key = key_of(*inputs, pools, chosen)
-        if finished.bring_back(folder, key):
-            print("This cell was whole when the run was killed that made it; its files are in their places again.")
+        if finished.bring_back(folder, key, just_made=waited):
+            print("This cell was made whole by a run that was killed; its files are in their places again.")
             return
         images_at_once = 1 if attempt and attempt > 1 else None
         if of_folder.method not in METHODS:

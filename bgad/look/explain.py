@@ -14,11 +14,6 @@ from bgad.report.stale import CHANGED, SAME, Today, against
 from bgad.settings import Config, read_yaml, validated
 from bgad.splits import Split
 
-# What a training leaves in a cell's folder, as rule train of the workflow lists it.
-FILES = (
-    *("metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
-    *(f"gallery/{name}" for name in paths.GALLERY),
-)
 LOGS = ("train.log", "benchmark.tsv")
 
 
@@ -57,7 +52,7 @@ def explain(folder: Path) -> dict:
         split = None
     return {
         "folder": cell.folder.as_posix(),
-        "missing": [name for name in FILES if not (folder / name).is_file()],
+        "missing": [name for name in paths.CELL_FILES if not (folder / name).is_file()],
         "logs": [name for name in LOGS if (folder / name).is_file()],
         "split": {
             "file": split_file,
