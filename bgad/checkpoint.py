@@ -1,7 +1,6 @@
 """The checkpoint of a cell: what its training goes on from when it was stopped, to the same bits on a CPU."""
 
 import hashlib
-import io
 import json
 import time
 from dataclasses import asdict
@@ -12,11 +11,10 @@ import torch
 from bgad.cells import Cell
 from bgad.datasets import Index
 from bgad.features import FeatureCache
-from bgad.files import whole
 from bgad.settings import Recipe
 from bgad.sources import method_sha256
 from bgad.splits import Split
-from bgad.tensors import NoTensors, load_tensors
+from bgad.tensors import NoTensors, load_tensors, save_tensors
 
 
 def key_of(
@@ -59,10 +57,7 @@ class Checkpoint:
 
     def save(self, state: dict) -> None:
         """``state``: tensors and plain values."""
-        buffer = io.BytesIO()
-        torch.save({"key": self._key, "state": state}, buffer)
-        with whole(self._path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        save_tensors(self._path, {"key": self._key, "state": state})
         self._saved = time.monotonic()
 
     def remove(self) -> None:

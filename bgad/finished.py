@@ -3,7 +3,7 @@
 A run that is killed between a cell's end and its record leaves the cell marked incomplete: the next run takes its files away
 and has it made again. So .finished in its folder holds second names of them (hard links, which take no room) with the key of
 what the cell was made from, and a cell that is made again from the same has its files back without any training. The workflow
-removes .finished as soon as the record is there (workflow/rules/train.smk), so that a forced run trains.
+removes .finished as soon as the record is there (workflow/rules/common.smk), so that a forced run trains.
 """
 
 import os
@@ -14,21 +14,20 @@ from bgad.files import whole
 from bgad.paths import CELL_FILES
 
 FOLDER = ".finished"
-OTHERS = {"train.log", "benchmark.tsv", "checkpoint.pt", "key"}  # not the cell's own
 
 
 def keep(folder: Path, key: str) -> None:
-    """Gives the files of the cell in ``folder`` their second names; nothing where there are no hard links."""
+    """Gives the files of the cell in ``folder`` their second names; nothing where one is missing or there are no hard links."""
     building = folder / f"{FOLDER}.{os.getpid()}"
     try:
         forget(folder)
-        for path in _files(folder):
-            second = building / path
+        for name in CELL_FILES:
+            second = building / name
             second.parent.mkdir(parents=True, exist_ok=True)
-            os.link(folder / path, second)
+            os.link(folder / name, second)
         (building / "key").write_text(key, encoding="utf-8")
         building.rename(folder / FOLDER)
-    except OSError:  # a file system without hard links, or a full one: the cell itself is whole
+    except OSError:  # a file is gone, or a file system without hard links, or a full one: the cell is then made again
         shutil.rmtree(building, ignore_errors=True)
 
 
@@ -42,12 +41,12 @@ def bring_back(folder: Path, key: str, just_made: bool = False) -> bool:
     try:
         if not just_made and (folder / "metrics.json").exists():
             return False
+        # Some are missing where a run was killed while it forgot them.
         if any(not (kept / name).exists() for name in CELL_FILES) or (kept / "key").read_text(encoding="utf-8") != key:
             return False
-        for path in sorted(_files(kept), key=lambda path: path.name == "metrics.json"):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            with whole(folder / path) as temporary:
-                os.link(kept / path, temporary)
+        for name in reversed(CELL_FILES):
+            with whole(folder / name) as temporary:
+                os.link(kept / name, temporary)
     except FileNotFoundError:
         return False
     return True
@@ -55,8 +54,3 @@ def bring_back(folder: Path, key: str, just_made: bool = False) -> bool:
 
 def forget(folder: Path) -> None:
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
-
-
-def _files(folder: Path) -> list[Path]:
-    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.name not in OTHERS]
-    return [path for path in found if not any(part.startswith(".") for part in path.parts)]

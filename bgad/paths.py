@@ -11,7 +11,7 @@ from bgad.errors import BgadError
 CELL = "results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}"
 METRICS = CELL + "/metrics.json"
 GALLERY = ("images.jpg", "masks.png", "maps.png", "gallery.json")  # in a cell's folder gallery
-# What a training leaves in a cell's folder, as rule train of the workflow lists it.
+# What a training leaves in a cell's folder, as rule train of the workflow lists it; metrics.json, which is written last, first.
 CELL_FILES = (
     *("metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
     *(f"gallery/{name}" for name in GALLERY),

@@ -8,7 +8,6 @@ metrics.json is written last: where it is, the cell is whole.
 """
 
 import importlib.metadata
-import io
 import platform
 import subprocess
 import time
@@ -22,10 +21,11 @@ from bgad.cells import Cell
 from bgad.devices import describe, peak_memory_mb
 from bgad.evaluate import METRICS, Evaluation, TestSet, by_type
 from bgad.features import FeatureCache
-from bgad.files import whole, write_csv
+from bgad.files import write_csv
 from bgad.gallery import write_gallery
 from bgad.settings import Recipe
 from bgad.splits import Split
+from bgad.tensors import save_tensors
 
 
 def metrics(
@@ -106,11 +106,7 @@ def save_model(folder: Path, cell: Cell, recipe: Recipe, cache: FeatureCache, th
         "threshold": threshold,
         **learned,
     }
-    # Through memory: given a file, torch writes its (temporary) name into it, and no two runs would be the same.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with whole(folder / "model.pt") as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    save_tensors(folder / "model.pt", content)
 
 
 def _figures(history: list[dict], prefix: str) -> dict[str, dict]:

@@ -1,8 +1,9 @@
-"""Reading what torch.save wrote: tensors and plain values alone, and no more of them than the file holds.
+"""Files of torch.save: tensors and plain values alone, and when one is read no more of them than it holds.
 
 The one place where torch.load is called on a file that may come from anybody. No code in a file is ever run.
 """
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bgad.files import whole
+
 PLAIN = (str, int, float, bool, type(None))
 
 
 class NoTensors(Exception):
     """Why a file cannot be read, in a few words; who asked for it says which file, and what to do."""
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """Writes ``content``, of tensors and plain values; BgadError where it cannot be written."""
+    # Through memory: given a file, torch writes its (temporary) name into it, and no two runs would be the same.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with whole(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_tensors(path: Path, device: torch.device) -> Any:

@@ -163,8 +163,11 @@ def test_a_finished_cell_has_its_files_back_for_the_same_key_alone(tmp_path):
     assert finished.bring_back(folder, "key")
     assert there() == set(CELL_FILES)
     assert (folder / "metrics.json").stat().st_ino == before
-    finished.forget(folder)
     take_away()
+    (folder / ".finished" / "scores.csv").unlink()  # by a run that was killed while it forgot them
+    assert not finished.bring_back(folder, "key")
+    assert there() == set()
+    finished.forget(folder)
     assert not finished.bring_back(folder, "key")
 
     # A run took its first files away while a process that had outlived the run before made it.
