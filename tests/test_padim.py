@@ -52,6 +52,18 @@ def test_the_model_is_a_mean_and_a_triangle_for_each_position():
     }
 
 
+def test_an_image_has_the_same_map_alone_and_among_others():
+    # A cell that Slurm sends again takes its test images one at a time, and has to end in the same bits.
+    draws = np.random.default_rng(2)
+    levels = [torch.from_numpy(draws.normal(size=(40, side, side, 60))).float() for side in (8, 4, 2)]
+    some = Images(levels, [Path(f"{n}.png") for n in range(40)], SIZE)
+    model = padim.fit(some, torch_generator("a"))
+    together = padim.score(model, some)
+    for number in (0, 17, 39):
+        alone = Images([level[number : number + 1] for level in levels], some.files[number : number + 1], SIZE)
+        assert torch.equal(padim.score(model, alone)[0], together[number])
+
+
 def test_the_channels_are_the_cell_s_own_draw():
     first, again, other = (padim.fit(images(5), torch_generator(name))["channels"] for name in ("a", "a", "b"))
     assert torch.equal(first, again)
