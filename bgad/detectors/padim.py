@@ -45,7 +45,7 @@ def score(model: dict[str, Tensor], images: Images) -> Tensor:
         positions = slice(start, start + len(vectors))
         whitening = _unpacked(model["whitening"][positions], vectors.shape[2])
         offsets = vectors.float() - model["mean"][positions, None]
-        # Each image by itself: a product of all of them would round by how many there are, which is not the same in each attempt.
+        # Each image by itself: a product of all would round by how many there are, which is not the same in each attempt.
         distances.append(torch.stack([(whitening @ offset[..., None]).norm(dim=1) for offset in offsets.unbind(1)]))
         start += len(vectors)
     return smoothed(torch.cat(distances, dim=1).reshape(len(images), side, -1), images.size)
