@@ -1,11 +1,12 @@
 """A thousand tiny cells through the workflow in one go, a twentieth of which are killed: does anything grow, is anything lost?
 
-    python benchmarks/soak.py [--cells 1000] [--output docs]      some hours on two cores; Linux, for its /proc
+    python benchmarks/soak.py [--cells 1000] [--output docs]      an hour on two cores; Linux, for its /proc
 
 In a temporary copy of the workflow a recipe and a suite of this file's own are run with one command. Of the cells chosen by a
 draw, every process that trains them is killed with signal 9 a moment after it starts, in each of its attempts; nothing in
 the workflow knows of it. Then: the table has to name exactly the killed cells, Snakemake's memory must not grow with the cells
-that are done, and the last hundred cells must take no longer than the first. soak.json has the figures, soak.png shows them.
+that are done, and the last hundred cells must take no longer than the first. Anything else ends in an error. soak.json has the
+figures, soak.png shows them.
 
 Time is counted in seconds of processor as well, since other work of the machine makes wall time say little.
 """
@@ -48,6 +49,7 @@ RECIPE = {  # a second of training: what is to be seen here is what lies around 
     "schedule": {"meta_epochs": 2, "evaluate_every": 1},
     "anomalies": {"strategy": "repeat"},
 }
+GROWTH_MOST = 1.1  # from the first of a run to the last: of Snakemake's memory, and of a cell's processor time
 LOOK = 0.2  # seconds between two looks at the processes
 MEMORY = 10.0  # seconds between two looks at Snakemake's memory
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time in a second
@@ -89,6 +91,10 @@ def main() -> None:
     print({key: value for key, value in found.items() if not isinstance(value, list)})
     if not (results["named_in_the_table"] == results["chosen_to_fail"] and status):
         raise SystemExit("error: the table does not name exactly the cells that were killed.")
+    for name in ("snakemake_mb", "processor_s_of_first_and_last"):
+        first, last = results[name]
+        if last > GROWTH_MOST * first:
+            raise SystemExit(f"error: {name} went from {first} to {last}, more than {GROWTH_MOST} times.")
 
 
 def prepare(folder: Path, count: int) -> list[Cell]:
@@ -116,7 +122,7 @@ def run(folder: Path, cores: int, chosen: set[str], rng: np.random.Generator) ->
     """Runs the suite to its table and kills what trains the ``chosen`` cells; its seconds and its exit status as well."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), TABLE]
     seen, started, looked = Seen(), time.monotonic(), -MEMORY
-    doomed: dict[int, float] = {}  # processes to kill, and when
+    doomed: dict[tuple[int, str], float] = {}  # processes to kill, and when; Linux gives a process's number away again
     with (folder / "said.log").open("w+") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
         try:
@@ -124,8 +130,8 @@ def run(folder: Path, cores: int, chosen: set[str], rng: np.random.Generator) ->
                 now = time.monotonic() - started
                 for number, cell in training(folder):
                     seen.processor_s[cell] = processor_seconds(number)
-                    if cell in chosen and now > doomed.setdefault(number, now + rng.uniform(0, 1)):
-                        doomed[number] = float("inf")
+                    if cell in chosen and now > doomed.setdefault((number, cell), now + rng.uniform(0, 1)):
+                        doomed[number, cell] = float("inf")
                         seen.kills[cell] = seen.kills.get(cell, 0) + 1
                         with suppress(ProcessLookupError):
                             os.kill(number, signal.SIGKILL)
@@ -184,6 +190,7 @@ def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, secon
         "seconds": round(seconds, 1),
         "snakemake_mb_per_1000_jobs": round(1000 * float(slope), 2),
         "snakemake_mb": [round(settled[place][2], 1) for place in (0, -1)],
+        "snakemake_processor_s_a_job": round(seen.memory[-1][3] / seen.memory[-1][1], 2),
         "compared": part,
         "processor_s_of_first_and_last": [round(float(np.mean(of)), 2) for of in (processor[:part], processor[-part:])],
         "wall_s_of_first_and_last": [round(float(np.mean(of)), 2) for of in (walls[:part], walls[-part:])],
