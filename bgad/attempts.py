@@ -24,11 +24,16 @@ def attempt(number: int | None, folder: Path) -> Iterator[None]:
         return
     if number > 1 and sentence.exists():
         raise BgadError(sentence.read_text(encoding="utf-8"))
-    with suppress(OSError):  # where it cannot be taken away, the step cannot write either, and says so
-        sentence.unlink(missing_ok=True)
+    forget(folder)
     try:
         yield
     except BgadError as error:
         with suppress(BgadError):  # as on a full disk
             write_text(sentence, str(error))
         raise
+
+
+def forget(folder: Path) -> None:
+    """Has the step in ``folder`` tried again whatever it ended in."""
+    with suppress(OSError):  # where it cannot be taken away, the step cannot write either, and says so
+        (folder / NAME).unlink(missing_ok=True)

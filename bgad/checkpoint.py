@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from bgad import coupling
 from bgad.cells import Cell
 from bgad.datasets import Index
 from bgad.features import FeatureCache
@@ -34,13 +35,15 @@ def key_of(
 
 
 class Checkpoint:
-    """checkpoint.pt in the cell's ``folder``, due ``every`` seconds; it counts for nothing under another ``key`` than its own.
+    """checkpoint.pt in the cell's ``folder``, due ``every`` seconds.
 
-    It goes once the cell is whole.
+    It counts for nothing under another ``key`` than its own, or where steps would round otherwise than before: with another
+    number of threads, or without the compiled code. It is to go once the cell is whole.
     """
 
     def __init__(self, folder: Path, key: str, every: float):
-        self._path, self._key, self._every = folder / "checkpoint.pt", key, every
+        self._path, self._every = folder / "checkpoint.pt", every
+        self._key = f"{key}, {coupling.describe()}, {torch.get_num_threads()} threads"
         self._saved = time.monotonic()
 
     def load(self) -> dict | None:
@@ -49,7 +52,7 @@ class Checkpoint:
             found = load_tensors(self._path, torch.device("cpu"))
         except (FileNotFoundError, NoTensors):
             return None
-        return found["state"] if isinstance(found, dict) and found.get("key") == self._key else None
+        return found.get("state") if isinstance(found, dict) and found.get("key") == self._key else None
 
     @property
     def is_due(self) -> bool:

@@ -8,16 +8,17 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bgad.errors import BgadError
 
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a sign beyond 16 bits as two halves
-CLOCKS_DIFFER = timedelta(minutes=1)  # of a machine and a file server, in good order
+CLOCKS_DIFFER = 60  # seconds; of a machine and a file server, in good order
 
 
 @contextmanager
@@ -33,6 +34,7 @@ def whole(path: Path) -> Iterator[Path]:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            _to_disk(temporary)
             temporary.replace(path)
     finally:
         with suppress(OSError):
@@ -54,6 +56,7 @@ def several(folder: Path) -> Iterator[Path]:
         yield staging
         with _writing(folder):
             for path in sorted(staging.iterdir()):
+                _to_disk(path)
                 path.replace(folder / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -74,14 +77,21 @@ def check_clock(*inputs: Path) -> None:
 
     Snakemake refuses what is made from it, as older than its input, but only at the end.
     """
-    now = datetime.now()
+    now = time.time()
     for path in inputs:
-        made = datetime.fromtimestamp(path.stat().st_mtime) if path.exists() else now
+        made = path.stat().st_mtime if path.exists() else now
         if made - now > CLOCKS_DIFFER:
+            then, today = (f"{datetime.fromtimestamp(of):%Y-%m-%d %H:%M}" for of in (made, now))
             raise BgadError(
-                f"{path}: is from the future ({made:%Y-%m-%d %H:%M}, and it is {now:%Y-%m-%d %H:%M}), so that nothing made "
-                "from it would count as newer; set the clock right, or touch the file."
+                f"{path}: is from the future ({then}, and it is {today}), so that nothing made from it would count as newer; "
+                "set the clock right, or touch the file."
             )
+
+
+def _to_disk(path: Path) -> None:
+    """Has a file's content on the disk before it gets its name: after a power cut a name alone would be an empty file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

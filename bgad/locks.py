@@ -6,6 +6,7 @@ is alive and removed them. Here the system knows.
 
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from bgad.errors import BgadError
 
 _run: int | None = None  # of this process, which has it as long as it lives
+HALF_WRITTEN = re.compile(r"\.\w+\.\d+(\.\w+)?")  # as files.whole and finished.keep call what is not whole yet
 LOOK = 0.05  # seconds; longer than nobody_runs has the lock
 
 
@@ -59,7 +61,8 @@ def _taken(lock: int, patience: float = 0) -> bool:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[bool]:
-    """Waits until no other process makes the cell in ``folder``: one that outlived its run may still be at it.
+    """Waits until no other process makes what belongs into ``folder``, a cell or a cache: one that outlived its run may still
+    be at it. What a process was writing there when it was killed is removed.
 
     Gives whether there was one to wait for.
     """
@@ -85,15 +88,23 @@ def _of_this_process(path: Path) -> tuple[int, bool]:
         try:
             if not _taken(lock):
                 waited = True
-                print(f"{path.parent}: another process is making this cell; waiting for its end.", flush=True)
+                print(f"{path.parent}: another process is at work here; waiting for its end.", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:  # a file system that knows no locks: two at once make the same files twice, and no others
             return lock, waited
         # Who had the lock has taken the file away; where that was another, this is a lock that nobody else sees.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), path.stat()):
+                _sweep(path.parent)
                 return lock, waited
         os.close(lock)
+
+
+def _sweep(folder: Path) -> None:
+    for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
+        if HALF_WRITTEN.fullmatch(path.name):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _opened(path: Path) -> int:

@@ -61,7 +61,7 @@ def run_cell(
     data set's folder, is read where such images are made anew each pass: by ``workers`` processes beside the training, or
     with 0 in its turn. Every draw depends on the cell's own names. Evaluations take ``images_at_once``, by default
     IMAGES_AT_ONCE, and go on with fewer where memory does not suffice. A training that was stopped goes on from its
-    ``checkpoint``, which is made anew at the end of the meta epoch in which it is due.
+    ``checkpoint``, which is made anew at the end of the meta epoch in which it is due, and stays.
     """
     started = time.perf_counter()
     images_at_once = images_at_once or IMAGES_AT_ONCE
@@ -133,8 +133,6 @@ def run_cell(
         "environment": environment(device) | {"blocks": blocks},
     }
     write_json(output / "metrics.json", values)
-    if checkpoint:
-        checkpoint.remove()
     return values
 
 

@@ -36,6 +36,7 @@ def load_tensors(path: Path, device: torch.device) -> Any:
         raise FileNotFoundError(path)
     try:
         check_archive(path)
+        _check_sums(path)
         content = torch.load(path, map_location=device, weights_only=True)
         _check_values(content, path.stat().st_size)
     except NoTensors:
@@ -53,6 +54,13 @@ def check_archive(path: Path) -> None:
         raise NoTensors("it is compressed")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise NoTensors("it claims more bytes than it has")
+
+
+def _check_sums(path: Path) -> None:
+    """NoTensors where bytes are not those that were written, as after a power cut; torch.load would take them."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise NoTensors(f"{damaged} is damaged")
 
 
 def _check_values(content: Any, size: int) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bgad.errors import BgadError
-from bgad.files import check_clock, read_json, whole, write_json, write_text
+from bgad.files import check_clock, read_json, several, whole, write_json, write_text
 
 
 def names(folder):
@@ -86,6 +86,31 @@ def test_a_missing_or_damaged_json_file_is_named(tmp_path):
             read_json(path)
         assert str(error.value).startswith(f"{path}: not valid JSON (")
         assert "\n" not in str(error.value)
+
+
+def test_a_name_is_given_only_to_what_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    real = {name: getattr(os, name) for name in ("fsync", "replace")}
+    for name in real:
+        monkeypatch.setattr(os, name, lambda *a, name=name, **k: (done.append(name), real[name](*a, **k)))
+    write_text(tmp_path / "split.json", "x")
+    with several(tmp_path / "results") as folder:
+        (folder / "a.csv").write_text("x")
+    assert done == ["fsync", "replace"] * 2
+
+
+def test_the_hour_that_comes_twice_in_autumn_is_no_future(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        second_ten_past_two = 1792890600  # 2026-10-25 01:10 UTC
+        write_text(path := tmp_path / "split.json", "")
+        os.utime(path, (second_ten_past_two - 1200,) * 2)  # twenty minutes before, when clocks said ten to three
+        monkeypatch.setattr(time, "time", lambda: second_ten_past_two)
+        check_clock(path)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_file_from_the_future_is_refused(tmp_path):

@@ -74,7 +74,7 @@ def test_a_cell_waits_for_the_process_that_makes_it(tmp_path):
     try:
         assert first.stdout.readline() == "in\n"
         second = subprocess.Popen([sys.executable, "-c", MAKE_CELL, tmp_path / "cell", "0"], stdout=subprocess.PIPE, text=True)
-        assert second.stdout.readline().endswith("another process is making this cell; waiting for its end.\n")
+        assert second.stdout.readline().endswith("another process is at work here; waiting for its end.\n")
         time.sleep(0.2)
         assert second.poll() is None
         first.kill()
@@ -86,6 +86,19 @@ def test_a_cell_waits_for_the_process_that_makes_it(tmp_path):
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    half = [".level1.4711.npy", "gallery/.maps.12.png", ".metrics.1.json", ".finished.13/key"]
+    others = ["level1.npy", ".finished/key", ".failed", "gallery/maps.png", ".hidden"]
+    for name in (*half, *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with alone(tmp_path):
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+            [*others, ".lock"]
+        )
+    assert not (tmp_path / ".finished.13").exists()
 
 
 INDEX = "resources/index/mini/{}.json"

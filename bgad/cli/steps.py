@@ -113,10 +113,11 @@ def features(
     from bgad.backbones import load_backbone
     from bgad.datasets import Index
     from bgad.features import compute
+    from bgad.locks import alone
     from bgad.progress import progress
 
     network, category = load_backbone(backbone, devices.choose(device, threads), weights), Index.load(index)
-    with progress("images", len(category.images)) as advance:
+    with alone(output), progress("images", len(category.images)) as advance:
         network.network.register_forward_hook(lambda _, __, levels: advance(len(levels[0])))
         compute(category, root, network, image_size, output)
 
@@ -147,12 +148,13 @@ def synthetic(
     from bgad.backbones import load_backbone
     from bgad.datasets import Index
     from bgad.features import compute_synthetic
+    from bgad.locks import alone
     from bgad.progress import progress
     from bgad.splits import Split
 
     network, drawn = load_backbone(backbone, devices.choose(device, threads), weights), Split.load(split)
     count = len((drawn.pool + drawn.further)[:known]) * each
-    with progress(f"{kind} images", count) as advance:
+    with alone(output), progress(f"{kind} images", count) as advance:
         network.network.register_forward_hook(lambda _, __, levels: advance(len(levels[0])))
         compute_synthetic(kind, Index.load(index), drawn, root, network, image_size, known, each, output)
 
@@ -185,13 +187,14 @@ def cell(
     from bgad import attempts
     from bgad.locks import alone
 
-    with attempts.attempt(attempt, folder), alone(folder) as waited:  # before what takes seconds to load
+    with alone(folder) as waited, attempts.attempt(attempt, folder):  # before what takes seconds to load
         from bgad import devices, finished
         from bgad.cells import Cell
         from bgad.checkpoint import Checkpoint, key_of
         from bgad.datasets import Index
         from bgad.features import load
         from bgad.files import check_clock
+        from bgad.paths import CELL_FILES
         from bgad.progress import progress
         from bgad.settings import METHODS, load_recipe
         from bgad.splits import Split
@@ -201,10 +204,13 @@ def cell(
         inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
         pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
         key = key_of(*inputs, pools, chosen)
-        if finished.bring_back(folder, key, just_made=waited):
+        checkpoint = Checkpoint(folder, key, checkpoint_every)
+        # Snakemake takes a cell's files away before it has the cell made: those that are there are of a run that was killed.
+        if finished.bring_back(folder, key, just_made=waited or attempt is not None):
             print("This cell was made whole by a run that was killed; its files are in their places again.")
             return
-        images_at_once = 1 if attempt and attempt > 1 else None
+        # On a GPU, where fewer images end in other last digits, an attempt has more of its memory, and finds out for itself.
+        images_at_once = 1 if attempt and attempt > 1 and chosen.type == "cpu" else None
         if of_folder.method not in METHODS:
             from bgad.detect import run_detector_cell
 
@@ -214,7 +220,6 @@ def cell(
 
             # A training on a GPU keeps one core busy; the others make the next pass's images.
             workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
-            checkpoint = Checkpoint(folder, key, checkpoint_every)
             with progress("epochs", settings.schedule.meta_epochs) as advance:
 
                 def epoch_done(line: str) -> None:
@@ -225,6 +230,8 @@ def cell(
                     *inputs, pools, root, chosen, folder, weights, epoch_done, workers, images_at_once, checkpoint
                 )
         finished.keep(folder, key)
+        if all((folder / name).exists() for name in CELL_FILES):  # which a run may take away that began meanwhile
+            checkpoint.remove()
         _say(metrics["notes"])
 
 

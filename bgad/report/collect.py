@@ -8,7 +8,7 @@ import csv
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
-from bgad.report.stale import PARTS, Today
+from bgad.report.stale import OUTDATED, PARTS, Today
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
@@ -27,7 +27,8 @@ DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: 
 # What the workflow puts into the log of a process that a system out of memory, or a person, has killed; and what it means.
 KILLED = "killed"
 WHY_KILLED = "out of memory, or killed by hand (signal 9); let fewer cells run at once (--cores), or give each more memory"
-PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
+PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|BrokenProcessPool)\b")
+TRACEBACK, PROGRESS = "Traceback (most recent call last)", "epoch "  # how lines of a log begin
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
 FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
@@ -61,10 +62,11 @@ class Collected:
     notes: dict[str, list[Cell]]
 
 
-def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False) -> Collected:
+def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False, outdated: Collection[str] = ()) -> Collected:
     """Reads the folders of ``cells`` under ``root``.
 
-    A cell that is stale (stale.py) has no figures, unless ``stale_too``: then nobody looks whether it is. BgadError if a
+    A cell that is stale (stale.py) has no figures, unless ``stale_too``: then nobody looks whether it is. Neither has one of
+    the folders ``outdated``, of which Snakemake knows that they were to be made anew. BgadError if a
     metrics.json belongs to another cell than the folder it lies in; any other damage is the status of that cell.
     """
     status, figures, full_test, released_test, by_type, history, origins = {}, [], [], [], [], [], []
@@ -74,6 +76,8 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
         metrics, status[cell] = _read(cell, root)
         if metrics and not stale_too and (stale := today.stale(cell, metrics.model_dump(include={*PARTS}))):
             metrics, status[cell] = None, stale
+        if metrics and cell.folder.as_posix() in outdated:
+            metrics, status[cell] = None, OUTDATED
         fields = _fields(cell)
         figures += _figure_rows(fields, metrics, status[cell])
         if cell.k == 0:
@@ -268,9 +272,11 @@ def status_without_metrics(log: Path) -> str:
     if lines and lines[-1].startswith("error:"):
         why = lines[-1].removeprefix("error:").strip()
         return FAILED + (WHY_KILLED if why == KILLED else why)
-    # Python's own errors: the last line of a traceback, which nothing follows.
-    if any(line.startswith("Traceback (most recent call last)") for line in lines) and PYTHON_ERROR.match(lines[-1]):
-        return FAILED + lines[-1]
+    # Python's own errors, which a traceback ends in. Some say more on further lines; after others the training went on.
+    last = max((place for place, line in enumerate(lines) if line.startswith(TRACEBACK)), default=len(lines))
+    errors = [line for line in lines[last:] if PYTHON_ERROR.match(line)]
+    if errors and not any(line.startswith(PROGRESS) for line in lines[last:]):
+        return FAILED + errors[-1]
     return INTERRUPTED
 
 

@@ -1,7 +1,8 @@
 """Whether a cell's figures are of today: the recipe, split and code that made them against those that are there now.
 
 A cell that was made with others is stale, and no part of any table until it is made again. What is not there today says
-nothing: a table can be made of results that were copied to a machine without the split files.
+nothing: a table can be made of results that were copied to a machine without the split files. What is there and cannot be read
+is not what made the cell.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from bgad.splits import Split, file_of
 
 STALE = "stale: "
 SAME, CHANGED, GONE = "as today", "changed since", "not there today"
+OUTDATED = f"{STALE}what it was made from has changed, and could not be made again; run the suite again"
+DAMAGED = "damaged"  # in the place of a hash, which it is none of
 PARTS = {"recipe_sha256": "recipe", "split_sha256": "split", "source_sha256": "code"}
 
 
@@ -40,7 +43,8 @@ class Today:
         return file, self._split(file)[0]
 
     def sha256(self, cell: Cell) -> dict[str, str | None]:
-        """What the keys of PARTS would be in the cell's metrics.json if it were made now; None where that is not known."""
+        """What the keys of PARTS would be in the cell's metrics.json if it were made now; None where that is not known, and
+        DAMAGED where a file cannot be read."""
         file, _ = self.split(cell)
         return {
             "recipe_sha256": self._recipe(cell.recipe)[1],
@@ -55,17 +59,19 @@ class Today:
         return f"{STALE}{' and '.join(changed)} changed since it was trained; run the suite again" if changed else None
 
     def _read_recipe(self, name: str) -> tuple[Recipe | None, str | None]:
+        path = self._root / paths.recipe_file(name)
         try:
-            recipe = load_recipe(self._root / paths.recipe_file(name))
+            recipe = load_recipe(path)
         except BgadError:
-            return None, None
+            return None, DAMAGED if path.exists() else None
         return recipe, recipe.sha256
 
     def _read_split(self, file: str) -> tuple[Split | None, str | None]:
+        path = self._root / file
         try:
-            split = Split.load(self._root / file)
+            split = Split.load(path)
         except BgadError:
-            return None, None
+            return None, DAMAGED if path.exists() else None
         return split, split.sha256
 
 

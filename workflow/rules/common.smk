@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # took a tenth of the time.
 gc.set_threshold(100_000)
 
-from bgad import cells, datasets, detectors, finished, locks, paths, presets, settings, splits
+from bgad import attempts, cells, datasets, detectors, finished, locks, paths, presets, settings, splits
 from bgad.errors import BgadError
 from bgad.gpu_share import has_gpu, percent_of_gpu
 from bgad.names import shown
@@ -229,7 +229,18 @@ def splits_with_examples(wildcards):
 # its files are there and none is marked incomplete. (Where some are missing, a killed run may have taken them away.) A
 # cluster's job has a Snakemake of its own, which records nothing.
 def forget_recorded():
-    for job in workflow.dag.jobs if workflow.exec_mode == ExecMode.DEFAULT else ():
+    for job in workflow.dag.jobs if workflow.is_main_process else ():
         if job.rule.name == "train" and all(Path(path).exists() for path in job.output):
             if not workflow.async_run(workflow.persistence.incomplete(job)):
                 finished.forget(Path(job.params.cell))
+
+
+# What an earlier run's cell failed with (bgad/attempts.py) says nothing of this run's. On a cluster the first attempt of a cell
+# here can be the second of its group.
+def forget_failures():
+    for cell in unfinished():
+        attempts.forget(Path(cell))
+
+
+def unfinished():
+    return [job.params.cell for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]

@@ -14,7 +14,8 @@ rule train:
     benchmark:
         f"{paths.CELL}/benchmark.tsv"
     # Out of memory: again with one test image at a time and more memory. Other failures are not repeated (bgad/attempts.py).
-    retries: 2
+    # The Snakemake of a cluster's job would repeat in a job that has too little memory: there the whole job is sent again.
+    retries: 2 if workflow.is_main_process else 0
     conda:
         "../envs/bgad.yaml"
     threads: cores_of
