@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bgad import detectors, paths
 from bgad.errors import BgadError
-from bgad.settings import METHODS, Block, Method, Suite, validated
+from bgad.settings import METHODS, NAME, Block, Method, Suite, validated
 
 # (data set) -> {category: {defect type: number of images}}, types in order
 Catalogue = Callable[[str], dict[str, dict[str, int]]]
@@ -38,6 +38,9 @@ class Cell:
         if not match or not all(re.fullmatch("[0-9]{1,9}", match[number]) for number in ("k", "seed")):
             raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
         names, methods = match.groupdict(), (*METHODS, *detectors.names())
+        for part in ("recipe", "dataset"):
+            if not re.fullmatch(NAME, names[part]):
+                raise BgadError(f"{folder}: {names[part]} is no name of a {part}; it may have letters, digits, _, . and -.")
         if names["method"] not in methods:
             raise BgadError(f"{folder}: there is no method {names['method']}; use {', '.join(methods)}.")
         return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), **names)

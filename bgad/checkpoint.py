@@ -52,7 +52,8 @@ class Checkpoint:
             found = load_tensors(self._path, torch.device("cpu"))
         except (FileNotFoundError, NoTensors):
             return None
-        return found.get("state") if isinstance(found, dict) and found.get("key") == self._key else None
+        state = found.get("state") if isinstance(found, dict) and found.get("key") == self._key else None
+        return state if isinstance(state, dict) else None
 
     @property
     def is_due(self) -> bool:

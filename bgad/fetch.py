@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
 PROGRESS = 1 << 20  # bytes; a try that brought as many before it was cut goes on at once, and does not count as failed
+MOST = 50 * 10**9  # bytes of a file whose size nobody says; ten times MVTec AD's archive
 LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is passed over
 THIS_MACHINE = ("127.0.0.1", "::1", "localhost")  # nobody listens in between on this machine itself
 
@@ -173,7 +174,7 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
                 return
             missing = max(0, (total or size or 0) - offset)
             check_space(part.parent, missing + reserve, f"Downloading {part.stem} (and unpacking it)")
-            _write(response, part, start, total or size)
+            _write(response, part, start, size or total)
     except ValueError as error:  # of check_https, or a malformed address, which is a RequestException as well
         raise _Lasting(str(error)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -205,6 +206,10 @@ def _write(response: requests.Response, part: Path, start: int, total: int | Non
         progress(part.stem, total, done=start, shown=readable_size) as advance,
     ):
         for chunk in response.raw.stream(CHUNK, decode_content=False):
+            start += len(chunk)
+            if start > (total or MOST):
+                part.unlink()
+                raise _Lasting(f"sends more than {readable_size(total or MOST)}")
             file.write(chunk)
             advance(len(chunk))
 

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all: each is written under a temporary name and renamed."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from typing import Any
 
 from bgad.errors import BgadError
 
+MOST_BYTES = 10**8  # of a file that is read at once: the largest of ours, an index, has a hundredth
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a sign beyond 16 bits as two halves
 CLOCKS_DIFFER = 60  # seconds; of a machine and a file server, in good order
 
@@ -123,11 +125,31 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
+def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file; OSError if it is none, as a pipe or a device that never ends, or has more than ``most``."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    with Path(path).open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most // 10**6} MB")
+    return content
+
+
+def end_of(path: Path, most: int) -> str:
+    """The last ``most`` bytes of a file as text; OSError if there is none."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    with Path(path).open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
+        return file.read(most).decode("utf-8", errors="replace")
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; BgadError if it is missing or damaged, or holds what no file of this project does and what
     breaks those that go on with it: NaN and infinity, integers beyond 64 bits, half characters, nesting without end."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = content_of(path).decode()
         values = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_of_64_bits)
         if HALF_CHARACTER.search(text):
             json.dumps(values, ensure_ascii=False).encode()  # a ValueError, unless every half has its other half

@@ -67,10 +67,11 @@ class ConditionalFlow(nn.Module):
             flat = self.log_likelihood(features.flatten(0, 1), position)
         else:
             code = torch.cat([self.columns.repeat(self.height, 1), self.rows.repeat_interleave(self.width, dim=0)], dim=1)
-            # A CPU's products round by how many rows they have: each image by itself, it has the same bits in any batch. A GPU
-            # would wait for its steps to be started.
-            together = 1 if features.device.type == "cpu" else len(features)
-            flat = torch.cat([self._in_operations(part, code.expand(len(part), -1, -1)) for part in features.split(together)])
+            if features.device.type == "cpu" and not torch.jit.is_tracing():
+                # Products round by how many rows they have: taken by itself, an image has the same bits in any batch.
+                flat = torch.stack([self._in_operations(image, code) for image in features])
+            else:
+                flat = self._in_operations(features, code.expand(features.shape[0], -1, -1))
         return flat.view(-1, self.height, self.width)
 
     def _in_operations(self, x: Tensor, code: Tensor) -> Tensor:

@@ -53,9 +53,10 @@ def picture_in(file: BinaryIO, path: Path, mode: str) -> Image.Image:
             warnings.simplefilter("ignore", UserWarning)  # about odd metadata
             with Image.open(file, formats=FORMATS) as image:
                 # A phone's MPO is a JPEG whose further pictures are for other purposes.
-                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                if image.format != "MPO" and _has_another(image):
                     raise BgadError(f"{path}: holds several pictures; save the one that is meant.")
-                if image.mode.startswith("F") or (mode == "RGB" and image.mode.startswith("I")):  # would turn white, or black
+                # Gray would turn white or black; of colours Pillow itself takes the upper 8 bits without a word.
+                if image.mode.startswith("F") or (mode == "RGB" and (image.mode.startswith("I") or ";16" in str(image.tile))):
                     raise BgadError(f"{path}: more than 8 bits a channel; convert it to 8 bits.")
                 return ImageOps.exif_transpose(image).convert(mode)
     except BgadError:
@@ -66,6 +67,15 @@ def picture_in(file: BinaryIO, path: Path, mode: str) -> Image.Image:
         raise BgadError(f"{path}: more pixels than 89 million, as a decompression bomb has; make it smaller.") from error
     except Exception as error:  # of many kinds, by what is damaged; all mean the same to a user
         raise _not_whole(path, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _has_another(image: Image.Image) -> bool:
+    """Whether a file has a second picture; to count them all (n_frames) can take minutes."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _opened(path: Path, mode: str) -> Image.Image:

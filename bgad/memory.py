@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-# What PyTorch says of it on a GPU, of its libraries there, and on a CPU; its own types of errors are RuntimeErrors too. The last
-# is Python's of a process that makes images beside a training: a system without memory kills one.
+# What PyTorch says of it on a GPU, of its libraries there, and on a CPU; its own types of errors are RuntimeErrors too. The
+# last is Python's of a process that makes images beside a training: a system without memory kills one.
 SAYS = re.compile(
     r"out of memory|ALLOC_FAILED|Create\(handle\)|can't allocate memory|bad_alloc|bad allocation|pool was terminated abruptly",
     re.IGNORECASE,

@@ -39,6 +39,14 @@ def check_file_name(path: Path) -> None:
         raise BgadError(f"{shown(path)}: the name holds braces or a sign that cannot be seen; rename the file.")
 
 
+def check_text(text: str) -> str:
+    """``text`` of a result that reports are to show; ValueError where it could be more than text to a terminal, in Markdown or
+    to a spreadsheet: signs that cannot be seen, backticks, or the beginning of a formula."""
+    if not text.isprintable() or "`" in text or text[:1] in NOT_FIRST - {"."}:
+        raise ValueError("holds a backtick or a sign that cannot be seen, or begins like a formula")
+    return text
+
+
 def shown(text: object) -> str:
     """A path or a sentence in one line of plain text, whatever signs it has: nothing for a terminal to obey."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))

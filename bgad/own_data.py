@@ -65,7 +65,7 @@ def make(cell: Cell, dataset: dict, root: Path, quiet: bool = False) -> dict:
     What is there and fits is not made again. BgadError with the first sentence of the step that failed.
     """
     command = [sys.executable, "-m", "snakemake", "--cores", "all", f"{cell.folder.as_posix()}/metrics.json"]
-    command += ["--config", f"datasets={json.dumps({cell.dataset: dataset})}"]
+    command += ["--config", f"datasets={json.dumps({cell.dataset: dataset}, ensure_ascii=False)}"]
     with tempfile.NamedTemporaryFile("w", suffix=".log") as output, Path(output.name).open(encoding="utf-8") as said:
         process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from bgad.errors import BgadError
+from bgad.files import content_of
 
 MOST_VALUES = 100_000  # of a file: a suite that names every category and split has some hundreds
 
@@ -14,7 +15,7 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file; BgadError if it is missing or no plain YAML: with tags, merge keys or a key twice, or with
     aliases that make more of it than MOST_VALUES."""
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _PlainLoader)
+        values = yaml.load(content_of(path).decode(), _PlainLoader)
     except OSError as error:
         raise BgadError(f"{path}: cannot be read ({error.strerror}); check the name and the path.") from error
     except UnicodeDecodeError as error:

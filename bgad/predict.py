@@ -169,6 +169,8 @@ def _by_detector(content: dict, recipe: Recipe, _backbone: Backbone, cell: Path)
 
 def _model(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> Model:
     sides = [recipe.image_size // stride for stride in STRIDES]
+    if not all(_fits(state, recipe, channels) for state, channels in zip(content["flows"], backbone.channels, strict=True)):
+        raise BgadError(f"{cell / 'model.pt'}: its flows do not fit its recipe; run the cell again.")
     # The draws are only there to be overwritten.
     flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
     try:
@@ -179,6 +181,14 @@ def _model(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> Mod
         raise BgadError(f"{cell / 'model.pt'}: its flows do not fit its recipe; run the cell again.") from error
     scale = ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
     return Model(recipe, backbone, flows, scale, content["threshold"])
+
+
+def _fits(state: dict[str, Tensor], recipe: Recipe, channels: int) -> bool:
+    """Whether a flow's state has the blocks and the width that the recipe says: seen before memory is taken for them."""
+    first = state.get("module_list.0.subnet.0.weight")
+    inputs = channels - channels // 2 + recipe.flow.position_channels
+    blocks = {key.split(".")[1] for key in state if key.startswith("module_list.")}
+    return len(blocks) == recipe.flow.blocks and first is not None and first.shape == (2 * inputs, inputs)
 
 
 def _recipe_and_backbone(content: dict, cell: Path, device: torch.device, weights: Path | None) -> tuple[Recipe, Backbone]:
@@ -208,7 +218,7 @@ def read_model(cell: Path, device: torch.device) -> dict:
     return content
 
 
-class _Scale(BaseModel):
+class _Scale(BaseModel, strict=True):
     level_maxima: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     sum_maximum: FiniteFloat
 
@@ -219,10 +229,10 @@ class _Content(BaseModel, arbitrary_types_allowed=True):
     cell: Cell
     recipe: Recipe
     weights_sha256: str
-    threshold: float  # nan: none
+    threshold: float = Field(strict=True)  # nan: none
     flows: list[dict[str, Tensor]] = Field(default=[], min_length=3, max_length=3)
     scale: _Scale | None = None
-    highest: FiniteFloat | None = None
+    highest: FiniteFloat | None = Field(default=None, strict=True)
 
     @model_validator(mode="after")
     def _is_whole(self):

@@ -26,7 +26,8 @@ def _is_a_method(name: str) -> str:
     return name
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=150)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=150)]
 Method = Annotated[Name, AfterValidator(_is_a_method)]
 Share = Annotated[float, Field(gt=0, le=1)]
 T = TypeVar("T", bound=BaseModel)
@@ -214,11 +215,16 @@ class Config(Settings):
     checkpoint_every: int = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
 
 
+class _Based(Settings):
+    base: Name
+
+
 def load_recipe(path: Path) -> Recipe:
     """The recipe in ``path``. One with the key ``base`` names another recipe beside it and states what differs from it."""
     values = read_yaml(path)
     if isinstance(values, dict) and "base" in values:
-        changes, base_file = values, Path(path).with_name(f"{values['base']}{Path(path).suffix}")
+        base = validated(_Based, {"base": values["base"]}, path).base
+        changes, base_file = values, Path(path).with_name(f"{base}{Path(path).suffix}")
         values = read_yaml(base_file)
         if isinstance(values, dict) and "base" in values:
             raise BgadError(f"{path}: its base {base_file.name} has a base itself; name {values['base']} or state all values.")

@@ -4,6 +4,7 @@ The one place where torch.load is called on a file that may come from anybody. N
 """
 
 import io
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from bgad.files import whole
 
+MODULES = ("torch", "collections")  # of what a file may name; PyTorch allows bytearray too, which takes memory without end
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -34,6 +36,8 @@ def load_tensors(path: Path, device: torch.device) -> Any:
     tensors and plain values in dicts, lists and tuples; FileNotFoundError where there is none."""
     if not path.exists():
         raise FileNotFoundError(path)
+    if not path.is_file():
+        raise NoTensors("it is no file")
     try:
         check_archive(path)
         _check_sums(path)
@@ -47,13 +51,18 @@ def load_tensors(path: Path, device: torch.device) -> Any:
 
 
 def check_archive(path: Path) -> None:
-    """NoTensors unless the file is a zip archive as torch.save writes it: nothing compressed, and no byte taken twice."""
+    """NoTensors unless the file is a zip archive as torch.save writes it: nothing compressed, no byte taken twice, and nothing
+    named beside tensors and dicts."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
+        pickled = [archive.read(entry) for entry in entries if entry.filename.endswith(".pkl") and not entry.compress_type]
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise NoTensors("it is compressed")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise NoTensors("it claims more bytes than it has")
+    for opcode, named, _ in (operation for content in pickled for operation in pickletools.genops(content)):
+        if opcode.name in ("STACK_GLOBAL", "INST") or (opcode.name == "GLOBAL" and not str(named).startswith(MODULES)):
+            raise NoTensors(f"it names {named}")
 
 
 def _check_sums(path: Path) -> None:

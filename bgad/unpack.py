@@ -110,7 +110,10 @@ def _in_zip(archive: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
-            allowed = kind in (0, stat.S_IFREG, stat.S_IFDIR)  # 0: packed where there are no Unix modes
+            # 0: packed where there are no Unix modes. Of the other ways to pack, zipfile unpacks 64 KB to no end at once.
+            allowed = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise BgadError(f"{archive} is packed in an unusual way (method {info.compress_type}): pack it with deflate")
             yield info.filename, None, info.file_size, allowed, partial(file.extract, info)
 
 

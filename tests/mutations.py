@@ -148,7 +148,7 @@ def lzma_xz(content: bytes) -> bytes:
 def zips() -> Bytes:
     """A zip of entries of any name and mode; in its directory sizes, places, and kinds of compression may be others."""
     modes = st.sampled_from([0, 0, 0, 0o100644, 0o040755, 0o120777, 0o020644, 0o010644])
-    method = st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    method = st.sampled_from([*[zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED] * 3, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     entry = st.tuples(st.sampled_from(NAMES[:3]) | st.sampled_from(NAMES), modes, st.binary(max_size=20), method)
     fields = st.lists(st.tuples(st.integers(0, 3), st.integers(4, 42), st.sampled_from(NUMBERS)), max_size=2)
     whole = st.tuples(st.lists(entry, min_size=1, max_size=4), fields).map(lambda of: _zip(*of))

@@ -226,6 +226,16 @@ def test_a_web_page_is_not_taken_for_an_archive(server, target):
     assert [request.path for request in server.seen] == ["/a", "/b"]
 
 
+@pytest.mark.parametrize("size", [None, 1000])
+def test_a_server_that_never_ends_is_cut_off(server, target, monkeypatch, size):
+    monkeypatch.setattr("bgad.fetch.MOST", 1000)
+    server.faults["/a"] = [("no length", len(BODY))]
+    with pytest.raises(DownloadError, match="sends more than 1 kB"):
+        fetch([server.url("/a")], target, sha256=None, size=size, wait=0.01)
+    assert len(server.seen) == 1
+    assert left(target) == []
+
+
 def test_without_a_hash_two_mirrors_are_never_mixed(server, target):
     server.files["/b"] = BODY[::-1]
     server.faults["/a"] = [("cut", 300_000)]

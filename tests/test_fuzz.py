@@ -11,7 +11,8 @@ import os
 import resource
 import shlex
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,12 +30,14 @@ from PIL import Image
 
 from bgad import features, paths
 from bgad.backbones import _loaded
+from bgad.checkpoint import Checkpoint
 from bgad.datasets import ImageRecord, Index
 from bgad.errors import BgadError
 from bgad.files import write_json
 from bgad.flow import ConditionalFlow
 from bgad.images import read_image, read_mask
 from bgad.live.status import status_of
+from bgad.memory import is_out_of_memory
 from bgad.names import check_names
 from bgad.predict import _model, read_model
 from bgad.randomness import frozen_generator, torch_generator
@@ -83,9 +86,31 @@ def read(reader: Callable, path: Path, content: bytes):
         return reader(path)
     except BgadError as error:
         assert str(error).strip() and "\n" not in str(error)
+        assert not any(is_out_of_memory(cause) for cause in causes_of(error)), "it took the memory before it was refused"
         return None
     finally:
         assert files(path.parent) == before
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__
+
+
+def test_whole_files_are_taken(whole, cache, tmp_path):
+    """Or the inputs below, which are edits of these, would all be refused for one and the same reason."""
+    for name, reader in (("index.json", Index.load), ("split.json", Split.load), ("gallery.json", read_gallery)):
+        assert read(reader, Path(name), whole(name))
+    assert read(read_likelihoods, Path("likelihoods.json"), whole("likelihoods.json"))
+    assert read(lambda path: scores_of(path.parent), Path("scores.csv").absolute(), whole("scores.csv"))
+    assert features.load(cache).levels[0].shape == (2, 64, 3)
+    assert read(loaded, Path("cell/model.pt").absolute(), model_file()) is True
+    for source, reader in CONFIGURATION.items():
+        assert read(reader, Path("file.yaml"), source.read_bytes())
+    for content in PICTURES[:8]:
+        assert read(read_image, Path("picture.png"), content) is not None
+    assert read(checkpoint, Path("checkpoint.pt").absolute(), checkpoint_file()) == {"epoch": 1}
 
 
 # --- archives ------------------------------------------------------------------------------------------------
@@ -250,7 +275,9 @@ def cache(tmp_path) -> Path:
         np.save(folder / f"level{level}.npy", np.zeros((2, side**2, 3), np.float32))
     np.save(folder / "masks.npy", np.zeros((2, 32, 32), bool))
     np.save(folder / "thumbnails.npy", np.zeros((2, 4, 4, 3), np.uint8))
-    write_json(folder / "features.json", {"image_size": 32, "paths": ["a", "b"], "seconds": 1.0, "weights_sha256": ""})
+    write_json(
+        folder / "features.json", {"image_size": 32, "paths": ["a", "b"], "seconds": 1.0, "weights_sha256": "", "sha256": ""}
+    )
     return folder
 
 
@@ -294,10 +321,13 @@ def flows_of(recipe: Recipe) -> list[ConditionalFlow]:
     return build_flows(recipe, [2, 2, 2], [8, 4, 2], torch_generator("model"), frozen_generator("model"))
 
 
-def loaded(path: Path) -> None:
+def loaded(path: Path) -> bool:
+    """Whether a model with flows is whole."""
     content = read_model(path.parent, CPU)
-    if "flows" in content and content["recipe"]["image_size"] == 32:
-        _model(content, validated(Recipe, content["recipe"], path), BACKBONE, path.parent)
+    if "flows" not in content:
+        return False
+    _model(content, validated(Recipe, content["recipe"], path), BACKBONE, path.parent)
+    return True
 
 
 MODELS = [{}, {"threshold": "x"}, {"threshold": math.inf}, {"flows": []}, {"flows": [{}] * 3}, {"scale": None}, {"recipe": {}}]
@@ -313,6 +343,23 @@ MODELS += [
 @given(content=st.sampled_from([model_file(**of) for of in MODELS]) | rezipped(model_file()))
 def test_models(content):
     read(loaded, Path("cell/model.pt").absolute(), content)
+
+
+def checkpoint(path: Path) -> dict | None:
+    return Checkpoint(path.parent, "key", 0).load()
+
+
+def checkpoint_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        Checkpoint(Path(folder), "key", 0).save({"epoch": 1})
+        return (Path(folder) / "checkpoint.pt").read_bytes()
+
+
+@FUZZ
+@given(content=st.deferred(lambda: rezipped(checkpoint_file())))  # as late as the number of threads is the tests'
+def test_checkpoints(content):
+    found = read(checkpoint, Path("cell/checkpoint.pt").absolute(), content)
+    assert found is None or isinstance(found, dict)
 
 
 @FUZZ

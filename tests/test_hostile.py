@@ -70,8 +70,14 @@ def png_of(width: int, height: int) -> bytes:
         (b"IDAT", zlib.compress(bytes(1000))),
         (b"IEND", b""),
     ]
-    packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    return PNG + b"".join(chunk(*of) for of in chunks)
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize("side", [9_500, 20_000, 2**31 - 1])
@@ -120,6 +126,27 @@ def test_modes_that_have_three_channels_of_8_bits_are_read(tmp_path):
     assert np.array_equal(read_image(tmp_path / "red.tiff"), [[[255, 0, 0]] * 2])
     Image.new("F", (2, 1), 0.5).save(tmp_path / "mask.tiff")
     assert "more than 8 bits" in refused(read_mask, tmp_path / "mask.tiff")  # which would be 0, no defect
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_colours_of_16_bits_are_refused(tmp_path, ending):
+    path = tmp_path / f"x.{ending}"
+    if ending == "png":
+        head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+        chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"\0" + struct.pack(">3H", 256, 300, 65535))), (b"IEND", b"")]
+        path.write_bytes(PNG + b"".join(chunk(*of) for of in chunks))
+    else:
+        path.write_bytes(tiff_of_16_bits())
+    assert refused(read_image, path) == f"{path}: more than 8 bits a channel; convert it to 8 bits."
+
+
+def tiff_of_16_bits() -> bytes:
+    """One pixel of three 16-bit channels."""
+    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 210)]
+    entries += [(277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 6), (284, 3, 1, 1)]
+    fields = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    whole = struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(entries)) + fields + bytes(4)
+    return whole.ljust(200, b"\0") + struct.pack("<3H", 16, 16, 16).ljust(10, b"\0") + struct.pack("<3H", 256, 300, 65535)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
@@ -251,6 +278,16 @@ def test_tars_that_fill_the_memory_or_are_damaged_within(tmp_path, bomb):
     assert names_in(tmp_path) == [archive.name]
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_are_packed_in_a_way_that_unpacks_bit_by_bit(tmp_path, method):
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("bottle/train/good/0.png", bytes(10**7))
+    with pytest.raises(BgadError, match="is packed in an unusual way"):
+        unpack(archive, tmp_path / "out")
+    assert names_in(tmp_path) == [archive.name]
+
+
 @pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
 def test_a_small_archive_does_not_grow_a_hundredfold(tmp_path, ending, monkeypatch):
     monkeypatch.setattr("bgad.unpack.GROWS_FREELY", 10**6)
@@ -334,7 +371,7 @@ def test_names_are_checked_where_folders_are_read(tmp_path):
 
 
 def test_no_name_is_html_in_a_table():
-    assert escaped("a <script>x</script> `results/<x>` b") == r"a \<script>x\</script> `results/<x>` b"
+    assert escaped("a <script>x</script> `results/<x>` b") == r"a &lt;script>x&lt;/script> `results/<x>` b"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typer import Argument, Exit, Option
 
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Datasets, configuration, data_sets, suite_cells
+from bgad.names import shown
 
 Cells = Annotated[str, Argument(help="A cell's folder, a folder that holds cells, or the name of a suite.")]
 
@@ -93,4 +94,7 @@ def _side(name: str, datasets: str | None):
 
 
 def _print(found: str | dict) -> None:
-    print(found if isinstance(found, str) else json.dumps(found, indent=1, allow_nan=False))
+    if isinstance(found, str):
+        print(*(shown(line) for line in found.split("\n")), sep="\n")
+    else:
+        print(json.dumps(found, indent=1, allow_nan=False))

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
 from bgad.errors import BgadError
-from bgad.names import shown
+from bgad.names import NOT_FIRST, shown
 
 
 @app.command()
@@ -38,7 +38,7 @@ def predict(
     scored = predictions(pictures, cell, devices.choose(device, threads), weights)
     with several(out) if out else nullcontext() as folder:
         for found in track(scored, "pictures", len(pictures), quiet=as_json):
-            row = {"path": shown(found.path), **found.figures}
+            row = {"path": _in_a_sheet(shown(found.path)), **found.figures}
             if folder:
                 # Numbered, since pictures in different folders may have the same name; a name may not be too long.
                 overlay = f"{len(rows) + 1:04}-{shown(found.path.stem[:40])}.png"
@@ -81,3 +81,8 @@ def train(
     if out:
         place = copy_of(root / cell.folder, out)
     print(json.dumps({"folder": str(place), **metrics}, indent=1) if as_json else summary(metrics, place))
+
+
+def _in_a_sheet(path: str) -> str:
+    """A path that no spreadsheet takes for a formula."""
+    return f"./{path}" if path[:1] in NOT_FIRST - {"."} else path

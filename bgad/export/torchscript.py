@@ -101,6 +101,8 @@ class NormalizedFeatures(nn.Module):
 
 def _about(cell: Cell, folder: Path, model: Model) -> dict:
     metrics = read_json(folder / "metrics.json")
+    if not isinstance(metrics, dict) or not isinstance(environment := metrics.get("environment", {}), dict):
+        raise BgadError(f"{folder / 'metrics.json'}: not the record of a cell; run the cell again.")
     return {
         "cell": vars(cell),
         "input": "(N, 3, image_size, image_size) float32, RGB in 0..1",
@@ -111,7 +113,7 @@ def _about(cell: Cell, folder: Path, model: Model) -> dict:
         "threshold_is": "the one of best F1 on the cell's own test set; a score at or above it is anomalous",
         "backbone": model.recipe.backbone,
         **{name: metrics.get(name) for name in HASHES},
-        "git_commit": metrics.get("environment", {}).get("git_commit"),
+        "git_commit": environment.get("git_commit"),
         "torch": torch.__version__,
     }
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bgad.cells import Cell
+from bgad.files import end_of
 from bgad.locks import nobody_runs
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, status_without_metrics
 from bgad.settings import METHODS
@@ -147,9 +148,7 @@ def _seconds(benchmark: Path) -> float | None:
 def last_lines(log: Path) -> list[str]:
     """What a log says last; [] where there is none."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - TAIL, 0))
-            return file.read().decode("utf-8", errors="replace").splitlines()[-LINES:]
+        return end_of(log, TAIL).splitlines()[-LINES:]
     except OSError:
         return []
 

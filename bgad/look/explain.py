@@ -113,7 +113,7 @@ def _again(cell: Cell, root: Path, split: Split | None, commit: str | None) -> l
     known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
     # `bgad train` gives a small data set a smaller pool, and another pool is another test set.
     pool = f", pool: {len(split.pool)}" if split else ""
-    place = "" if known else f" --config 'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}'"
+    place = "" if known else f" --config {shlex.quote(f'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}')}"
     command = f"snakemake --cores all -f {_target(cell)}{place}"
     if commit is None:
         return [command]

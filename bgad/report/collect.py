@@ -5,6 +5,7 @@ Nothing here averages: a cell without figures keeps its row, empty, with the rea
 """
 
 import csv
+import io
 import math
 import re
 from collections import defaultdict
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from bgad.cells import Cell
 from bgad.errors import BgadError
-from bgad.files import read_json
+from bgad.files import content_of, end_of, read_json
+from bgad.names import check_text
 from bgad.report.stale import OUTDATED, PARTS, Today
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
@@ -29,6 +31,9 @@ KILLED = "killed"
 WHY_KILLED = "out of memory, or killed by hand (signal 9); let fewer cells run at once (--cores), or give each more memory"
 PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|BrokenProcessPool)\b")
 TRACEBACK, PROGRESS = "Traceback (most recent call last)", "epoch "  # how lines of a log begin
+
+LOG_MOST = 1 << 16  # bytes of a log's end, in which an error is looked for
+COMMIT = r"[0-9a-f]{7,64}(\+changes)?"
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
 FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
@@ -146,18 +151,29 @@ class _Counts(BaseModel):
     test_anomalous: Count
 
 
+Text = Annotated[str, AfterValidator(check_text)]
+
+
 class _Metrics(_OneSet):
     full_test: _OneSet | None = None
     released_test_command: _LastOnly | None = None  # of recipes with that quirk
-    by_type: dict[str, _Type]
-    notes: list[str] = []  # cells from before there were any have none
+    by_type: dict[Text, _Type]
+    notes: list[Text] = []  # cells from before there were any have none
     recipe_sha256: str
     source_sha256: str
     split_sha256: str
     weights_sha256: str = ""  # cells from before it was recorded have none
     counts: _Counts
     timing: dict[str, float | None]
-    environment: dict[str, str | int | float | None]
+    environment: dict[Text, Text | int | float | None]
+
+    @field_validator("environment")
+    @classmethod
+    def _commit_is_one(cls, values: dict) -> dict:
+        commit = values.get("git_commit")
+        if commit is not None and not re.fullmatch(COMMIT, str(commit)):
+            raise ValueError("git_commit is no commit")
+        return values
 
 
 def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
@@ -200,11 +216,10 @@ def scores_of(folder: Path) -> list[Score]:
     """The test images of the cell in ``folder``, in the order of its scores.csv; BgadError if that is missing or damaged."""
     path = folder / "scores.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            scores = [Score(row["path"], row["type"], LABELS[row["anomalous"]], float(row["score"])) for row in rows]
-        if not all(math.isfinite(row.score) for row in scores):
-            raise ValueError("a score that is not finite")
+        rows = csv.DictReader(io.StringIO(content_of(path).decode(), newline=""))
+        scores = [Score(row["path"], row["type"], LABELS[row["anomalous"]], float(row["score"])) for row in rows]
+        if not scores or not all(math.isfinite(row.score) for row in scores):
+            raise ValueError("no scores, or one that is not finite")
         return scores
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
@@ -265,8 +280,8 @@ def read_likelihoods(path: Path) -> Likelihoods | None:
 def status_without_metrics(log: Path) -> str:
     """Of a cell without figures, from its log: not run, interrupted, or failed with the error that the log ends in."""
     try:
-        said = log.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:  # a running Snakemake may take it away at any time
+        said = end_of(log, LOG_MOST)
+    except OSError:  # not there, as a running Snakemake may take it away at any time, or no log
         return NOT_RUN
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if lines and lines[-1].startswith("error:"):
@@ -298,7 +313,7 @@ def _released_rows(fields: dict, of: _LastOnly | None, status: str) -> list[dict
 def _history_rows(fields: dict, path: Path) -> list[dict]:
     """The evaluations of a cell; none where the file is missing or damaged, since no figure hangs on it."""
     try:
-        table = pd.read_csv(path, usecols=["epoch", *METRICS], dtype="float64")[["epoch", *METRICS]]
+        table = pd.read_csv(io.BytesIO(content_of(path)), usecols=["epoch", *METRICS], dtype="float64")[["epoch", *METRICS]]
     except (OSError, ValueError, KeyError, OverflowError):
         return []
     if not (table["epoch"].between(0, 10**9) & (table[[*METRICS]].isna() | (table[[*METRICS]].abs() <= 100)).all(axis=1)).all():

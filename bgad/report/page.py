@@ -21,7 +21,7 @@ from bgad import paths
 from bgad.cells import Cell
 from bgad.detectors import display_name
 from bgad.errors import BgadError
-from bgad.files import write_text
+from bgad.files import content_of, write_text
 from bgad.images import picture_in
 from bgad.report.collect import (
     CELL,
@@ -211,7 +211,7 @@ def _gallery(folder: Path) -> tuple[dict, list[str]]:
 def _address(path: Path) -> str:
     """A sheet as a data address; of anomaly maps a smaller JPEG. BgadError if it is missing or damaged."""
     try:
-        content = path.read_bytes()
+        content = content_of(path)
         picture = picture_in(io.BytesIO(content), path, "RGB" if path.suffix == ".jpg" else "L")
     except (OSError, BgadError) as error:
         raise BgadError(f"{path}: missing or damaged; run its cell again.") from error

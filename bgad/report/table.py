@@ -17,7 +17,7 @@ from bgad.report.plots import DRAWINGS
 from bgad.report.stale import STALE
 from bgad.report.table_claim import claim_section
 from bgad.report.table_epochs import epochs_section
-from bgad.report.table_format import escaped, markdown
+from bgad.report.table_format import escaped, literal, markdown
 from bgad.report.table_published import published_section, verdict_lines
 from bgad.report.table_recipes import recipes_section
 from bgad.report.table_released import released_section
@@ -98,7 +98,7 @@ def _origin_lines(collected: Collected) -> list[str]:
         counts = origins[column].dropna().astype(str).value_counts().sort_index()
         if len(counts):
             several = len(counts) > 1
-            texts = [f"{value} ({n} cells)" if several else value for value, n in counts.items()]
+            texts = [literal(f"{value} ({n} cells)" if several else value) for value, n in counts.items()]
             lines.append(f"- {name}: {', '.join(texts)}")
     for column, what in {"recipe_sha256": "contents of it", "weights_sha256": "backbone weights"}.items():
         versions = origins[origins[column] != ""].groupby("recipe")[column].nunique()
@@ -109,7 +109,7 @@ def _origin_lines(collected: Collected) -> list[str]:
 
 def _noticed_section(collected: Collected) -> tuple[list[str], list[dict]]:
     """A line for each note, with the cells that it concerns; where they are many, the first of each category."""
-    lines = [f"- {note} {_concerned(cells)}" for note, cells in collected.notes.items()]
+    lines = [f"- {literal(note)} {_concerned(cells)}" for note, cells in collected.notes.items()]
     records = [{"section": "noticed", "n": len(cells), "note": note} for note, cells in collected.notes.items()]
     return (["## Noticed", "", *lines] if lines else []), records
 
@@ -126,8 +126,7 @@ def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
     for cell, status in collected.status.items():
         if status != DONE:
             path = (cell.folder / "metrics.json").as_posix()
-            said = status.replace("`", "'")  # the last line of a log can say anything
-            shown.append([f"`{path}`", said, f"`snakemake --cores all {shlex.quote(path)}`"])
+            shown.append([f"`{path}`", literal(status), f"`snakemake --cores all {shlex.quote(path)}`"])
             fields = {"recipe": cell.recipe, "dataset": cell.dataset, "k": cell.k, "method": cell.method}
             kind = cell.split.partition("-")[0]
             records.append({"section": "missing", **fields, "kind": kind, "row": path, "note": status})

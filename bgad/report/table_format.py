@@ -49,8 +49,13 @@ def are_missing(missing: int, cells: int) -> str:
 
 def escaped(line: str) -> str:
     """A line of Markdown in which no name has become HTML. Names have no backticks (bgad/names.py), so that code is code."""
-    code_or_text = re.split(r"(`[^`]*`)", line)
-    return "".join(part if part.startswith("`") else part.replace("<", "\\<") for part in code_or_text)
+    text_and_code = re.split(r"((?<!\\)`[^`]*`)", line)  # in turns
+    return "".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(text_and_code))
+
+
+def literal(text: str) -> str:
+    """Text from a log or a result, for a line of Markdown: no code, no link and no picture comes of it."""
+    return text.replace("`", "'").replace("\\", "\\\\").replace("[", "\\[")
 
 
 def paragraphs(texts: Iterable[str]) -> list[str]:

@@ -1,0 +1,125 @@
+"""Hostile results: what records, logs, models and folders of cells from elsewhere come to in commands, reports and memory."""
+
+import json
+import os
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from markdown_it import MarkdownIt
+from pages import cell, write_whole
+from synthetic import suite
+
+from bgad.cells import Cell
+from bgad.errors import BgadError
+from bgad.files import read_json
+from bgad.predict import _model
+from bgad.randomness import frozen_generator, torch_generator
+from bgad.report.collect import DONE, NOT_RUN, collect
+from bgad.report.page import page
+from bgad.report.table_format import escaped, literal, markdown
+from bgad.settings import load_recipe
+from bgad.tensors import NoTensors, load_tensors
+from bgad.train import build_flows
+
+CPU = torch.device("cpu")
+
+
+class TakesMemory:
+    def __reduce__(self):
+        return bytearray, (10**7,)  # which PyTorch allows
+
+
+def test_a_checkpoint_names_tensors_and_nothing_else(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save([TakesMemory()], path)
+    assert len(torch.load(path, weights_only=True)[0]) == 10**7
+    with pytest.raises(NoTensors, match="bytearray"):
+        load_tensors(path, CPU)
+    torch.save(OrderedDict(a=torch.ones(2), b=torch.nn.Parameter(torch.ones(1))), path)
+    assert load_tensors(path, CPU)["a"].sum() == 2
+
+
+SMALL, LARGE = {"blocks": 1, "position_channels": 4}, {"blocks": 100, "position_channels": 4096}
+
+
+def test_a_model_takes_no_memory_before_its_flows_fit_its_recipe(monkeypatch):
+    recipe = load_recipe(ROOT / "config/recipes/demo.yaml")
+    small, large = (recipe.model_copy(update={"flow": recipe.flow.model_copy(update=of)}) for of in (SMALL, LARGE))
+    flows = build_flows(small, [2, 2, 2], [8, 4, 2], torch_generator("model"), frozen_generator("model"))
+    backbone = SimpleNamespace(channels=(2, 2, 2), device=CPU)
+    monkeypatch.setattr("bgad.predict.build_flows", lambda *_: pytest.fail("the flows were made"))
+    for content in ([flow.state_dict() for flow in flows], [{}, {}, {}]):
+        with pytest.raises(BgadError, match="its flows do not fit its recipe"):
+            _model({"flows": content}, large, backbone, Path("cell"))
+
+
+MISCHIEF = "<img src=x onerror=alert(1)>"
+IN_MARKDOWN = [MISCHIEF, f"\\{MISCHIEF}", f"\\`{MISCHIEF}\\`", f"`{MISCHIEF}", f"``{MISCHIEF}` x"]
+IN_MARKDOWN += ["![p](https://evil/x.png)", "[p](x)"]
+
+
+@pytest.mark.parametrize("text", IN_MARKDOWN)
+def test_what_a_log_says_is_text_in_a_table(text):
+    shown = MarkdownIt("commonmark").enable("table").render(escaped(f"- {literal(text)}"))
+    assert "<img" not in shown and "<a " not in shown
+    row = "\n".join(map(escaped, markdown(["cell", "reason"], [["`x`", literal(text)]], left=2)))
+    shown = MarkdownIt("commonmark").enable("table").render(row)
+    assert "<img" not in shown and "<a " not in shown and shown.count("<td") == 2
+
+
+@pytest.mark.parametrize("text", ["=1+1", "a`b", "a\nb", "\x1b[2J", "@x"])
+@pytest.mark.parametrize("place", ["notes", "by_type", "environment"])
+def test_what_a_record_says_is_text_to_a_terminal_and_a_spreadsheet(tmp_path, place, text):
+    write_whole(tmp_path, cell())
+    path = tmp_path / cell().folder / "metrics.json"
+    values = read_json(path)
+    assert collect([cell()], tmp_path).status == {cell(): "done"}
+    some = next(iter(values["by_type"].values()))
+    values[place] = {"notes": [text], "by_type": {text: some}, "environment": {"device": text}}[place]
+    path.write_text(json.dumps(values))
+    assert collect([cell()], tmp_path).status[cell()].startswith(f"failed: {cell().folder}/metrics.json: {place}")
+
+
+@pytest.mark.parametrize("commit", ["main; touch canary #", 1, "x" * 40, "abc1234 "])
+def test_a_commit_is_one(tmp_path, commit):
+    write_whole(tmp_path, cell())
+    path = tmp_path / cell().folder / "metrics.json"
+    path.write_text(json.dumps(read_json(path) | {"environment": {"git_commit": commit}}))
+    assert "git_commit is no commit" in collect([cell()], tmp_path).status[cell()]
+
+
+def test_a_folder_s_name_reaches_no_command_unquoted():
+    with pytest.raises(BgadError, match="is no name of a dataset"):
+        Cell.of_folder("results/r/x'; touch canary; '/cat/seen/k0/nf/seed0")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "train.log", "history.csv", "scores.csv", "gallery/images.jpg"])
+@pytest.mark.parametrize("of", ["/dev/zero", "pipe", "folder", "sparse"])
+def test_a_file_without_end_is_not_read(tmp_path, monkeypatch, name, of):
+    write_whole(tmp_path, cell())
+    path = tmp_path / cell().folder / name
+    path.unlink(missing_ok=True)
+    if of == "/dev/zero":
+        path.symlink_to(of)
+    elif of == "pipe":
+        os.mkfifo(path)
+    elif of == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(10**13)
+    if name == "train.log":
+        (path.parent / "metrics.json").unlink()
+    found = collect([cell()], tmp_path).status[cell()]
+    if name == "metrics.json":
+        assert found.startswith("failed: ") and "cannot be read" in found
+    elif name == "train.log":
+        assert found == ("interrupted" if of == "sparse" else NOT_RUN)
+    else:
+        assert found == DONE
+    text = page("x", suite(), [cell()], tmp_path)
+    assert len(text) < 10**8
