@@ -8,5 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Hugging Face hub's client says with each request what runs it.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# And that client fetches files in its plain way, whose every address is looked at (weights.py).
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 __version__ = "0.1.0"

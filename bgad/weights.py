@@ -222,10 +222,11 @@ def _in_hub_cache(repository: str, revision: str | None, files: tuple[str, ...])
 
 
 def _from_hub(config: "PretrainedCfg") -> Path:
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants, hf_hub_download, set_client_factory
     from huggingface_hub.errors import EntryNotFoundError
 
     check_https(constants.ENDPOINT)
+    set_client_factory(_https_client)
     repository, revision, (*others, last) = _hub_place(config)
     for file in others:
         try:
@@ -233,6 +234,15 @@ def _from_hub(config: "PretrainedCfg") -> Path:
         except EntryNotFoundError:
             continue
     return Path(hf_hub_download(repository, last, revision=revision))
+
+
+def _https_client():
+    """The hub's own client, which sees each address before it is asked, those of redirects too."""
+    from huggingface_hub.utils._http import default_client_factory
+
+    client = default_client_factory()
+    client.event_hooks["request"].append(lambda request: check_https(str(request.url)))
+    return client
 
 
 def _stored_hash(path: Path) -> str:

@@ -207,6 +207,14 @@ def test_a_hub_is_asked_over_https_alone(monkeypatch):
         find_weights(SMALL)
 
 
+def test_no_redirect_of_the_hub_leads_away_from_https(monkeypatch, server, tmp_path):
+    content = saved(small_network(), tmp_path / "model.safetensors")
+    on_the_hub(monkeypatch, server, "model.safetensors", content)
+    server.faults[f"/{REPOSITORY}/resolve/main/model.safetensors"] = [("to", "http://hub.example.org/x")]
+    with pytest.raises(BgadError, match=r"http://hub\.example\.org/x is not an https address"):
+        find_weights(SMALL)
+
+
 def test_a_model_that_is_not_on_the_hub_comes_from_timms_address(monkeypatch, server, checkpoints):
     config = timm.get_pretrained_cfg(OFF_HUB)
     assert config.url and not config.hf_hub_id
