@@ -89,6 +89,9 @@ class Split:
             raise BgadError(f"{path}: not the file of a split; delete it and run again, or check the path.") from error
         if split.sha256 != recorded:
             raise BgadError(f"{path}: its content does not fit its hash, so it was changed; delete it and run again.")
+        lists = (split.train_normal, split.pool, split.further, split.held_out, split.test_normal, split.test_anomalous)
+        if outside := [name for name in (split.category, *(name for of in lists for name in of)) if paths.leads_out(name)]:
+            raise BgadError(f"{path}: names {outside[0]!r}, which is outside its folder; delete it and run again.")
         return split
 
 

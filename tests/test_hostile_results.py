@@ -22,6 +22,7 @@ from bgad.report.collect import DONE, NOT_RUN, collect
 from bgad.report.page import page
 from bgad.report.table_format import escaped, literal, markdown
 from bgad.settings import load_recipe
+from bgad.splits import Split
 from bgad.tensors import NoTensors, load_tensors
 from bgad.train import build_flows
 
@@ -123,3 +124,10 @@ def test_a_file_without_end_is_not_read(tmp_path, monkeypatch, name, of):
         assert found == DONE
     text = page("x", suite(), [cell()], tmp_path)
     assert len(text) < 10**8
+
+
+@pytest.mark.parametrize("path", ["../../secret.png", "/etc/passwd", "C:x"])
+def test_a_split_stays_in_its_category(tmp_path, path):
+    Split("own", "part", "seen", 0, ("train/good/0.png", path), (), (), (), (), (), ()).save(tmp_path / "split.json")
+    with pytest.raises(BgadError, match="which is outside its folder"):
+        Split.load(tmp_path / "split.json")
