@@ -235,6 +235,15 @@ def forget_recorded():
                 finished.forget(Path(job.params.cell))
 
 
+# Snakemake's limit of 100 new steps a second has its scheduler look again a second after each look, and each step that ends
+# begins one more such chain: after some hundred steps it looks all the time, with a core of its own. A step here takes
+# seconds, and cores limit how many there are. A limit that is asked for stays.
+def look_only_when_something_ends():
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 # What an earlier run's cell failed with (bgad/attempts.py) says nothing of this run's. On a cluster the first attempt of a cell
 # here can be the second of its group.
 def forget_failures():
