@@ -181,16 +181,19 @@ def test_a_licence_that_binds_is_said(project, dataset):
     ],
 )
 def test_no_name_breaks_it(project, name):
-    by_type = {name: {"image_auroc": 50.0, "pixel_auroc": 50.0, "n": 1, "known": False}}
+    kind = "cut" if {"`", "\n"} & {*name} else name  # others no record may hold (test_hostile_results.py)
+    by_type = {kind: {"image_auroc": 50.0, "pixel_auroc": 50.0, "n": 1, "known": False}}
     text = card(another(project, category=name, split=f"hard-{name}", by_type=by_type))
     values = front_matter(text)
     assert values["license"] == ModelCard(text).data.license == "unknown"
     assert values["model-index"][0]["results"][0]["dataset"]["config"] == name
     page = html(text)
     assert not re.findall(r"<(img|a|em|strong|del|hr)\b", page.split("<h2>Evaluation")[0] + page.split("Each defect type")[1])
-    shown = " ".join(name.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown, shown_kind = (
+        " ".join(of.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for of in (name, kind)
+    )
     assert f"<h1>bgad on own/{shown}, 3 known anomalies</h1>" in page
-    assert f'<td style="text-align:left">{shown}</td>' in page
+    assert f'<td style="text-align:left">{shown_kind}</td>' in page
     assert page.count("<table>") == 2
     assert page.count("<h2>") == 6
 
