@@ -56,8 +56,9 @@ def compare(folder: Path, kills: int, seeds: int, rng: random.Random, say: Calla
     start = time.monotonic()
     first_job = run(calm) or 0.0
     seconds = time.monotonic() - start
-    # As much work between two kills, on average, as makes the last ones meet the end of the suite.
-    longest = first_job + 2 * (seconds - first_job) / kills
+    # Between two kills twice the work, on average, that makes the last ones meet the end of the suite: a killed step that keeps
+    # no state, as features, is lost, and where other work slows the machine no other would come.
+    longest = first_job + 4 * (seconds - first_job) / kills
     seen: dict[Path, tuple[int, str]] = {}
     said: dict[str, set[Path]] = {RESUMED: set(), PUT_BACK: set()}
     hits = alone = 0
