@@ -1,6 +1,6 @@
 """A suite that is killed with -9 at random moments and started again with the plain command, beside one left in peace.
 
-    python benchmarks/kills.py [--kills 50] [--seed 0] [--output docs/kills.json]      about ten minutes on two cores
+    python benchmarks/kills.py [--kills 50] [--seed 0] [--output docs/kills.json]      about twenty minutes on two cores
 
 Half of the kills hit the whole tree of processes, the others Snakemake alone, whose jobs then go on without it. In the end both
 suites must have the same table and figures to the last digit, and no cell that was finished may have been trained again: its
@@ -56,9 +56,9 @@ def compare(folder: Path, kills: int, seeds: int, rng: random.Random, say: Calla
     start = time.monotonic()
     first_job = run(calm) or 0.0
     seconds = time.monotonic() - start
-    # Between two kills twice the work, on average, that makes the last ones meet the end of the suite: a killed step that keeps
-    # no state, as features, is lost, and where other work slows the machine no other would come.
-    longest = first_job + 4 * (seconds - first_job) / kills
+    # Between two kills several times the work, on average, that makes the last ones meet the end of the suite: what a killed
+    # step without a checkpoint has done, as features or a pool, is lost, and most of it is where kills come as quick as steps.
+    longest = min(first_job + 8 * (seconds - first_job) / kills, seconds)
     seen: dict[Path, tuple[int, str]] = {}
     said: dict[str, set[Path]] = {RESUMED: set(), PUT_BACK: set()}
     hits = alone = 0
