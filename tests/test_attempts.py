@@ -94,6 +94,7 @@ def test_the_snakemake_of_a_cluster_s_job_tries_once(standing_in):
 def test_what_an_earlier_run_failed_with_is_forgotten(standing_in):
     # By the run, since on a cluster a cell's first attempt can have the number of its group's second.
     folder = standing_in.folder / CELL
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / NAME).write_text("training diverged.")
     (standing_in.folder / "ends-well-at").write_text("1")
     standing_in.snakemake("--force", f"{CELL}/metrics.json")
@@ -101,6 +102,8 @@ def test_what_an_earlier_run_failed_with_is_forgotten(standing_in):
 
 
 def test_a_cell_whose_inputs_could_not_be_made_anew_is_handed_to_the_reports(standing_in):
+    (standing_in.folder / "ends-well-at").write_text("1")
+    standing_in.snakemake(f"{CELL}/metrics.json")
     rules = standing_in.folder / "workflow/rules/features.smk"
     text = rules.read_text()
     rules.write_text(text.replace("touch", "exit 1 #", 1))
