@@ -19,7 +19,7 @@ from bgad.errors import BgadError
 from bgad.files import read_json, write_json
 from bgad.images import read_image, read_mask
 from bgad.names import check_file_name, check_names
-from bgad.paths import leads_out
+from bgad.paths import check_inside
 from bgad.settings import Dataset
 
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -67,8 +67,7 @@ class Index:
         except ValidationError as error:
             raise BgadError(f"{path}: not the index of a category; delete it and run again, or check the path.") from error
         named = [name for image in index.images for name in (image.path, image.mask) if name is not None]
-        if outside := [name for name in (index.category, *named) if leads_out(name)]:
-            raise BgadError(f"{path}: names {outside[0]!r}, which is outside its folder; delete it and run again.")
+        check_inside([index.category, *named], path)
         return index
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bgad.errors import BgadError
 
@@ -125,11 +125,16 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
-def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a file; OSError if it is none, as a pipe or a device that never ends, or has more than ``most``."""
+def opened(path: Path) -> BinaryIO:
+    """The file, to be read; OSError if there is none, or if it is a folder, a pipe that would be waited for, or a device."""
     if Path(path).exists() and not Path(path).is_file():
         raise OSError(errno.EINVAL, "not a file")
-    with Path(path).open("rb") as file:
+    return Path(path).open("rb")
+
+
+def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file; OSError if it cannot be opened, or has more than ``most``."""
+    with opened(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"more than {most // 10**6} MB")
@@ -138,9 +143,7 @@ def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
 
 def end_of(path: Path, most: int) -> str:
     """The last ``most`` bytes of a file as text; OSError if there is none."""
-    if Path(path).exists() and not Path(path).is_file():
-        raise OSError(errno.EINVAL, "not a file")
-    with Path(path).open("rb") as file:
+    with opened(path) as file:
         file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
         return file.read(most).decode("utf-8", errors="replace")
 

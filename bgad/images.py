@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bgad.errors import BgadError
+from bgad.files import opened
 
 THUMBNAIL = 96  # pixels
 # By content, whatever the file is called: Pillow knows more, of which one starts Ghostscript and others read other files.
@@ -80,9 +81,7 @@ def _has_another(image: Image.Image) -> bool:
 
 def _opened(path: Path, mode: str) -> Image.Image:
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, and some devices never end
-            raise _not_whole(path, "not a file")
-        with path.open("rb") as file:
+        with opened(path) as file:
             return picture_in(file, path, mode)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise _not_whole(path, getattr(error, "strerror", None) or str(error)) from error

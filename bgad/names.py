@@ -13,8 +13,8 @@ from bgad.errors import BgadError
 # Braces are Snakemake's wildcards. To a cluster Snakemake sends a job's wildcards as one word of a shell command, in Python's
 # quotes instead of the shell's, and tells them apart by commas. The others are Markdown's, or not in file names everywhere.
 FORBIDDEN = frozenset('{},"$`/\\<>|*?[]')
-# Hidden files, options, and what a spreadsheet takes for a formula.
-NOT_FIRST = frozenset(".-=+@")
+FORMULA = frozenset("-=+@")  # with these a spreadsheet lets one begin
+NOT_FIRST = FORMULA | {"."}  # hidden files; and a - begins an option too
 LONGEST = 150  # bytes: a file system allows 255, and a step adds to a name
 
 
@@ -42,7 +42,7 @@ def check_file_name(path: Path) -> None:
 def check_text(text: str) -> str:
     """``text`` of a result that reports are to show; ValueError where it could be more than text to a terminal, in Markdown or
     to a spreadsheet: signs that cannot be seen, backticks, or the beginning of a formula."""
-    if not text.isprintable() or "`" in text or text[:1] in NOT_FIRST - {"."}:
+    if not text.isprintable() or "`" in text or text[:1] in FORMULA:
         raise ValueError("holds a backtick or a sign that cannot be seen, or begins like a formula")
     return text
 

@@ -4,6 +4,7 @@ The patterns hold Snakemake's wildcards, so the rules and the Python code name o
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from bgad.errors import BgadError
@@ -44,6 +45,12 @@ def leads_out(path: str) -> bool:
     links can lead out of it either."""
     parts = re.split(r"[/\\]", path)
     return not parts[0] or bool(re.match("[A-Za-z]:", path)) or ".." in parts or "\0" in path
+
+
+def check_inside(names: Iterable[str], source: Path) -> None:
+    """BgadError for the first of ``names``, read from ``source``, that leads out of its folder."""
+    if outside := next(filter(leads_out, names), None):
+        raise BgadError(f"{source}: names {outside!r}, which is outside its folder; delete it and run again.")
 
 
 def project_root() -> Path:

@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -90,8 +91,7 @@ class Split:
         if split.sha256 != recorded:
             raise BgadError(f"{path}: its content does not fit its hash, so it was changed; delete it and run again.")
         lists = (split.train_normal, split.pool, split.further, split.held_out, split.test_normal, split.test_anomalous)
-        if outside := [name for name in (split.category, *(name for of in lists for name in of)) if paths.leads_out(name)]:
-            raise BgadError(f"{path}: names {outside[0]!r}, which is outside its folder; delete it and run again.")
+        paths.check_inside([split.category, *chain(*lists)], path)
         return split
 
 

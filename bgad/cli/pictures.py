@@ -10,7 +10,7 @@ from typer import Argument, Option
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
 from bgad.errors import BgadError
-from bgad.names import NOT_FIRST, shown
+from bgad.names import FORMULA, shown
 
 
 @app.command()
@@ -85,4 +85,4 @@ def train(
 
 def _in_a_sheet(path: str) -> str:
     """A path that no spreadsheet takes for a formula."""
-    return f"./{path}" if path[:1] in NOT_FIRST - {"."} else path
+    return f"./{path}" if path[:1] in FORMULA else path

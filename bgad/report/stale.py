@@ -5,9 +5,10 @@ nothing: a table can be made of results that were copied to a machine without th
 is not what made the cell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bgad import paths
 from bgad.cells import Cell
@@ -28,11 +29,11 @@ class Today:
 
     def __init__(self, root: Path = Path()):
         self._root = root
-        self._recipe, self._split, self._code = cache(self._read_recipe), cache(self._read_split), cache(method_sha256)
+        self._read, self._code = cache(self._read_anew), cache(method_sha256)
 
     def recipe(self, cell: Cell) -> Recipe | None:
         """None where its file is gone or is none any more."""
-        return self._recipe(cell.recipe)[0]
+        return self._read(load_recipe, paths.recipe_file(cell.recipe))[0]
 
     def split(self, cell: Cell) -> tuple[str | None, Split | None]:
         """The file of the cell's split, and what is in it where it is there and whole."""
@@ -40,15 +41,15 @@ class Today:
         if recipe is None:
             return None, None
         file = file_of(recipe, vars(cell))
-        return file, self._split(file)[0]
+        return file, self._read(Split.load, file)[0]
 
     def sha256(self, cell: Cell) -> dict[str, str | None]:
         """What the keys of PARTS would be in the cell's metrics.json if it were made now; None where that is not known, and
         DAMAGED where a file cannot be read."""
         file, _ = self.split(cell)
         return {
-            "recipe_sha256": self._recipe(cell.recipe)[1],
-            "split_sha256": self._split(file)[1] if file else None,
+            "recipe_sha256": self._read(load_recipe, paths.recipe_file(cell.recipe))[1],
+            "split_sha256": self._read(Split.load, file)[1] if file else None,
             "source_sha256": self._code(cell.method),
         }
 
@@ -58,21 +59,13 @@ class Today:
         changed = [what for key, what in PARTS.items() if against(made_with[key], now[key]) == CHANGED]
         return f"{STALE}{' and '.join(changed)} changed since it was trained; run the suite again" if changed else None
 
-    def _read_recipe(self, name: str) -> tuple[Recipe | None, str | None]:
-        path = self._root / paths.recipe_file(name)
-        try:
-            recipe = load_recipe(path)
-        except BgadError:
-            return None, DAMAGED if path.exists() else None
-        return recipe, recipe.sha256
-
-    def _read_split(self, file: str) -> tuple[Split | None, str | None]:
+    def _read_anew(self, reader: Callable[[Path], Any], file: Path | str) -> tuple[Any, str | None]:
         path = self._root / file
         try:
-            split = Split.load(path)
+            found = reader(path)
         except BgadError:
             return None, DAMAGED if path.exists() else None
-        return split, split.sha256
+        return found, found.sha256
 
 
 def against(then: str | None, today: str | None) -> str:
