@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -112,6 +113,8 @@ class OneNode:
     def __exit__(self, *_) -> None:
         if "slurmctld" in self.running:
             subprocess.run(["scancel", "--user=root"], env=self.environment, check=False, capture_output=True, timeout=20)
+            with suppress(TimeoutError):  # without its controller a job would live on
+                wait_for(lambda: not self.says("squeue", "--noheader"), "the jobs' end", seconds=20)
         for process in reversed(self.running.values()):
             process.terminate()
         for process in self.running.values():
