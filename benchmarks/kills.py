@@ -62,8 +62,8 @@ def compare(folder: Path, kills: int, seeds: int, rng: random.Random, say: Calla
     hits = alone = 0
     try:
         for number in range(kills):
-            # Each run gets several times its share of what is left, so that the last kills meet the last cells: with less, a step
-            # that has no checkpoint, as features or a pool, would never come to its end.
+            # Each run gets several times its share of what is left, so that the last kills meet the last cells: with less, a
+            # step that has no checkpoint, as features or a pool, would never come to its end.
             share = (seconds - first_job) * (1 - len(seen) / len(cells)) / (kills - number)
             longest = min(first_job + 5 * share, seconds)
             whole_tree = rng.random() < 0.5
