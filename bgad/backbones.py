@@ -6,7 +6,6 @@ any other timm model              with its weights' tag, e.g. tf_efficientnet_b6
 """
 
 import importlib
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from bgad.errors import BgadError
 from bgad.fetch import sha256_of
-from bgad.tensors import check_archive
+from bgad.tensors import check_file
 from bgad.weights import find_weights, pretrained_cfg, reason
 
 LEVELS = (1, 2, 3)  # timm's out_indices: strides 4, 8 and 16
@@ -142,8 +141,8 @@ def _loaded(name: str, path: Path) -> nn.Module:
     from timm.models import load_state_dict
 
     try:
-        if zipfile.is_zipfile(path):
-            check_archive(path)
+        if path.suffix != ".safetensors":  # whose reader takes nothing else
+            check_file(path)
         tensors = load_state_dict(str(path), weights_only=True)
         # No address is left, so that timm looks nowhere else if there are no tensors; and the file is a usual one, also
         # where timm says that the model's own weights are in a format of their own (custom_load).

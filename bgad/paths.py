@@ -49,7 +49,8 @@ def leads_out(path: str) -> bool:
 
 def check_inside(names: Iterable[str], source: Path) -> None:
     """BgadError for the first of ``names``, read from ``source``, that leads out of its folder."""
-    if outside := next(filter(leads_out, names), None):
+    outside = next(filter(leads_out, names), None)
+    if outside is not None:  # it may be empty
         raise BgadError(f"{source}: names {outside!r}, which is outside its folder; delete it and run again.")
 
 

@@ -4,10 +4,11 @@ The one place where torch.load is called on a file that may come from anybody. N
 """
 
 import io
+import mmap
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from torch import Tensor
 from bgad.files import whole
 
 MODULES = ("torch", "collections")  # of what a file may name; PyTorch allows bytearray too, which takes memory without end
+ARCHIVE = b"PK\3\4"  # how one begins: by these bytes torch.load tells it from the older format
+OLD_PICKLES = 5  # which that one has before its tensors' bytes
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -50,9 +53,23 @@ def load_tensors(path: Path, device: torch.device) -> Any:
     return content
 
 
+def check_file(path: Path) -> None:
+    """NoTensors unless the file is as torch.save writes it, today or before PyTorch 1.6, as many published weights are, and
+    names nothing beside tensors and dicts. Damage raises errors of many kinds."""
+    with path.open("rb") as file:
+        if file.read(len(ARCHIVE)) == ARCHIVE:
+            return check_archive(path)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for _ in range(OLD_PICKLES):
+                _check_pickle(cast(IO[bytes], content))
+
+
 def check_archive(path: Path) -> None:
     """NoTensors unless the file is a zip archive as torch.save writes it: nothing compressed, no byte taken twice, and nothing
     named beside tensors and dicts."""
+    with path.open("rb") as file:
+        if file.read(len(ARCHIVE)) != ARCHIVE:
+            raise NoTensors("it is no archive")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -60,9 +77,16 @@ def check_archive(path: Path) -> None:
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise NoTensors("it claims more bytes than it has")
         for entry in entries:
-            for opcode, named, _ in pickletools.genops(archive.read(entry)) if entry.filename.endswith(".pkl") else ():
-                if opcode.name in ("STACK_GLOBAL", "INST") or (opcode.name == "GLOBAL" and not str(named).startswith(MODULES)):
-                    raise NoTensors(f"it names {named}")
+            if entry.filename.endswith(".pkl"):
+                _check_pickle(archive.read(entry))
+
+
+def _check_pickle(content: bytes | IO[bytes]) -> None:
+    """NoTensors where a pickle names anything else than tensors are made of; ValueError where it claims more than there is. It
+    reads to the pickle's end."""
+    for opcode, named, _ in pickletools.genops(content):
+        if opcode.name in ("STACK_GLOBAL", "INST") or (opcode.name == "GLOBAL" and not str(named).startswith(MODULES)):
+            raise NoTensors(f"it names {named}")
 
 
 def _check_sums(path: Path) -> None:

@@ -311,7 +311,7 @@ CPU = torch.device("cpu")
 BACKBONE = SimpleNamespace(channels=(2, 2, 2), device=CPU)
 
 
-def model_file(**changed) -> bytes:
+def model_file(*, as_before_1_6: bool = False, **changed) -> bytes:
     values = validated(Recipe, read_yaml(DEMO), DEMO).model_dump()
     values |= {"image_size": 32, "flow": {"blocks": 1, "position_channels": 4, "clamp": 1.9}}
     recipe = Recipe.model_validate(values)
@@ -324,7 +324,7 @@ def model_file(**changed) -> bytes:
         "scale": {"level_maxima": (0.0, 0.0, 0.0), "sum_maximum": 1.0},
     }
     file = io.BytesIO()
-    torch.save(content | changed, file)
+    torch.save(content | changed, file, _use_new_zipfile_serialization=not as_before_1_6)
     return file.getvalue()
 
 
@@ -366,6 +366,9 @@ def checkpoint_file() -> bytes:
         return (Path(folder) / "checkpoint.pt").read_bytes()
 
 
+OLD_FILE = model_file(as_before_1_6=True)[:20_000]  # pickles, and the first tensors' bytes
+
+
 @FUZZ
 @given(content=st.deferred(lambda: rezipped(checkpoint_file())))  # as late as the number of threads is the tests'
 def test_checkpoints(content):
@@ -374,7 +377,7 @@ def test_checkpoints(content):
 
 
 @FUZZ
-@given(content=rezipped(model_file()), ending=st.sampled_from(["pt", "safetensors"]))
+@given(content=rezipped(model_file()) | edited(st.just(OLD_FILE)), ending=st.sampled_from(["pt", "safetensors"]))
 def test_weights(content, ending):
     with pytest.MonkeyPatch.context() as patch:  # which takes a tenth of a second and is not what reads the file
         patch.setattr(timm, "create_model", lambda *_, **__: None)

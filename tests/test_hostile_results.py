@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from synthetic import suite
 from bgad.cells import Cell
 from bgad.errors import BgadError
 from bgad.files import read_json
+from bgad.paths import check_inside
 from bgad.predict import _model
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.report.collect import DONE, NOT_RUN, collect
@@ -23,7 +25,7 @@ from bgad.report.page import page
 from bgad.report.table_format import escaped, literal, markdown
 from bgad.settings import load_recipe
 from bgad.splits import Split
-from bgad.tensors import NoTensors, load_tensors
+from bgad.tensors import NoTensors, check_file, load_tensors
 from bgad.train import build_flows
 
 CPU = torch.device("cpu")
@@ -42,6 +44,45 @@ def test_a_checkpoint_names_tensors_and_nothing_else(tmp_path):
         load_tensors(path, CPU)
     torch.save(OrderedDict(a=torch.ones(2), b=torch.nn.Parameter(torch.ones(1))), path)
     assert load_tensors(path, CPU)["a"].sum() == 2
+
+
+def old_file(content, path: Path) -> bytes:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    return path.read_bytes()
+
+
+def test_weights_of_the_older_format_take_no_more_than_they_hold(tmp_path):
+    path = tmp_path / "x.pt"
+    whole = old_file({"a": torch.ones(2), "b": torch.nn.Parameter(torch.ones(1))}, path)
+    check_file(path)
+    assert torch.load(path, weights_only=True)["a"].sum() == 2
+    with pytest.raises(NoTensors, match="no archive"):  # our own files are never of that format
+        load_tensors(path, CPU)
+    old_file([TakesMemory()], path)
+    with pytest.raises(NoTensors, match="bytearray"):
+        check_file(path)
+    text = whole.index(b"X\x01\x00\x00\x00a")  # a string, its length in four bytes
+    for damaged in (b"", b"X\0\0\0\xbd", whole[:100], whole[:text] + b"X\0\0\0\xbda" + whole[text + 6 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError):
+            check_file(path)
+
+
+def test_an_archive_behind_other_bytes_is_not_what_is_read(tmp_path):
+    path, old = tmp_path / "x.pt", old_file([TakesMemory()], tmp_path / "old.pt")
+    torch.save([torch.ones(1)], path)
+    path.write_bytes(old + path.read_bytes())
+    assert zipfile.is_zipfile(path) and len(torch.load(path, weights_only=True)[0]) == 10**7
+    with pytest.raises(NoTensors, match="no archive"):
+        load_tensors(path, CPU)
+    with pytest.raises(NoTensors, match="bytearray"):
+        check_file(path)
+
+
+@pytest.mark.parametrize("names", [["", "../out"], ["in", "/out"], ["a/../../out"], ["C:out"], [""]])
+def test_a_name_that_leads_out_is_found_behind_any_other(names):
+    with pytest.raises(BgadError, match="outside its folder"):
+        check_inside(names, Path("index.json"))
 
 
 SMALL, LARGE = {"blocks": 1, "position_channels": 4}, {"blocks": 100, "position_channels": 4096}
