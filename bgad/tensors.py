@@ -56,20 +56,18 @@ def load_tensors(path: Path, device: torch.device) -> Any:
 def check_file(path: Path) -> None:
     """NoTensors unless the file is as torch.save writes it, today or before PyTorch 1.6, as many published weights are, and
     names nothing beside tensors and dicts. Damage raises errors of many kinds."""
-    with path.open("rb") as file:
-        if file.read(len(ARCHIVE)) == ARCHIVE:
-            return check_archive(path)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for _ in range(OLD_PICKLES):
-                _check_pickle(cast(IO[bytes], content))
+    if _is_archive(path):
+        return check_archive(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for _ in range(OLD_PICKLES):
+            _check_pickle(cast(IO[bytes], content))
 
 
 def check_archive(path: Path) -> None:
     """NoTensors unless the file is a zip archive as torch.save writes it: nothing compressed, no byte taken twice, and nothing
     named beside tensors and dicts."""
-    with path.open("rb") as file:
-        if file.read(len(ARCHIVE)) != ARCHIVE:
-            raise NoTensors("it is no archive")
+    if not _is_archive(path):
+        raise NoTensors("it is no archive")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -79,6 +77,11 @@ def check_archive(path: Path) -> None:
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 _check_pickle(archive.read(entry))
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(ARCHIVE)) == ARCHIVE
 
 
 def _check_pickle(content: bytes | IO[bytes]) -> None:
