@@ -95,7 +95,8 @@ def _check_pickle(content: bytes | IO[bytes]) -> None:
 def _check_sums(path: Path) -> None:
     """NoTensors where bytes are not those that were written, as after a power cut; torch.load would take them."""
     with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
+        damaged = archive.testzip()
+        if damaged is not None:  # its name may be empty
             raise NoTensors(f"{damaged} is damaged")
 
 
