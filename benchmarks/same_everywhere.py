@@ -131,7 +131,8 @@ def main() -> None:
                 "cells": {cell: difference(reference["cells"][cell], of) for cell, of in other["cells"].items()},
             }
             print(name, results["runs"][name], flush=True)
-    results["reference"] = reference | {"fields_of_the_table": len(reference.pop("table"))}
+    reference["fields_of_the_table"] = len(reference.pop("table"))
+    results["reference"] = reference
     write_json(options.output / "same-everywhere.json", results)
     write_text(options.output / "same-everywhere.md", page(results))
 

@@ -42,7 +42,9 @@ def load_tensors(path: Path, device: torch.device) -> Any:
     if not path.is_file():
         raise NoTensors("it is no file")
     try:
-        check_archive(path)
+        if not _is_archive(path):
+            raise NoTensors("it is no archive")
+        _check_archive(path)
         _check_sums(path)
         content = torch.load(path, map_location=device, weights_only=True)
         _check_values(content, path.stat().st_size)
@@ -57,17 +59,21 @@ def check_file(path: Path) -> None:
     """NoTensors unless the file is as torch.save writes it, today or before PyTorch 1.6, as many published weights are, and
     names nothing beside tensors and dicts. Damage raises errors of many kinds."""
     if _is_archive(path):
-        return check_archive(path)
+        _check_archive(path)
+        return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for _ in range(OLD_PICKLES):
             _check_pickle(cast(IO[bytes], content))
 
 
-def check_archive(path: Path) -> None:
-    """NoTensors unless the file is a zip archive as torch.save writes it: nothing compressed, no byte taken twice, and nothing
-    named beside tensors and dicts."""
-    if not _is_archive(path):
-        raise NoTensors("it is no archive")
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(ARCHIVE)) == ARCHIVE
+
+
+def _check_archive(path: Path) -> None:
+    """NoTensors unless the zip archive is as torch.save writes it: nothing compressed, no byte taken twice, and nothing named
+    beside tensors and dicts."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -77,11 +83,6 @@ def check_archive(path: Path) -> None:
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 _check_pickle(archive.read(entry))
-
-
-def _is_archive(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(ARCHIVE)) == ARCHIVE
 
 
 def _check_pickle(content: bytes | IO[bytes]) -> None:

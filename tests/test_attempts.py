@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 
 import pytest
@@ -52,7 +53,7 @@ kill -9 $$
 
 
 @pytest.fixture(scope="module")
-def standing_in(project):
+def without_work(project):
     """The project with a stand-in for every step's work, so that only the workflow itself is at work; the cell's is cell.sh."""
     project.stand_in_for("data", "features")
     rule = project.folder / "workflow" / "rules" / "train.smk"
@@ -61,6 +62,16 @@ def standing_in(project):
     outputs += [f"{CELL}/gallery/{name}" for name in ("images.jpg", "masks.png", "maps.png", "gallery.json")]
     (project.folder.parent / "cell.sh").write_text(STAND_IN.format(output=" ".join(outputs), failed=f"{CELL}/{NAME}"))
     return project
+
+
+@pytest.fixture
+def standing_in(without_work):
+    """The same, with nothing left of a cell that another test has made."""
+    folder = without_work.folder
+    shutil.rmtree(folder / CELL, ignore_errors=True)
+    (folder / CELL).mkdir(parents=True)
+    (folder / "started").unlink(missing_ok=True)
+    return without_work
 
 
 def started(project) -> list[tuple[str, str]]:
@@ -94,7 +105,6 @@ def test_the_snakemake_of_a_cluster_s_job_tries_once(standing_in):
 def test_what_an_earlier_run_failed_with_is_forgotten(standing_in):
     # By the run, since on a cluster a cell's first attempt can have the number of its group's second.
     folder = standing_in.folder / CELL
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / NAME).write_text("training diverged.")
     (standing_in.folder / "ends-well-at").write_text("1")
     standing_in.snakemake("--force", f"{CELL}/metrics.json")
@@ -158,4 +168,8 @@ def test_times_that_a_set_clock_has_mixed_up_make_nothing_anew(standing_in):
     for shift in ({"metrics.json": -day}, {"features.json": day, "seed0.json": day}):  # outputs too old, inputs from the future
         for path in made:
             os.utime(path, (time.time() + shift.get(path.name, 0),) * 2)
-        assert job_counts(project.snakemake("-n", request)) == {}
+        try:
+            assert job_counts(project.snakemake("-n", request)) == {}
+        finally:  # or the next test's inputs would lie in the future
+            for path in made:
+                os.utime(path)
