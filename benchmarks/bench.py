@@ -25,21 +25,24 @@ import torch
 from released import ReleasedCell, figures, freia_flow, log_likelihood
 from tabulate import tabulate
 
-from bgad import coupling, devices, mini
-from bgad.adam import Adam
-from bgad.backbones import STRIDES, load_backbone
-from bgad.cells import Cell
-from bgad.datasets import Index, build_index
-from bgad.features import compute, compute_synthetic, load
-from bgad.files import write_json
-from bgad.losses import bgad_loss
-from bgad.metrics import aupro, auroc
-from bgad.position import sincos_2d
+from bgad import devices
+from bgad.anomalies.synthetic import compute_synthetic
+from bgad.config.cells import Cell
+from bgad.config.settings import Config, Recipe, load_recipe, read_yaml, validated
+from bgad.data import mini
+from bgad.data.layouts import Index, build_index
+from bgad.data.splits import draw
+from bgad.evaluation.metrics import aupro, auroc
+from bgad.features.backbone import STRIDES, load_backbone
+from bgad.features.cache import compute, load
+from bgad.io import write_json
+from bgad.methods.bgad import run_cell
+from bgad.model.cpu import coupling
+from bgad.model.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.results import run_cell
-from bgad.settings import Config, Recipe, load_recipe, read_yaml, validated
-from bgad.splits import draw
-from bgad.train import build_flows
+from bgad.training.adam import Adam
+from bgad.training.losses import bgad_loss
+from bgad.training.train import build_flows
 
 LITE0, B6 = ("tf_efficientnet_lite0", (24, 40, 112)), ("tf_efficientnet_b6", (40, 72, 200))
 

@@ -24,22 +24,23 @@ import torch
 from released import freia_flow, log_likelihood
 from torch import Tensor
 
-from bgad import coupling, devices
-from bgad.adam import Adam
-from bgad.anomalies import AnomalousImages
-from bgad.backbones import LEVELS, STRIDES
-from bgad.cutpaste import cut_paste, foreground
-from bgad.evaluate import TestSet, evaluate, likelihood_maps
-from bgad.features import FeatureCache
-from bgad.files import write_json
-from bgad.flow import ConditionalFlow
-from bgad.graphed import WARM_UP, CudaRecorder, GraphedSteps, available
-from bgad.losses import bgad_loss
-from bgad.position import sincos_2d
+from bgad import devices
+from bgad.anomalies.cutpaste import cut_paste, foreground
+from bgad.anomalies.synthetic import AnomalousImages
+from bgad.config.settings import ImageBatches, Recipe, load_recipe
+from bgad.evaluation.evaluate import TestSet, evaluate, likelihood_maps
+from bgad.features.backbone import LEVELS, STRIDES
+from bgad.features.cache import FeatureCache
+from bgad.io import write_json
+from bgad.model.cpu import coupling
+from bgad.model.flow import ConditionalFlow
+from bgad.model.gpu.graphed import WARM_UP, CudaRecorder, GraphedSteps, available
+from bgad.model.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.sampling import MiniBatch, NormalImages
-from bgad.settings import ImageBatches, Recipe, load_recipe
-from bgad.train import build_flows, train
+from bgad.training.adam import Adam
+from bgad.training.losses import bgad_loss
+from bgad.training.sampling import MiniBatch, NormalImages
+from bgad.training.train import build_flows, train
 
 BACKBONES = {"tf_efficientnet_b6": (40, 72, 200), "tf_efficientnet_lite0": (24, 40, 112)}
 PAPERS = "tf_efficientnet_b6"

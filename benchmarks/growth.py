@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--output docs]      about eight minutes, 4 GB of temporary files; Linux, for its /proc
 
-Draws growth.png, and growth.json has every run. A cell is the recipe `cpu` through bgad.results.run_cell in one thread, with
+Draws growth.png, and growth.json has every run. A cell is the recipe `cpu` through bgad.methods.bgad.run_cell in one thread, with
 two of its meta epochs and a tenth of the vectors in each; its features are noise in a mapped cache on disk, which the
 machine still has in memory from its writing. A plan is `snakemake -n`. Each run is a process of its own; all take turns, the
 second time backwards, so that a drift of the machine does not look like growth.
@@ -24,14 +24,15 @@ import numpy as np
 import torch
 import yaml
 
-from bgad import devices, splits
-from bgad.backbones import STRIDES
-from bgad.cells import Cell, expand
-from bgad.datasets import ImageRecord, Index, catalogue
-from bgad.features import load
-from bgad.files import whole, write_json
-from bgad.results import run_cell
-from bgad.settings import Config, Recipe, VectorDraws, load_recipe, load_suite, read_yaml, validated
+from bgad import devices
+from bgad.config.cells import Cell, expand
+from bgad.config.settings import Config, Recipe, VectorDraws, load_recipe, load_suite, read_yaml, validated
+from bgad.data import splits
+from bgad.data.layouts import ImageRecord, Index, catalogue
+from bgad.features.backbone import STRIDES
+from bgad.features.cache import load
+from bgad.io import whole, write_json
+from bgad.methods.bgad import run_cell
 
 CHANNELS = (24, 40, 112)  # of the recipe's backbone, tf_efficientnet_lite0
 

@@ -27,8 +27,8 @@ import torch
 import yaml
 
 from bgad import devices
-from bgad.files import write_json
-from bgad.paths import CELL_FILES
+from bgad.config.paths import CELL_FILES
+from bgad.io import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SAME = ("scores.csv", "model.pt", "likelihoods.json", "gallery/maps.png")  # to the last byte

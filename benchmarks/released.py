@@ -20,17 +20,17 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from bgad.anomalies import SyntheticMaker
-from bgad.backbones import Backbone
-from bgad.datasets import Index
-from bgad.flow import ConditionalFlow
-from bgad.images import resized_image, resized_mask
-from bgad.losses import bgad_loss, maximum_likelihood
-from bgad.position import sincos_2d
-from bgad.scoring import anomaly_maps, image_scores
-from bgad.settings import ImageBatches, Recipe
-from bgad.splits import Split
-from bgad.train import learning_rate
+from bgad.anomalies.synthetic import SyntheticMaker
+from bgad.config.settings import ImageBatches, Recipe
+from bgad.data.images import resized_image, resized_mask
+from bgad.data.layouts import Index
+from bgad.data.splits import Split
+from bgad.features.backbone import Backbone
+from bgad.model.flow import ConditionalFlow
+from bgad.model.position import sincos_2d
+from bgad.model.scoring import anomaly_maps, image_scores
+from bgad.training.losses import bgad_loss, maximum_likelihood
+from bgad.training.train import learning_rate
 
 
 def freia_flow(flow: ConditionalFlow, recipe: Recipe) -> SequenceINN:

@@ -27,17 +27,20 @@ import scipy
 import torch
 from PIL import Image
 
-from bgad import devices, mini, splits
-from bgad.backbones import load_backbone
-from bgad.cells import Cell
-from bgad.datasets import build_index
-from bgad.detect import run_detector_cell
-from bgad.evaluate import METRICS as FIGURES
-from bgad.features import compute, compute_synthetic, load
-from bgad.files import write_json, write_text
-from bgad.report.table import write_table
-from bgad.results import run_cell
-from bgad.settings import METHODS, Block, Dataset, Suite, load_recipe
+from bgad import devices
+from bgad.anomalies.synthetic import compute_synthetic
+from bgad.config.cells import Cell
+from bgad.config.methods import PAPER_METHODS
+from bgad.config.settings import Block, Dataset, Suite, load_recipe
+from bgad.data import mini, splits
+from bgad.data.layouts import build_index
+from bgad.evaluation.evaluate import METRICS as FIGURES
+from bgad.features.backbone import load_backbone
+from bgad.features.cache import compute, load
+from bgad.io import write_json, write_text
+from bgad.methods.bgad import run_cell
+from bgad.methods.runner import run_detector_cell
+from bgad.report.tables.suite import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -139,7 +142,9 @@ def main() -> None:
 
 def page(results: dict) -> str:
     """The Markdown of a measurement."""
-    paper, others = ([name_of(cell) for cell in CELLS if (cell.method in METHODS) is of_paper] for of_paper in (True, False))
+    paper, others = (
+        [name_of(cell) for cell in CELLS if (cell.method in PAPER_METHODS) is of_paper] for of_paper in (True, False)
+    )
     columns = [(cells, what) for cells in (paper, others) for what in WHAT if cells is paper or what != "losses"]
     heads = [f"{'flows' if cells is paper else 'detectors'}: {what}" for cells, what in columns]
     rows = [["against the reference", "pixels", "table", *heads], ["---"] * (3 + len(columns))]
@@ -236,7 +241,7 @@ def computed(cell: Cell, recipe_file: Path, folder: Path) -> dict:
         compute(index, root, backbone, size, caches / "features")
         compute_synthetic("cutpaste", index, split, root, backbone, size, 10, recipe.anomalies.pool, caches / "pool")
     inputs, silent = (cell, recipe, index, split, load(caches / "features")), lambda line: None
-    if cell.method in METHODS:
+    if cell.method in PAPER_METHODS:
         pools = {"cutpaste": load(caches / "pool")} if cell.k else {}
         values = run_cell(*inputs, pools, root, device, out, say=silent)
     else:

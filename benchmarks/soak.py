@@ -32,13 +32,13 @@ import numpy as np
 import yaml
 
 from bgad import devices
-from bgad.cells import Cell, expand
-from bgad.datasets import catalogue
-from bgad.files import whole, write_json
+from bgad.config.cells import Cell, expand
+from bgad.config.settings import Config, load_suite, read_yaml, validated
+from bgad.data.layouts import catalogue
+from bgad.evaluation.outputs import environment
+from bgad.io import whole, write_json
 from bgad.randomness import numpy_generator
-from bgad.records import environment
 from bgad.report.collect import DONE, collect
-from bgad.settings import Config, load_suite, read_yaml, validated
 
 TABLE = "reports/soak/table.md"
 FAILING = 0.05  # of the cells

@@ -1,7 +1,7 @@
 """How long each suite should take: its steps, counted exactly, times the times of one step measured on this machine.
 
     python benchmarks/suite_hours.py [SUITE ...] [--device cuda] [--step-ms 5 --image-ms 5]
-    python benchmarks/suite_hours.py --write bgad/look/step_times.yaml      what `bgad doctor` takes where nothing is measured
+    python benchmarks/suite_hours.py --write bgad/cli/doctor/step_times.yaml      what `bgad doctor` takes where nothing is measured
 
 An estimate, not a measurement: single steps are timed with random weights and data of the right shapes, the best of several
 tries, in processor time on a CPU (so in core hours) and in wall time on a GPU; nothing is counted for reading files, metrics
@@ -24,17 +24,18 @@ import yaml
 from tabulate import tabulate
 
 from bgad import devices
-from bgad.backbones import LEVELS, STRIDES
-from bgad.cells import expand
-from bgad.cutpaste import cut_paste, foreground
-from bgad.datasets import catalogue
-from bgad.files import write_text
-from bgad.look.hours import counts_of, recipe_of, shared_work, work_of
-from bgad.pseudo import pseudo_anomaly
+from bgad.anomalies.cutpaste import cut_paste, foreground
+from bgad.anomalies.pseudo import pseudo_anomaly
+from bgad.cli.doctor.hours import counts_of, recipe_of, shared_work, work_of
+from bgad.config.cells import expand
+from bgad.config.methods import PAPER_METHODS
+from bgad.config.settings import STRATEGIES, Config, Recipe, load_suite, read_yaml, validated
+from bgad.data.layouts import catalogue
+from bgad.features.backbone import LEVELS, STRIDES
+from bgad.io import write_text
 from bgad.randomness import frozen_generator, numpy_generator, torch_generator
-from bgad.sampling import MiniBatch
-from bgad.settings import METHODS, STRATEGIES, Config, Recipe, load_suite, read_yaml, validated
-from bgad.train import build_flows, step_loss
+from bgad.training.sampling import MiniBatch
+from bgad.training.train import build_flows, step_loss
 
 SIDE_OF_IMAGES = 1000  # pixels; MVTec AD's images are 700 to 1024 wide, and CutPaste works on them as they are
 
@@ -58,7 +59,7 @@ def main() -> None:
     for name in options.suites:
         suite = load_suite(Path(f"config/suites/{name}.yaml"))
         every = expand(suite, lambda dataset: catalogue(dataset, config.datasets[dataset]))
-        cells = [cell for cell in every if cell.method in METHODS]  # a detector has no steps to count
+        cells = [cell for cell in every if cell.method in PAPER_METHODS]  # a detector has no steps to count
         work = sum((work_of(cell, counts) for cell in cells), Counter()) + shared_work(cells, counts)
         hours: defaultdict[str, float] = defaultdict(float)
         for (what, *of), count in work.items():
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def write_times(path: Path, device: torch.device) -> None:
-    """The times of every network of the recipes, as bgad/look/hours.py reads them."""
+    """The times of every network of the recipes, as bgad/cli/doctor/hours.py reads them."""
     networks = {}
     for recipe in map(recipe_of, recipe_names()):
         key = {

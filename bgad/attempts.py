@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bgad.errors import BgadError
-from bgad.files import write_text
+from bgad.io import write_text
 
 NAME = ".failed"
 

@@ -10,8 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
-from bgad.files import whole
-from bgad.paths import CELL_FILES
+from bgad.config.paths import CELL_FILES
+from bgad.io import whole
 
 FOLDER = ".finished"
 

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-from bgad.files import whole
+from bgad.io import whole
 
 MODULES = ("torch", "collections")  # of what a file may name; PyTorch allows bytearray too, which takes memory without end
 ARCHIVE = b"PK\3\4"  # how one begins: by these bytes torch.load tells it from the older format

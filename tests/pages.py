@@ -6,8 +6,8 @@ from dataclasses import astuple
 import numpy as np
 from synthetic import METRICS, cell, figures, type_figures, write_cell
 
-from bgad.files import write_json
-from bgad.gallery import write_gallery
+from bgad.evaluation.gallery import write_gallery
+from bgad.io import write_json
 
 TILE = 8
 THRESHOLD = 2.0

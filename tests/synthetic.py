@@ -4,10 +4,10 @@ import csv
 import json
 from dataclasses import asdict
 
-from bgad.cells import Cell
+from bgad.config.cells import Cell
+from bgad.config.settings import Block, Suite
 from bgad.report.stale import Today
-from bgad.report.table import write_table
-from bgad.settings import Block, Suite
+from bgad.report.tables.suite import write_table
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 MVTEC = ["bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw", "tile"]

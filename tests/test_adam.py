@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bgad.adam import Adam
+from bgad.training.adam import Adam
 
 SHAPES = [(3,), (4, 5), (1, 7)]
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from folders import make_category
 
-from bgad.anomalies import FreshPictures, SyntheticMaker
-from bgad.datasets import build_index
+from bgad.anomalies.synthetic import FreshPictures, SyntheticMaker
+from bgad.config.settings import Dataset
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
 from bgad.randomness import numpy_generator
-from bgad.settings import Dataset
-from bgad.splits import draw
 
 NAMES = ("a recipe", "own", "part", 3)
 KINDS = ("cutpaste", "pseudo")

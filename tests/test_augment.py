@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from bgad import augment
-from bgad.augment import augmentations, piecewise_affine_maps, rand_augment
+from bgad.anomalies import augment
+from bgad.anomalies.augment import augmentations, piecewise_affine_maps, rand_augment
 
 GRAY, DEFECT = (90, 90, 90), (250, 20, 240)
 GEOMETRIC = {"rotate": 0, "flip": 1, "transpose": 2, "optical": 3, "affine": 6}
@@ -172,12 +172,12 @@ def test_library_is_loaded_late_without_network_and_without_a_word():
     code = """
 import os, socket, sys
 socket.getaddrinfo = socket.create_connection = lambda *a, **k: os._exit(3)
-import bgad.augment, bgad.cutpaste
+import bgad.anomalies.augment, bgad.anomalies.cutpaste
 assert "albumentations" not in sys.modules
 import numpy as np
 for seed in range(30):
     image = np.random.default_rng(seed).integers(0, 256, (24, 36, 3), dtype=np.uint8)
-    bgad.augment.rand_augment(image, image[:, :, 0] > 200, np.random.default_rng(seed))
+    bgad.anomalies.augment.rand_augment(image, image[:, :, 0] > 200, np.random.default_rng(seed))
 """
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True)

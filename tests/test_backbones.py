@@ -12,9 +12,9 @@ import timm
 import torch
 from PIL import Image
 
-from bgad import backbones
-from bgad.backbones import load_backbone
 from bgad.errors import BgadError
+from bgad.features import backbone as backbones
+from bgad.features.backbone import load_backbone
 
 CPU = torch.device("cpu")
 SMALL = "tinynet_e.in1k"  # a small timm model with a tag, whose weights are not here

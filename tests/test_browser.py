@@ -17,9 +17,9 @@ from pages import IMAGES, several, write_whole
 from PIL import Image
 from synthetic import cell, suite
 
-from bgad.live.server import Live, serve
-from bgad.report.page import page as page_text
-from bgad.report.page import write_page
+from bgad.report.live.server import Live, serve
+from bgad.report.page.page import page as page_text
+from bgad.report.page.page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

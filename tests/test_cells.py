@@ -2,9 +2,9 @@
 
 import pytest
 
-from bgad.cells import Cell, check, expand, left_out
+from bgad.config.cells import Cell, check, expand, left_out
+from bgad.config.settings import Block, Suite
 from bgad.errors import BgadError
-from bgad.settings import Block, Suite
 
 CATALOGUE = {
     "mvtec": {

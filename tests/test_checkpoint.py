@@ -7,12 +7,12 @@ import torch
 from test_results import CPU, Category, recipe
 
 from bgad import finished
-from bgad.backbones import load_backbone
-from bgad.cells import Cell
-from bgad.checkpoint import Checkpoint, key_of
-from bgad.paths import CELL_FILES
-from bgad.results import run_cell
-from bgad.settings import Recipe
+from bgad.config.cells import Cell
+from bgad.config.paths import CELL_FILES
+from bgad.config.settings import Recipe
+from bgad.features.backbone import load_backbone
+from bgad.methods.bgad import run_cell
+from bgad.training.checkpoint import Checkpoint, key_of
 
 EPOCHS = 3
 FILES = ("model.pt", "scores.csv", "likelihoods.json", "gallery/maps.png")
@@ -113,10 +113,10 @@ def test_a_checkpoint_of_steps_that_round_otherwise_counts_for_nothing(tmp_path,
     threads = torch.get_num_threads()
     Checkpoint(tmp_path, "key", 0).save({"epoch": 1})
     assert Checkpoint(tmp_path, "key", 0).load() == {"epoch": 1}
-    monkeypatch.setattr("bgad.checkpoint.torch.get_num_threads", lambda: threads + 1)
+    monkeypatch.setattr("bgad.training.checkpoint.torch.get_num_threads", lambda: threads + 1)
     assert Checkpoint(tmp_path, "key", 0).load() is None
     monkeypatch.undo()
-    monkeypatch.setattr("bgad.checkpoint.coupling.describe", lambda: "otherwise")
+    monkeypatch.setattr("bgad.training.checkpoint.coupling.describe", lambda: "otherwise")
     assert Checkpoint(tmp_path, "key", 0).load() is None
 
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_runs_no_code(category, tmp_path):
 
 def test_it_is_due_when_its_seconds_have_passed(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("bgad.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bgad.training.checkpoint.time.monotonic", lambda: now[0])
     checkpoint = Checkpoint(tmp_path, "key", every=60)
     now[0] += 59
     assert not checkpoint.is_due

@@ -13,8 +13,8 @@ from synthetic import cell, figures, type_figures, write, write_cell
 
 from bgad import cli
 from bgad.errors import BgadError
-from bgad.look.compare import OTHER, SAME, UNKNOWN, Side, cells_below, compare
-from bgad.look.compare_text import as_text, as_values
+from bgad.report.compare import OTHER, SAME, UNKNOWN, Side, cells_below, compare
+from bgad.report.compare_text import as_text, as_values
 
 
 def finished(root, of, image, pixel=(98.0, 98.0), **changed):

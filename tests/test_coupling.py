@@ -5,8 +5,8 @@ import pytest
 import torch
 from flows import moved_away
 
-from bgad import compiled, coupling
-from bgad.flow import ConditionalFlow
+from bgad.model.cpu import compiled, coupling
+from bgad.model.flow import ConditionalFlow
 
 needs_a_compiler = pytest.mark.skipif(coupling._library() is None, reason="no C compiler on this machine")
 

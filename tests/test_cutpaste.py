@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bgad import cutpaste
-from bgad.cutpaste import augmented, cut_paste, foreground, paste
+from bgad.anomalies import cutpaste
+from bgad.anomalies.cutpaste import augmented, cut_paste, foreground, paste
 
 
 @pytest.fixture

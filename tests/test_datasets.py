@@ -10,11 +10,12 @@ import pytest
 from folders import HEIGHT, WIDTH, make_category, mask_of, save, truncate, write_image, write_mask
 from PIL import Image
 
-from bgad import mini, presets
-from bgad.datasets import Index, build_index, catalogue
-from bgad.download import check_copy
+from bgad.config.settings import Dataset
+from bgad.data import mini
+from bgad.data.download import presets
+from bgad.data.download.dataset import check_copy
+from bgad.data.layouts import Index, build_index, catalogue
 from bgad.errors import BgadError
-from bgad.settings import Dataset
 
 MVTEC, BTAD = Dataset(), Dataset(layout="btad")
 
@@ -98,7 +99,7 @@ def test_the_order_in_which_the_file_system_lists_changes_nothing(tmp_path, monk
     make_category(tmp_path, types={"cut": 12, "hole": 2})
     before = build_index("own", "bottle", tmp_path, MVTEC)
     scandir = os.scandir
-    monkeypatch.setattr("bgad.datasets.os.scandir", lambda path: list(scandir(path))[::-1])
+    monkeypatch.setattr("bgad.data.layouts.os.scandir", lambda path: list(scandir(path))[::-1])
     assert build_index("own", "bottle", tmp_path, MVTEC) == before
     own = Dataset(path=tmp_path)
     assert list(catalogue("own", own)["bottle"].items()) == [("cut", 12), ("hole", 2)]

@@ -10,18 +10,19 @@ import pytest
 import torch
 from folders import make_category
 
-from bgad import detect, detectors
-from bgad.backbones import load_backbone
-from bgad.cells import Cell
-from bgad.datasets import build_index
-from bgad.detect import run_detector_cell
+from bgad import methods
+from bgad.config import methods as method_files
+from bgad.config.cells import Cell
+from bgad.config.paths import GALLERY
+from bgad.config.settings import Block, Dataset, Recipe, read_yaml, validated
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
 from bgad.errors import BgadError
-from bgad.features import compute, load
-from bgad.metrics import aupro, auroc, best_f1_threshold
-from bgad.paths import GALLERY
-from bgad.predict import predict
-from bgad.settings import Block, Dataset, Recipe, read_yaml, validated
-from bgad.splits import draw
+from bgad.evaluation.metrics import aupro, auroc, best_f1_threshold
+from bgad.features.backbone import load_backbone
+from bgad.features.cache import compute, load
+from bgad.methods.predict import predict
+from bgad.methods.runner import run_detector_cell
 
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
@@ -44,16 +45,16 @@ def score(model, images):
 @pytest.fixture
 def seat(tmp_path, monkeypatch):
     """A folder of detectors of its own; ``seat(name, text)`` puts one there."""
-    monkeypatch.setattr(detectors, "FOLDER", tmp_path)
-    monkeypatch.setattr(detectors, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(method_files, "FOLDER", tmp_path)
+    monkeypatch.setattr(methods, "__path__", [str(tmp_path)])
 
     def put(name: str, text: str) -> None:
         (tmp_path / f"{name}.py").write_text(text)
-        monkeypatch.delitem(sys.modules, f"bgad.detectors.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"bgad.methods.{name}", raising=False)
 
     yield put
     for path in tmp_path.glob("*.py"):
-        sys.modules.pop(f"bgad.detectors.{path.stem}", None)
+        sys.modules.pop(f"bgad.methods.{path.stem}", None)
 
 
 class Category:
@@ -79,28 +80,28 @@ def category(tmp_path_factory) -> Category:
 
 
 def test_two_come_with_the_project():
-    assert {"patchcore", "padim"} <= set(detectors.names())
-    assert [detectors.display_name(name) for name in ("patchcore", "padim", "bgad-wo")] == ["PatchCore", "PaDiM", "bgad-wo"]
-    assert not detectors.knows_anomalies("patchcore")
+    assert {"patchcore", "padim"} <= set(method_files.other_names())
+    assert [method_files.display_name(name) for name in ("patchcore", "padim", "bgad-wo")] == ["PatchCore", "PaDiM", "bgad-wo"]
+    assert not method_files.knows_anomalies("patchcore")
 
 
 def test_a_file_is_a_detector_by_its_name(seat):
     seat("_helpers", "")
     seat("a.b", MEAN)
     seat("mean-of-all", MEAN)
-    assert detectors.names() == ["mean-of-all"]
-    assert detectors.display_name("mean-of-all") == "The mean"
-    assert detectors.knows_anomalies("mean-of-all")
+    assert method_files.other_names() == ["mean-of-all"]
+    assert method_files.display_name("mean-of-all") == "The mean"
+    assert method_files.knows_anomalies("mean-of-all")
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "there is no detector wrong; use one of other, or add bgad/detectors/wrong.py."),
-        ("def fit(images, rng): ...", "bgad/detectors/wrong.py: has no function score; a detector is two"),
-        ("def score(model, images): ...", "bgad/detectors/wrong.py: has no function fit; a detector is two"),
-        ("import there_is_no_such_module", "bgad/detectors/wrong.py: cannot be imported"),
-        ("def fit(", "bgad/detectors/wrong.py: cannot be imported"),
+        (None, "there is no detector wrong; use one of other, or add bgad/methods/wrong.py."),
+        ("def fit(images, rng): ...", "bgad/methods/wrong.py: has no function score; a detector is two"),
+        ("def score(model, images): ...", "bgad/methods/wrong.py: has no function fit; a detector is two"),
+        ("import there_is_no_such_module", "bgad/methods/wrong.py: cannot be imported"),
+        ("def fit(", "bgad/methods/wrong.py: cannot be imported"),
     ],
 )
 def test_what_is_no_detector_is_refused_in_a_sentence(seat, text, sentence):
@@ -108,7 +109,7 @@ def test_what_is_no_detector_is_refused_in_a_sentence(seat, text, sentence):
     if text is not None:
         seat("wrong", text)
     with pytest.raises(BgadError) as error:
-        detectors.load("wrong")
+        methods.load("wrong")
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
 
@@ -116,8 +117,8 @@ def test_what_is_no_detector_is_refused_in_a_sentence(seat, text, sentence):
 @pytest.mark.parametrize("text", ["def fit(", "NAME = name()"])
 def test_a_name_that_cannot_be_read_is_said(seat, text):
     seat("wrong", text)
-    with pytest.raises(BgadError, match=r"bgad/detectors/wrong.py: NAME cannot be read \(.*; put the file right"):
-        detectors.display_name("wrong")
+    with pytest.raises(BgadError, match=r"bgad/methods/wrong.py: NAME cannot be read \(.*; put the file right"):
+        method_files.display_name("wrong")
 
 
 def test_known_anomalies_go_to_a_detector_that_says_so(seat):
@@ -181,7 +182,7 @@ def test_the_figures_are_those_of_the_maps(category, tmp_path, seat):
 @pytest.mark.parametrize("method", ["patchcore", "padim", "mean"])
 def test_its_model_scores_pictures_as_its_cell_did(category, tmp_path, seat, method):
     for name in ("patchcore", "padim"):
-        seat(name, (Path(detectors.__file__).parent / f"{name}.py").read_text())
+        seat(name, (Path(methods.__file__).parent / f"{name}.py").read_text())
     seat("mean", MEAN)
     category.run(method, tmp_path / "cell")
     with (tmp_path / "cell" / "scores.csv").open() as file:
@@ -245,7 +246,7 @@ def test_maps_that_are_all_the_same_are_noticed(category, tmp_path, seat):
     ],
 )
 def test_maps_that_cannot_be_used_are_refused_and_nothing_stays(category, tmp_path, seat, monkeypatch, result, sentence):
-    monkeypatch.setattr(detect, "IMAGES_AT_ONCE", 10)
+    monkeypatch.setattr(runner, "IMAGES_AT_ONCE", 10)
     seat("wrong", f"def fit(images, rng):\n    return None\n\ndef score(model, images):\n    return {result}\n")
     with pytest.raises(BgadError, match=sentence):
         category.run("wrong", tmp_path / "cell")

@@ -4,11 +4,11 @@ import pytest
 from synthetic import MVTEC, cell, figures, rows_under, suite, table, type_figures, under, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.page import page
-from bgad.report.plot_cells import training_curves
-from bgad.report.plot_epochs import best_epoch
-from bgad.report.plot_means import auroc_by_k
-from bgad.report.summary import types_against_k0
+from bgad.report.page.page import page
+from bgad.report.plots.cells import training_curves
+from bgad.report.plots.epochs import best_epoch
+from bgad.report.plots.means import auroc_by_k
+from bgad.report.statistics import types_against_k0
 
 
 def history(*images):

@@ -8,17 +8,17 @@ from collections import namedtuple
 
 import pytest
 import torch
+from bgad.cli.doctor import doctor, machine
 from conftest import ROOT
 from synthetic import figures, write_cell
 
 from bgad import cli, devices
-from bgad.cells import Cell
-from bgad.look import doctor, machine
-from bgad.look.doctor import TRAINING_MB, examine
-from bgad.look.doctor_text import as_text, as_values
-from bgad.look.hours import recipe_of, shared_work, step_times, work_of
-from bgad.look.needs import counted
-from bgad.settings import Config, Dataset, load_recipe
+from bgad.cli.doctor.doctor import TRAINING_MB, examine
+from bgad.cli.doctor.doctor_text import as_text, as_values
+from bgad.cli.doctor.hours import recipe_of, shared_work, step_times, work_of
+from bgad.cli.doctor.needs import counted
+from bgad.config.cells import Cell
+from bgad.config.settings import Config, Dataset, load_recipe
 
 SUITE = """title: Small
 question: '?'

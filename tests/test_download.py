@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bgad import download, presets
-from bgad.download import check_counts, download_dataset
+from bgad.data.download import dataset as download
+from bgad.data.download import presets
+from bgad.data.download.dataset import check_counts, download_dataset
+from bgad.data.download.fetch import CHUNK, PROGRESS, DownloadError, fetch
+from bgad.data.download.presets import Preset
+from bgad.data.download.unpack import unpack
 from bgad.errors import BgadError
-from bgad.fetch import CHUNK, PROGRESS, DownloadError, fetch
-from bgad.presets import Preset
-from bgad.unpack import unpack
-from bgad.weights import published
+from bgad.features.weights import published
 
 BODY = np.random.default_rng(0).bytes(500_000)
 HASH = hashlib.sha256(BODY).hexdigest()
@@ -125,7 +126,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(server, target, monkeypatch)
     server.faults["/a"] = [("cut", 300_000), "ok"]
     kept = []
     say = lambda line: kept.append(target.with_name("a.tar.xz.part").stat().st_size)  # noqa: E731
-    monkeypatch.setattr("bgad.fetch._say", say)
+    monkeypatch.setattr("bgad.data.download.fetch._say", say)
     assert fetch([server.url("/a")], target, HASH, wait=0.01) == HASH
     assert target.read_bytes() == BODY
     assert 300_000 - CHUNK <= kept[0] <= 300_000
@@ -228,7 +229,7 @@ def test_a_web_page_is_not_taken_for_an_archive(server, target):
 
 @pytest.mark.parametrize("size", [None, 1000])
 def test_a_server_that_never_ends_is_cut_off(server, target, monkeypatch, size):
-    monkeypatch.setattr("bgad.fetch.MOST", 1000)
+    monkeypatch.setattr("bgad.data.download.fetch.MOST", 1000)
     server.faults["/a"] = [("no length", len(BODY))]
     with pytest.raises(DownloadError, match="sends more than 1 kB"):
         fetch([server.url("/a")], target, sha256=None, size=size, wait=0.01)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bgad import evaluate
 from bgad.errors import BgadError
-from bgad.features import FeatureCache
-from bgad.flow import ConditionalFlow
+from bgad.evaluation import evaluate
+from bgad.features.cache import FeatureCache
+from bgad.model.flow import ConditionalFlow
 from bgad.randomness import frozen_generator, torch_generator
 
 TYPES = ("good", "good", "cut", "hole", "cut")

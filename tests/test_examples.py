@@ -8,14 +8,14 @@ import pytest
 from folders import make_category
 from PIL import Image
 
-from bgad import examples
-from bgad.cutpaste import cut_paste, foreground
-from bgad.datasets import build_index
+from bgad.anomalies.cutpaste import cut_paste, foreground
+from bgad.config.settings import Dataset
+from bgad.data.images import read_image, read_mask
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
 from bgad.errors import BgadError
-from bgad.images import read_image, read_mask
 from bgad.randomness import numpy_generator
-from bgad.settings import Dataset
-from bgad.splits import draw
+from bgad.report.plots import examples
 
 
 def category(root: Path, name="part", **of):

@@ -9,13 +9,14 @@ import pytest
 from conftest import ROOT
 from synthetic import cell, figures, write, write_cell
 
-from bgad import cli, paths
+from bgad import cli
+from bgad.config import paths
+from bgad.config.provenance import method_sha256, source_sha256
+from bgad.config.settings import load_recipe
+from bgad.data.splits import Split
 from bgad.errors import BgadError
-from bgad.look.explain import explain, explain_image
-from bgad.look.explain_text import as_text
-from bgad.settings import load_recipe
-from bgad.sources import method_sha256, source_sha256
-from bgad.splits import Split
+from bgad.report.explain import explain, explain_image
+from bgad.report.explain_text import as_text
 
 CELL = cell("bottle", k=2)
 TESTED = {"test/good/000.png": 1.0, "test/cut/001.png": 3.0, "test/cut/002.png": 2.0, "test/hole/000.png": 2.0}

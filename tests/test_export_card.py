@@ -11,11 +11,12 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from tiny import CELL, TinyProject, make_project
 
-from bgad import paths, presets
+from bgad.config import paths
+from bgad.data.download import presets
+from bgad.data.splits import Split
 from bgad.errors import BgadError
-from bgad.export.card import LICENCES, METHODS, card
-from bgad.files import read_json
-from bgad.splits import Split
+from bgad.io import read_json
+from bgad.report.export.card import LICENCES, METHODS, card
 
 FIGURES = {
     "image_auroc": {"last": 91.234, "best": 95.5, "best_epoch": 1},

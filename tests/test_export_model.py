@@ -13,12 +13,12 @@ import torch
 from conftest import ROOT
 from tiny import CELL, CPU, TinyProject, make_project
 
+from bgad.data.images import resized_image
 from bgad.errors import BgadError
-from bgad.export.torchscript import ABOUT, export_model
-from bgad.files import read_json
-from bgad.images import resized_image
-from bgad.predict import predict
-from bgad.scoring import image_scores
+from bgad.io import read_json
+from bgad.methods.predict import predict
+from bgad.model.scoring import image_scores
+from bgad.report.export.torchscript import ABOUT, export_model
 
 BLOCKED = """
 import sys
@@ -136,7 +136,7 @@ def test_scores_that_are_not_the_cell_s_leave_no_file(project, run_again, tmp_pa
 
 
 def test_a_file_that_scores_otherwise_than_predict_is_refused(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("bgad.export.torchscript.image_scores", lambda maps: image_scores(maps) + 0.001)
+    monkeypatch.setattr("bgad.report.export.torchscript.image_scores", lambda maps: image_scores(maps) + 0.001)
     with pytest.raises(BgadError, match=r"not written, since its scores differ by up to .* from those of `bgad predict`"):
         export_model(project.cell, project.folder / "data", tmp_path / "part.pt")
     assert not list(tmp_path.iterdir())

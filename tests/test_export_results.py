@@ -10,7 +10,7 @@ from synthetic import METRICS, cell, figures, three_seeds, type_figures, write, 
 
 from bgad import cli
 from bgad.errors import BgadError
-from bgad.export.tidy import COLUMNS, TYPES, write_results
+from bgad.report.export.tidy import COLUMNS, TYPES, write_results
 
 KEY = [*COLUMNS[:10], "metric", "rule"]
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from bgad import backbones, features
-from bgad.backbones import load_backbone
-from bgad.datasets import ImageRecord, Index
+from bgad.data.images import resized_image, resized_mask
+from bgad.data.layouts import ImageRecord, Index
+from bgad.data.splits import Split
 from bgad.errors import BgadError
-from bgad.images import resized_image, resized_mask
-from bgad.splits import Split
+from bgad.features import backbone as backbones
+from bgad.features import cache as features
+from bgad.features.backbone import load_backbone
 
 SIZE = 64
 IMAGES = 5

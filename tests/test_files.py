@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bgad.errors import BgadError
-from bgad.files import check_clock, read_json, several, whole, write_json, write_text
+from bgad.io import check_clock, read_json, several, whole, write_json, write_text
 
 
 def names(folder):

@@ -11,8 +11,8 @@ from FrEIA.modules import AllInOneBlock
 from scipy.stats import kstest
 from torch import nn
 
-from bgad.flow import ConditionalFlow, random_rotation
-from bgad.position import sincos_2d
+from bgad.model.flow import ConditionalFlow, random_rotation
+from bgad.model.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
 
 HEIGHT, WIDTH = 3, 5

@@ -10,12 +10,13 @@ import pytest
 import torch
 from tiny import CELL, TinyProject, make_project
 
-from bgad import features, paths
-from bgad.backbones import STRIDES
-from bgad.datasets import build_index
+from bgad.config import paths
+from bgad.config.settings import Dataset
+from bgad.data.layouts import build_index
 from bgad.errors import BgadError
-from bgad.files import check_room
-from bgad.settings import Dataset
+from bgad.features import cache as features
+from bgad.features.backbone import STRIDES
+from bgad.io import check_room
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 FOLDER = CELL.folder.as_posix()

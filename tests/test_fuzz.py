@@ -29,24 +29,25 @@ from pages import cell, write_whole
 from PIL import Image
 from pydantic import TypeAdapter
 
-from bgad import features, paths
-from bgad.backbones import _loaded
-from bgad.checkpoint import Checkpoint
-from bgad.datasets import ImageRecord, Index
+from bgad.config import paths
+from bgad.config.names import check_names
+from bgad.config.settings import Config, Recipe, load_recipe, load_suite, read_yaml, validated
+from bgad.data.download.unpack import unpack
+from bgad.data.images import read_image, read_mask
+from bgad.data.layouts import ImageRecord, Index
+from bgad.data.splits import Split, draw
 from bgad.errors import BgadError
-from bgad.files import write_json
-from bgad.flow import ConditionalFlow
-from bgad.images import read_image, read_mask
-from bgad.live.status import status_of
+from bgad.features import cache as features
+from bgad.features.backbone import _loaded
+from bgad.io import write_json
 from bgad.memory import is_out_of_memory
-from bgad.names import check_names
-from bgad.predict import _model, read_model
+from bgad.methods.predict import _model, read_model
+from bgad.model.flow import ConditionalFlow
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.report.collect import DONE, METRICS, collect, read_gallery, read_likelihoods, scores_of
-from bgad.settings import Config, Recipe, load_recipe, load_suite, read_yaml, validated
-from bgad.splits import Split, draw
-from bgad.train import build_flows
-from bgad.unpack import unpack
+from bgad.report.live.status import status_of
+from bgad.training.checkpoint import Checkpoint
+from bgad.training.train import build_flows
 
 MANY = int(os.environ.get("BGAD_FUZZ", 0))
 FUZZ = settings(

@@ -5,9 +5,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from bgad.gallery import COLUMNS, sheet, write_gallery
-from bgad.images import THUMBNAIL, thumbnail
-from bgad.paths import GALLERY
+from bgad.config.paths import GALLERY
+from bgad.data.images import THUMBNAIL, thumbnail
+from bgad.evaluation.gallery import COLUMNS, sheet, write_gallery
 
 
 def written(folder, count=12, masks=True, threshold=2.5):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bgad.gpu_share import percent_of_gpu
+from bgad.config.gpu_share import percent_of_gpu
 
 
 def nvidia_smi(folder, monkeypatch, says, status=0):

@@ -14,11 +14,13 @@ from test_train import SIDES, anomaly_entries, make_flows, normal_images, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bgad import coupling, graphed, train
 from bgad.errors import BgadError
-from bgad.graphed import WARM_UP, GraphedSteps, available
+from bgad.model.cpu import coupling
+from bgad.model.gpu import graphed
+from bgad.model.gpu.graphed import WARM_UP, GraphedSteps, available
 from bgad.randomness import torch_generator
-from bgad.sampling import MiniBatch
+from bgad.training import train
+from bgad.training.sampling import MiniBatch
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

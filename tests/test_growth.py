@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bgad.features import load
+from bgad.features.cache import load
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from growth import CHANNELS, CellSize, copy_workflow, draw, index_of, measured, write_features

@@ -18,17 +18,17 @@ from conftest import Project
 from folders import make_category
 from PIL import Image
 
-from bgad.datasets import build_index, catalogue, image_files
+from bgad.config.names import LONGEST, check_names
+from bgad.config.plain_yaml import read_yaml
+from bgad.config.settings import Dataset
+from bgad.data.download.unpack import unpack
+from bgad.data.images import read_image, read_mask
+from bgad.data.layouts import build_index, catalogue, image_files
 from bgad.errors import BgadError
-from bgad.files import read_json
-from bgad.images import read_image, read_mask
-from bgad.names import LONGEST, check_names
-from bgad.plain_yaml import read_yaml
-from bgad.predict import read_model
-from bgad.report.table_format import escaped
-from bgad.settings import Dataset
+from bgad.io import read_json
+from bgad.methods.predict import read_model
+from bgad.report.tables.format import escaped
 from bgad.tensors import NoTensors, load_tensors
-from bgad.unpack import unpack
 
 CPU = torch.device("cpu")
 
@@ -290,7 +290,7 @@ def test_zips_are_packed_in_a_way_that_unpacks_bit_by_bit(tmp_path, method):
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
 def test_a_small_archive_does_not_grow_a_hundredfold(tmp_path, ending, monkeypatch):
-    monkeypatch.setattr("bgad.unpack.GROWS_FREELY", 10**6)
+    monkeypatch.setattr("bgad.data.download.unpack.GROWS_FREELY", 10**6)
     archive = tmp_path / f"x{ending}"
     if ending == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:

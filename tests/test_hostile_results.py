@@ -14,19 +14,19 @@ from markdown_it import MarkdownIt
 from pages import cell, write_whole
 from synthetic import suite
 
-from bgad.cells import Cell
+from bgad.config.cells import Cell
+from bgad.config.paths import check_inside
+from bgad.config.settings import load_recipe
+from bgad.data.splits import Split
 from bgad.errors import BgadError
-from bgad.files import read_json
-from bgad.paths import check_inside
-from bgad.predict import _model
+from bgad.io import read_json
+from bgad.methods.predict import _model
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.report.collect import DONE, NOT_RUN, collect
-from bgad.report.page import page
-from bgad.report.table_format import escaped, literal, markdown
-from bgad.settings import load_recipe
-from bgad.splits import Split
+from bgad.report.page.page import page
+from bgad.report.tables.format import escaped, literal, markdown
 from bgad.tensors import NoTensors, check_file, load_tensors
-from bgad.train import build_flows
+from bgad.training.train import build_flows
 
 CPU = torch.device("cpu")
 
@@ -93,7 +93,7 @@ def test_a_model_takes_no_memory_before_its_flows_fit_its_recipe(monkeypatch):
     small, large = (recipe.model_copy(update={"flow": recipe.flow.model_copy(update=of)}) for of in (SMALL, LARGE))
     flows = build_flows(small, [2, 2, 2], [8, 4, 2], torch_generator("model"), frozen_generator("model"))
     backbone = SimpleNamespace(channels=(2, 2, 2), device=CPU)
-    monkeypatch.setattr("bgad.predict.build_flows", lambda *_: pytest.fail("the flows were made"))
+    monkeypatch.setattr("bgad.methods.predict.build_flows", lambda *_: pytest.fail("the flows were made"))
     for content in ([flow.state_dict() for flow in flows], [{}, {}, {}]):
         with pytest.raises(BgadError, match="its flows do not fit its recipe"):
             _model({"flows": content}, large, backbone, Path("cell"))

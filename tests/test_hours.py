@@ -4,19 +4,19 @@ from collections import Counter
 
 import pytest
 import torch
+from bgad.cli.doctor import hours
 from conftest import ROOT
 from folders import make_category
 from synthetic import cell
 
-from bgad import backbones
-from bgad.anomalies import AnomalousImages
-from bgad.look import hours
-from bgad.look.hours import Counts, StepTimes, counts_of, shared_work, step_times, steps_of_pass, vectors_of, work_of
-from bgad.presets import dataset
+from bgad.anomalies.synthetic import AnomalousImages
+from bgad.cli.doctor.hours import Counts, StepTimes, counts_of, shared_work, step_times, steps_of_pass, vectors_of, work_of
+from bgad.config.settings import Dataset, load_recipe
+from bgad.data.download.presets import dataset
+from bgad.features import backbone as backbones
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.sampling import NormalImages, mini_batches
-from bgad.settings import Dataset, load_recipe
-from bgad.train import build_flows
+from bgad.training.sampling import NormalImages, mini_batches
+from bgad.training.train import build_flows
 
 NORMALS = 37
 RECIPES = {path.stem: load_recipe(path) for path in (ROOT / "config/recipes").glob("*.yaml")}
@@ -96,7 +96,7 @@ def test_the_file_has_every_recipe_and_its_sizes_are_those_of_the_networks():
 
     assert hours.STRIDES == backbones.STRIDES
     for name, recipe in RECIPES.items():
-        assert step_times().of(recipe), f"{name}: run benchmarks/suite_hours.py --write bgad/look/step_times.yaml"
+        assert step_times().of(recipe), f"{name}: run benchmarks/suite_hours.py --write bgad/cli/doctor/step_times.yaml"
     for times in step_times().networks:
         network = timm.create_model(times.backbone, features_only=True, out_indices=backbones.LEVELS, pretrained=False)
         assert tuple(network.feature_info.channels()) == times.channels

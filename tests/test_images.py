@@ -8,8 +8,8 @@ import pytest
 from folders import HEIGHT, WIDTH, save, write_image
 from PIL import Image
 
+from bgad.data.images import read_image, read_mask, resized_image, resized_mask
 from bgad.errors import BgadError
-from bgad.images import read_image, read_mask, resized_image, resized_mask
 
 
 def test_images_become_three_channels_of_8_bits(tmp_path):

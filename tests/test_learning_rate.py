@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bgad import train
-from bgad.settings import load_recipe
+from bgad.config.settings import load_recipe
+from bgad.training import train
 
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from bgad.config.settings import load_recipe
 from bgad.errors import BgadError
-from bgad.likelihoods import BINS, GROUPS, groups_of, histograms
-from bgad.settings import load_recipe
+from bgad.evaluation.likelihoods import BINS, GROUPS, groups_of, histograms
 
 ROOT = Path(__file__).resolve().parent.parent
 

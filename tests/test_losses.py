@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from bgad.losses import (
+from bgad.training.losses import (
     abnormal_focal_weights,
     bgad_loss,
     bgad_without_anomalies_loss,

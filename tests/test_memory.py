@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bgad import cli, coupling, evaluate
-from bgad.features import FeatureCache
-from bgad.flow import ConditionalFlow
+from bgad import cli
+from bgad.evaluation import evaluate
+from bgad.features.cache import FeatureCache
 from bgad.memory import in_smaller_batches, is_out_of_memory
+from bgad.model.cpu import coupling
+from bgad.model.flow import ConditionalFlow
+from bgad.model.scoring import scored
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.scoring import scored
 
 SIDES, CHANNELS, IMAGES = (8, 4, 2), (4, 5, 6), 11
 ON_A_CPU = "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
@@ -105,8 +107,8 @@ def test_an_evaluation_is_the_same_however_many_images_are_taken_at_once(blocks,
 LIMITED = """
 import resource, torch
 from pathlib import Path
-from bgad import evaluate
-from bgad.features import FeatureCache
+from bgad.evaluation import evaluate
+from bgad.features.cache import FeatureCache
 
 class Flow:
     def log_likelihood_maps(self, features):

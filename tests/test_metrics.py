@@ -9,7 +9,7 @@ from skimage.measure import label, regionprops
 from sklearn.metrics import f1_score, roc_auc_score
 
 from bgad.errors import BgadError
-from bgad.metrics import aupro, auroc, best_f1_threshold, released_pro
+from bgad.evaluation.metrics import aupro, auroc, best_f1_threshold, released_pro
 
 
 def slow_regions(masks):

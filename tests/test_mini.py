@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bgad import mini
+from bgad.data import mini
 from bgad.errors import BgadError
 from bgad.randomness import numpy_generator
 

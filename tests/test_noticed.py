@@ -9,10 +9,11 @@ import pytest
 from folders import make_category
 from synthetic import cell, figures, suite, table, under, write_cell
 
-from bgad import cli, noticed
-from bgad.datasets import ImageRecord, Index
-from bgad.report.page import page
-from bgad.splits import draw
+from bgad import cli
+from bgad.data import checks
+from bgad.data.layouts import ImageRecord, Index
+from bgad.data.splits import draw
+from bgad.report.page.page import page
 
 ACROSS = "1 test image is byte-identical to training images: left out of the test set."
 BESIDE = "1 image is byte-identical to another beside it: left out, so that each counts once."
@@ -47,33 +48,33 @@ NORMAL = [("train", "good", "a"), ("train", "good", "b"), ("test", "good", "c"),
 )
 def test_copies_are_noticed_in_the_index_and_in_a_cell(more, notes):
     of = index(*NORMAL, ("test", "cut", "e"), ("test", "cut", "f"), *more)
-    assert noticed.of_index(of) == notes
+    assert checks.of_index(of) == notes
     split = draw(of, "seen", 0, pool_size=1)
-    assert noticed.of_split(split) == []
-    assert noticed.of_cell(split, ("good", "cut"), None, np.array([1.0, 2.0])) == notes
+    assert checks.of_split(split) == []
+    assert checks.of_cell(split, ("good", "cut"), None, np.array([1.0, 2.0])) == notes
 
 
 def test_a_test_set_of_one_class_is_noticed():
-    assert noticed.of_index(index(*NORMAL[:3])) == ["No test image is anomalous, so that there is no AUROC."]
+    assert checks.of_index(index(*NORMAL[:3])) == ["No test image is anomalous, so that there is no AUROC."]
     only = index(*NORMAL[:2], NORMAL[3])
-    assert noticed.of_index(only) == ["No test image is normal, so that there is no AUROC."]
+    assert checks.of_index(only) == ["No test image is normal, so that there is no AUROC."]
     # The only normal test image is a training image, as the split finds.
     split = draw(index(*NORMAL[:2], ("test", "good", "a"), ("test", "cut", "d"), ("test", "cut", "e")), "seen", 0, pool_size=1)
     said = ["No test image is normal, so that there is no AUROC."]
-    assert noticed.of_split(split) == said
-    assert noticed.of_cell(split, ("cut",), None, np.array([1.0])) == [*said, ACROSS]
+    assert checks.of_split(split) == said
+    assert checks.of_cell(split, ("cut",), None, np.array([1.0])) == [*said, ACROSS]
 
 
 def test_empty_masks_are_noticed_also_those_that_resizing_empties():
     of = index(*NORMAL, ("test", "cut", "e"), ("test", "hole", "f"))
     emptied = replace(of, images=tuple(replace(image, empty_mask=image.sha256 in "ef") for image in of.images))
-    assert noticed.of_index(emptied) == [EMPTY]
+    assert checks.of_index(emptied) == [EMPTY]
     masks = np.zeros((4, 2, 2), dtype=bool)
     masks[1, 0, 0] = True
     split = draw(index(*NORMAL, ("test", "cut", "e")), "seen", 0, pool_size=1)
     types, scores = ("good", "cut", "cut", "hole"), np.arange(4.0)
-    assert noticed.of_cell(split, types, masks, scores) == [EMPTY]
-    assert noticed.of_cell(split, types, None, scores) == []
+    assert checks.of_cell(split, types, masks, scores) == [EMPTY]
+    assert checks.of_cell(split, types, None, scores) == []
 
 
 def test_the_steps_say_it_in_their_logs(tmp_path, monkeypatch, capsys):
@@ -101,7 +102,7 @@ def test_the_steps_say_it_in_their_logs(tmp_path, monkeypatch, capsys):
 def test_equal_scores_are_noticed(scores, notes):
     split = draw(index(*NORMAL, ("test", "cut", "e")), "seen", 0, pool_size=1)
     types = ("good", "cut", "cut")[: len(scores)] if len(scores) > 1 else ("good", "cut")
-    assert noticed.of_cell(split, types, None, np.array(scores, dtype=np.float32)) == notes
+    assert checks.of_cell(split, types, None, np.array(scores, dtype=np.float32)) == notes
 
 
 def test_the_table_and_the_page_name_the_cells(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from folders import save
 from PIL import Image
 
-from bgad.overlay import LEAST_WIDTH, POWER, SIDES, STRENGTH, STRIP, draw, write_overlay
-from bgad.predict import Prediction
+from bgad.methods.predict import Prediction
+from bgad.report.plots.overlay import LEAST_WIDTH, POWER, SIDES, STRENGTH, STRIP, draw, write_overlay
 
 GRAY = 100
 

@@ -14,10 +14,10 @@ import pytest
 from conftest import ROOT, Project
 from folders import make_category
 
-from bgad.cells import Cell
+from bgad.cli.own_data import _reason, plan
+from bgad.config.cells import Cell
+from bgad.config.paths import project_root
 from bgad.errors import BgadError
-from bgad.own_data import _reason, plan
-from bgad.paths import project_root
 
 GUIDE = ROOT / "docs" / "own-data.md"
 CELLS = "results/cpu/data/bolt/seen"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
-from bgad.detectors import Images, padim, smoothed
+from bgad.methods import Images, padim, smoothed
 from bgad.randomness import torch_generator
 
 SIZE = 32

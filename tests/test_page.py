@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from synthetic import METRICS, cell, figures, suite, type_figures, write_cell
 
 from bgad.report import page as page_module
-from bgad.report.page import LIMIT, page, write_page
+from bgad.report.page.page import LIMIT, page, write_page
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&é\u2028日"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bgad.detectors import Images, patchcore, smoothed
+from bgad.methods import Images, patchcore, smoothed
 from bgad.randomness import torch_generator
 
 SIZE = 32

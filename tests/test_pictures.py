@@ -13,15 +13,15 @@ from folders import make_category, truncate
 from PIL import Image
 
 from bgad import cli
-from bgad.backbones import load_backbone
-from bgad.cells import Cell
-from bgad.datasets import build_index
+from bgad.config.cells import Cell
+from bgad.config.settings import Dataset, Recipe, read_yaml
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
 from bgad.errors import BgadError
-from bgad.features import compute, load
-from bgad.predict import pictures_in, predict
-from bgad.results import run_cell
-from bgad.settings import Dataset, Recipe, read_yaml
-from bgad.splits import draw
+from bgad.features.backbone import load_backbone
+from bgad.features.cache import compute, load
+from bgad.methods.bgad import run_cell
+from bgad.methods.predict import pictures_in, predict
 
 # Loading takes longer than scoring these pictures.
 backbone_of = cache(load_backbone)
@@ -32,7 +32,7 @@ DEMO = Path(__file__).parents[1] / "config" / "recipes" / "demo.yaml"
 @pytest.fixture(scope="module", autouse=True)
 def one_backbone():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bgad.predict.load_backbone", backbone_of)
+        patch.setattr("bgad.methods.predict.load_backbone", backbone_of)
         yield
 
 

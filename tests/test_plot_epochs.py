@@ -4,7 +4,7 @@ import pytest
 from synthetic import cell, figures, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.plot_epochs import best_epoch
+from bgad.report.plots.epochs import best_epoch
 
 GAINS = {("carpet", 0): (0.0, 1.0, 2.0), ("carpet", 10): (2.0, 2.0, 2.0), ("tile", 0): (1.0, 1.0, 4.0)}
 

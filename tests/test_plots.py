@@ -9,10 +9,10 @@ import pytest
 from synthetic import MVTEC, cell, figures, suite, type_figures, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.plot_cells import by_category, training_curves
-from bgad.report.plot_means import auroc_by_k, known_unseen
-from bgad.report.plot_style import save, style
-from bgad.report.plots import DRAWINGS, write_plots
+from bgad.report.plots.cells import by_category, training_curves
+from bgad.report.plots.means import auroc_by_k, known_unseen
+from bgad.report.plots.style import save, style
+from bgad.report.plots.suite import DRAWINGS, write_plots
 
 
 def history(*images):

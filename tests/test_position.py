@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bgad.position import sincos_1d, sincos_2d
+from bgad.model.position import sincos_1d, sincos_2d
 
 
 def slow_code(dim, height, width):

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from bgad import pseudo
+from bgad.anomalies import pseudo
+from bgad.anomalies.pseudo import Box, blended, differing, draw_patch, pseudo_anomaly, resized, sharp
 from bgad.errors import BgadError
-from bgad.pseudo import Box, blended, differing, draw_patch, pseudo_anomaly, resized, sharp
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from test_splits import index_of, kind_of, record
 
-from bgad import presets
-from bgad.datasets import Index
+from bgad.data.download import presets
+from bgad.data.layouts import Index
+from bgad.data.released_draws import draw_of_category
+from bgad.data.splits import Split, draw
 from bgad.errors import BgadError
 from bgad.randomness import released_generator
-from bgad.released_draws import draw_of_category
-from bgad.splits import Split, draw
 
 ROW = [index_of(counts, f"mvtec/{category}") for category, counts in presets.dataset("mvtec").counts.items()]
 BOTTLE = ROW[0]

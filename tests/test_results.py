@@ -11,20 +11,21 @@ import torch
 import yaml
 from folders import make_category
 
-from bgad.backbones import load_backbone
-from bgad.cells import Cell
-from bgad.datasets import build_index
+from bgad.anomalies.synthetic import compute_synthetic
+from bgad.config.cells import Cell
+from bgad.config.settings import Dataset, Recipe, read_yaml
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
 from bgad.errors import BgadError
-from bgad.features import compute, compute_synthetic, load
-from bgad.metrics import best_f1_threshold
-from bgad.predict import predict
+from bgad.evaluation.metrics import best_f1_threshold
+from bgad.features.backbone import load_backbone
+from bgad.features.cache import compute, load
+from bgad.methods.bgad import run_cell
+from bgad.methods.predict import predict
+from bgad.model.scoring import anomaly_maps
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.results import run_cell
-from bgad.scoring import anomaly_maps
-from bgad.settings import Dataset, Recipe, read_yaml
-from bgad.splits import draw
-from bgad.train import build_flows
-from bgad.train import train as real_train
+from bgad.training.train import build_flows
+from bgad.training.train import train as real_train
 
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
@@ -160,9 +161,9 @@ def test_the_released_test_command_leaves_the_known_anomalies_in(whole):
 )
 @pytest.mark.parametrize("synthetic", ["every_pass", "pool"])
 def test_a_strategy_has_two_times_three_entries_of_each_kind(whole, monkeypatch, backbone, strategy, entries, synthetic):
-    monkeypatch.setattr("bgad.results.load_backbone", lambda *_: backbone)
+    monkeypatch.setattr("bgad.methods.bgad.load_backbone", lambda *_: backbone)
     passes = []
-    monkeypatch.setattr("bgad.results.train", lambda *args: (passes.append(args[4]()), real_train(*args))[1])
+    monkeypatch.setattr("bgad.methods.bgad.train", lambda *args: (passes.append(args[4]()), real_train(*args))[1])
     anomalies = {"strategy": strategy, "repeat": 2, "synthetic": synthetic, "pool": 2 if synthetic == "pool" else 0}
     chosen = Recipe.model_validate(recipe("paper", images=4, vectors=16).model_dump() | {"anomalies": anomalies})
     whole.run(3, "bgad", f"entries {strategy} {synthetic}", chosen)
@@ -179,7 +180,7 @@ def test_a_strategy_has_two_times_three_entries_of_each_kind(whole, monkeypatch,
 @pytest.mark.parametrize("strategy", ["repeat", "repeat+cutpaste", "repeat+pseudo", "all"])
 @pytest.mark.parametrize("sampling", ["vector_draws", "image_batches"])
 def test_every_way_of_training_repeats_to_the_bit(whole, monkeypatch, backbone, strategy, synthetic, sampling):
-    monkeypatch.setattr("bgad.results.load_backbone", lambda *_: backbone)
+    monkeypatch.setattr("bgad.methods.bgad.load_backbone", lambda *_: backbone)
     chosen = recipe("paper", images=4, vectors=16) if sampling == "image_batches" else recipe(vectors=32)
     anomalies = {"strategy": strategy, "repeat": 2, "synthetic": synthetic, "pool": 2 if synthetic == "pool" else 0}
     chosen = Recipe.model_validate(chosen.model_dump() | {"anomalies": anomalies})
@@ -214,7 +215,7 @@ def test_a_last_step_that_leaves_no_finite_likelihood_is_an_error(whole, monkeyp
                     flows[1].module_list[0].global_offset.fill_(torch.inf)
             yield report
 
-    monkeypatch.setattr("bgad.results.train", spoilt)
+    monkeypatch.setattr("bgad.methods.bgad.train", spoilt)
     with pytest.raises(BgadError, match=r"after meta epoch 2 the likelihoods of level 2 are not finite in 10 of 10"):
         whole.run(3, "bgad", "spoilt", recipe())
     assert not (whole.root / "spoilt").exists()
@@ -235,10 +236,10 @@ def test_features_of_other_weights_are_refused(whole, tmp_path, monkeypatch, bac
     metrics, folder = whole.run(3, "bgad", "weights", recipe())
     assert metrics["weights_sha256"] == backbone.weights_sha256
     other = replace(backbone, weights_sha256="f" * 64)
-    monkeypatch.setattr("bgad.predict.load_backbone", lambda *_: other)
+    monkeypatch.setattr("bgad.methods.predict.load_backbone", lambda *_: other)
     with pytest.raises(BgadError, match=r"trained on features of other weights .* than those that are loaded now \(f{12}"):
         predict([], folder, CPU)
-    monkeypatch.setattr("bgad.results.load_backbone", lambda *_: other)
+    monkeypatch.setattr("bgad.methods.bgad.load_backbone", lambda *_: other)
     fresh = recipe("paper", images=4, vectors=16)
     with pytest.raises(BgadError, match=r"other weights .* than the ones that are loaded now \(f{12}"):
         whole.run(3, "bgad", "weights, every pass", fresh)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bgad.anomalies import AnomalousImages
+from bgad.anomalies.synthetic import AnomalousImages
+from bgad.config.settings import Recipe, read_yaml
 from bgad.errors import BgadError
-from bgad.sampling import NormalImages, mini_batches
-from bgad.settings import Recipe, read_yaml
+from bgad.training.sampling import NormalImages, mini_batches
 
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 SIDES = (8, 4, 2)  # of the three levels, at 32 pixels

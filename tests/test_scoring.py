@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bgad.scoring import ScoreScale, anomaly_maps, image_scores, scored
+from bgad.model.scoring import ScoreScale, anomaly_maps, image_scores, scored
 
 
 def slow_resize(grid, height, width):

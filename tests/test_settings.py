@@ -13,10 +13,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from bgad.cells import expand
-from bgad.datasets import catalogue
+from bgad.config.cells import expand
+from bgad.config.settings import Config, Dataset, Recipe, Suite, load_recipe, load_suite, read_yaml, validated
+from bgad.data.layouts import catalogue
 from bgad.errors import BgadError
-from bgad.settings import Config, Dataset, Recipe, Suite, load_recipe, load_suite, read_yaml, validated
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config/config.yaml"

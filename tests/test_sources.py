@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bgad
-from bgad.sources import STEPS, method_sha256, source_sha256
+from bgad.config.provenance import STEPS, method_sha256, source_sha256
 
 PACKAGE = Path(bgad.__file__).parent
 # Wiring and doors: what they read, check and pass on reaches a step through its inputs and parameters.

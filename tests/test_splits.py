@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from folders import make_category
 
-from bgad import presets
-from bgad.datasets import ImageRecord, Index, build_index
+from bgad.config.settings import Dataset
+from bgad.data.download import presets
+from bgad.data.layouts import ImageRecord, Index, build_index
+from bgad.data.splits import Split, draw
 from bgad.errors import BgadError
-from bgad.settings import Dataset
-from bgad.splits import Split, draw
 
 # Every category that can be downloaded, and shapes that these do not have.
 DOWNLOADS = {

@@ -8,14 +8,14 @@ import yaml
 from conftest import ROOT
 from synthetic import cell, figures, suite, table, under, write_cell
 
-from bgad import detectors
-from bgad.export.tidy import write_results
-from bgad.files import read_json
-from bgad.look.compare import Side, compare
+from bgad.config import methods
+from bgad.data.splits import Split
+from bgad.io import read_json
 from bgad.report.collect import collect
-from bgad.report.page import page
+from bgad.report.compare import Side, compare
+from bgad.report.export.tidy import write_results
+from bgad.report.page.page import page
 from bgad.report.stale import Today
-from bgad.splits import Split
 
 CELLS = [cell("bottle", seed=seed) for seed in range(2)]
 NEW = "changed since it was trained; run the suite again"
@@ -87,7 +87,7 @@ def test_another_draw_of_a_split_makes_its_own_cells_stale(root):
 
 
 def test_the_code_is_that_of_the_cell_s_own_method(root):
-    others = [cell("bottle", k=0, method=method) for method in ("nf", *detectors.names())]
+    others = [cell("bottle", k=0, method=method) for method in ("nf", *methods.other_names())]
     for of in others:
         write_cell(root, of, figures((70.0, 70.0)))
     assert {*collect(others, root).status.values()} == {"done"}

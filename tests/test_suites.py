@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bgad.cells import Cell, expand, left_out
-from bgad.datasets import catalogue
-from bgad.settings import Config, Dataset, load_suite, read_yaml, validated
+from bgad.config.cells import Cell, expand, left_out
+from bgad.config.settings import Config, Dataset, load_suite, read_yaml, validated
+from bgad.data.layouts import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {path.stem: path for path in (ROOT / "config/suites").glob("*.yaml")}

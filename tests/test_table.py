@@ -8,7 +8,7 @@ from synthetic import MVTEC, cell, figures, headline, suite, table, three_seeds,
 
 from bgad.errors import BgadError
 from bgad.report.collect import collect
-from bgad.report.table import write_table
+from bgad.report.tables.suite import write_table
 
 
 def test_mean_and_standard_deviation_over_seeds_last_and_best_apart(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 from synthetic import cell, figures, rows_under, table, type_figures, under, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.summary import Spread, number, signed
-from bgad.report.table_claim import claim_section
+from bgad.report.statistics import Spread, number, signed
+from bgad.report.tables.claim import claim_section
 from bgad.report.verdict import HELPS, HURTS, NO_DIFFERENCE, judgement
 
 HEADING = "Do the explicit boundary"

@@ -4,8 +4,8 @@ import pytest
 from synthetic import cell, figures, table, under, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.summary import Spread
-from bgad.report.table_epochs import epochs_section, gains
+from bgad.report.statistics import Spread
+from bgad.report.tables.epochs import epochs_section, gains
 
 HEADING = "What choosing the epoch adds"
 GAINS = {"carpet": (0.0, 1.0, 2.0), "tile": (1.0, 1.0, 4.0)}

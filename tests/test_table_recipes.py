@@ -3,7 +3,7 @@
 from synthetic import cell, figures, rows_under, table, under, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.table_recipes import recipes_section
+from bgad.report.tables.recipes import recipes_section
 
 HEADING = "What the recipes"
 # Image AUROC of seeds 0, 1, 2. Paired, no-focal - paper is -1, -2, -3 in carpet and -3, -4, -2 in tile.

@@ -3,8 +3,8 @@
 from synthetic import cell, figures, under, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.table import COLUMNS
-from bgad.report.table_released import released_section
+from bgad.report.tables.released import released_section
+from bgad.report.tables.suite import COLUMNS
 
 
 def as_released(image, pro=92.0):

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bgad import losses, train
-from bgad.anomalies import AnomalousImages
+from bgad.anomalies.synthetic import AnomalousImages
+from bgad.config.settings import Recipe, read_yaml
 from bgad.errors import BgadError
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.sampling import MiniBatch, NormalImages
-from bgad.settings import Recipe, read_yaml
+from bgad.training import losses, train
+from bgad.training.sampling import MiniBatch, NormalImages
 
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 SIDES, CHANNELS = [8, 4, 2], [4, 5, 6]

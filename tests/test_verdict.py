@@ -7,8 +7,8 @@ from synthetic import MVTEC, cell, figures, headline, table, three_seeds, under,
 
 from bgad.report.collect import METRICS, collect
 from bgad.report.published import Published
-from bgad.report.summary import Spread, number, rows, settings
-from bgad.report.table_published import compared
+from bgad.report.statistics import Spread, number, rows, settings
+from bgad.report.tables.published import compared
 from bgad.report.verdict import LEVEL, TOLERANCE, verdict
 
 # Quantiles 0.975 of Student's t from a printed table, by the number of seeds.

@@ -19,9 +19,9 @@ from synthetic import cell, figures, write, write_cell
 from bgad import cli
 from bgad.cli.options import suite_cells
 from bgad.errors import BgadError
-from bgad.live.server import Live, serve
-from bgad.live.status import Running, last_lines, status_of
 from bgad.report.collect import collect
+from bgad.report.live.server import Live, serve
+from bgad.report.live.status import Running, last_lines, status_of
 
 NOW = 1_000_000.0
 

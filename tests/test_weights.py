@@ -17,10 +17,10 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from test_download import Handler, Server
 
-from bgad import weights
-from bgad.backbones import Backbone, load_backbone
 from bgad.errors import BgadError
-from bgad.weights import Release, at_hand, find_weights, published
+from bgad.features import weights
+from bgad.features.backbone import Backbone, load_backbone
+from bgad.features.weights import Release, at_hand, find_weights, published
 
 CPU = torch.device("cpu")
 SMALL = "test_efficientnet.r160_in1k"  # 82300 parameters; on the hub, without a published file of another kind

@@ -11,14 +11,16 @@ import yaml
 from conftest import ROOT
 from folders import make_category
 
-from bgad import cli, paths
-from bgad.backbones import load_backbone
-from bgad.cells import Cell
-from bgad.datasets import build_index
-from bgad.features import compute, compute_synthetic, load
-from bgad.results import run_cell
-from bgad.settings import Dataset, load_recipe
-from bgad.splits import draw
+from bgad import cli
+from bgad.anomalies.synthetic import compute_synthetic
+from bgad.config import paths
+from bgad.config.cells import Cell
+from bgad.config.settings import Dataset, load_recipe
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
+from bgad.features.backbone import load_backbone
+from bgad.features.cache import compute, load
+from bgad.methods.bgad import run_cell
 
 CPU = torch.device("cpu")
 CELL = Cell("tiny", "own", "part", "seen", 3, "bgad", 0)

@@ -9,9 +9,9 @@ import typer
 from typer import Option
 
 from bgad import __version__
+from bgad.config.names import shown
 from bgad.errors import BgadError
 from bgad.memory import is_out_of_memory, out_of_memory
-from bgad.names import shown
 
 app = typer.Typer(
     help="BGAD (CVPR 2023) as a reproducible benchmark. `snakemake --cores all reports/demo/table.md` calls the steps "

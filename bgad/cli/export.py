@@ -32,8 +32,8 @@ def model(
     Example: bgad export model results/demo/mini/brick/seen/k10/bgad/seed0 --out brick.pt
     """
     from bgad import devices
-    from bgad.cells import Cell
-    from bgad.export.torchscript import export_model
+    from bgad.config.cells import Cell
+    from bgad.report.export.torchscript import export_model
 
     devices.choose("cpu")
     of = Cell.of_folder(cell)
@@ -55,7 +55,7 @@ def results(
 
     Example: bgad export results demo --out reports/demo
     """
-    from bgad.export.tidy import write_results
+    from bgad.report.export.tidy import write_results
 
     wanted = suite_cells(suite, datasets)[1]
     missing = write_results(suite, wanted, folder)
@@ -74,6 +74,6 @@ def card(
 
     Example: bgad export card results/demo/mini/brick/seen/k10/bgad/seed0 --out card.md
     """
-    from bgad.export.card import write_card
+    from bgad.report.export.card import write_card
 
     write_card(cell, output)

@@ -9,7 +9,7 @@ from typer import Argument, Exit, Option
 
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Datasets, configuration, data_sets, suite_cells
-from bgad.names import shown
+from bgad.config.names import shown
 
 Cells = Annotated[str, Argument(help="A cell's folder, a folder that holds cells, or the name of a suite.")]
 
@@ -30,8 +30,8 @@ def compare(
 
     Example: bgad compare results/demo/mini/brick/seen/k10/bgad/seed0 results/demo/mini/brick/seen/k0/bgad-wo/seed0
     """
-    from bgad.look.compare import compare as compare_sides
-    from bgad.look.compare_text import as_text, as_values
+    from bgad.report.compare import compare as compare_sides
+    from bgad.report.compare_text import as_text, as_values
 
     sides = _side(a, datasets), _side(b, datasets)
     rule = "best" if best else "last"
@@ -49,9 +49,9 @@ def explain(
 
     Example: bgad explain results/demo/mini/brick/seen/k10/bgad/seed0
     """
-    from bgad.look.explain import explain as explain_cell
-    from bgad.look.explain import explain_image
-    from bgad.look.explain_text import as_text
+    from bgad.report.explain import explain as explain_cell
+    from bgad.report.explain import explain_image
+    from bgad.report.explain_text import as_text
 
     found = explain_cell(cell)
     of_image = explain_image(cell, image) if image else None
@@ -70,10 +70,10 @@ def doctor(
 
     Example: bgad doctor --check demo
     """
-    from bgad import paths
-    from bgad.look.doctor import examine
-    from bgad.look.doctor_text import as_text, as_values
-    from bgad.settings import load_suite
+    from bgad.cli.doctor.doctor import examine
+    from bgad.cli.doctor.doctor_text import as_text, as_values
+    from bgad.config import paths
+    from bgad.config.settings import load_suite
 
     config = configuration().model_copy(update={"datasets": data_sets(datasets)})
     if check:
@@ -85,8 +85,8 @@ def doctor(
 
 
 def _side(name: str, datasets: str | None):
-    from bgad import paths
-    from bgad.look.compare import Side, cells_below
+    from bgad.config import paths
+    from bgad.report.compare import Side, cells_below
 
     if Path(name).name == name and paths.suite_file(name).is_file():
         return Side(f"suite {name}", suite_cells(name, datasets)[1], Path())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from bgad import paths
+from bgad.config import paths
 from bgad.errors import BgadError
 
 
@@ -45,9 +45,9 @@ Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default thos
 
 
 def suite_cells(name: str, datasets: str | None):
-    from bgad.cells import expand, left_out
-    from bgad.datasets import catalogue
-    from bgad.settings import load_suite
+    from bgad.config.cells import expand, left_out
+    from bgad.config.settings import load_suite
+    from bgad.data.layouts import catalogue
 
     suite = load_suite(paths.suite_file(name))
     folders = cache(lambda dataset: catalogue(dataset, data_set(datasets, dataset)))
@@ -68,7 +68,7 @@ def data_root(given: str | None, name: str) -> Path:
 
 
 def data_sets(given: str | None):
-    from bgad.settings import Config, validated
+    from bgad.config.settings import Config, validated
 
     if given is None:
         return configuration().datasets
@@ -80,6 +80,6 @@ def data_sets(given: str | None):
 
 
 def configuration():
-    from bgad.settings import Config, read_yaml, validated
+    from bgad.config.settings import Config, read_yaml, validated
 
     return validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")

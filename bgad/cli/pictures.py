@@ -9,8 +9,8 @@ from typer import Argument, Option
 
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
+from bgad.config.names import FORMULA, shown
 from bgad.errors import BgadError
-from bgad.names import FORMULA, shown
 
 
 @app.command()
@@ -28,10 +28,10 @@ def predict(
     Example: bgad predict part.png --cell results/demo/mini/brick/seen/k10/bgad/seed0 --out overlays
     """
     from bgad import devices
-    from bgad.files import several, write_csv
-    from bgad.overlay import write_overlay
-    from bgad.predict import pictures_in, predictions
+    from bgad.io import several, write_csv
+    from bgad.methods.predict import pictures_in, predictions
     from bgad.progress import track
+    from bgad.report.plots.overlay import write_overlay
 
     pictures = pictures_in(images)
     rows: list[dict] = []
@@ -69,8 +69,8 @@ def train(
 
     Example: bgad train /data/mine/bolt
     """
-    from bgad import paths
-    from bgad.own_data import copy_of, make, plan, summary
+    from bgad.cli.own_data import copy_of, make, plan, summary
+    from bgad.config import paths
 
     if out and out.exists():
         raise BgadError(f"--out {out}: is there already; name a new folder.")

@@ -37,7 +37,7 @@ def table(
 
     Example: bgad table demo --output reports/demo/table.md --plots reports/demo
     """
-    from bgad.report.table import write_table
+    from bgad.report.tables.suite import write_table
 
     definition, wanted, left_out = suite_cells(suite, datasets)
     write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out, _lines(outdated))
@@ -54,7 +54,7 @@ def report(
 
     Example: bgad report demo --output reports/demo/report.html
     """
-    from bgad.report.page import write_page
+    from bgad.report.page.page import write_page
 
     definition, wanted, left_out = suite_cells(suite, datasets)
     write_page(suite, definition, wanted, output, Path(), left_out, _lines(outdated))
@@ -70,7 +70,7 @@ def plots(
 
     Example: bgad plots demo --output reports/demo
     """
-    from bgad.report.plots import write_plots
+    from bgad.report.plots.suite import write_plots
 
     definition, wanted, _ = suite_cells(suite, datasets)
     write_plots(definition, wanted, output, Path())
@@ -86,12 +86,12 @@ def examples(
 
     Example: bgad examples demo --output reports/demo/cutpaste.png
     """
-    from bgad import paths
-    from bgad.cells import with_examples
-    from bgad.datasets import Index
-    from bgad.examples import write_examples
-    from bgad.settings import load_recipe
-    from bgad.splits import Split, file_of
+    from bgad.config import paths
+    from bgad.config.cells import with_examples
+    from bgad.config.settings import load_recipe
+    from bgad.data.layouts import Index
+    from bgad.data.splits import Split, file_of
+    from bgad.report.plots.examples import write_examples
 
     definition, wanted, _ = suite_cells(suite, datasets)
     categories = []

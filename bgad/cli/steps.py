@@ -34,7 +34,7 @@ def download(
 
     Example: bgad download mvtec --root resources/datasets/mvtec --archives resources/archives/mvtec
     """
-    from bgad.download import download_dataset
+    from bgad.data.download.dataset import download_dataset
 
     download_dataset(name, root, archives)
 
@@ -45,7 +45,7 @@ def mini(category: Annotated[str, Argument(help="brick, grass, gravel or coins."
 
     Example: bgad mini brick --root resources/datasets/mini
     """
-    from bgad.mini import generate
+    from bgad.data.mini import generate
 
     generate(root, category)
 
@@ -56,13 +56,13 @@ def index(dataset: DataName, category: Category, root: Root, output: Output, dat
 
     Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
     """
-    from bgad import noticed
-    from bgad.datasets import build_index
-    from bgad.download import check_copy
+    from bgad.data import checks
+    from bgad.data.download.dataset import check_copy
+    from bgad.data.layouts import build_index
 
     check_copy(dataset, category, root)
     found = build_index(dataset, category, root, data_set(datasets, dataset))
-    _say(noticed.of_index(found))
+    _say(checks.of_index(found))
     found.save(output)
 
 
@@ -82,14 +82,14 @@ def split(
 
     Example: bgad split --index resources/index/mvtec/bottle.json --split seen --seed 0 --output split.json
     """
-    from bgad import noticed
-    from bgad.datasets import Index
-    from bgad.splits import draw
+    from bgad.data import checks
+    from bgad.data.layouts import Index
+    from bgad.data.splits import draw
 
     drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []] if in_a_row else None)
     for path, reason in drawn.excluded:
         print(f"left out: {path} ({reason})")
-    _say(noticed.of_split(drawn))
+    _say(checks.of_split(drawn))
     drawn.save(output)
 
 
@@ -110,9 +110,9 @@ def features(
     --backbone tf_efficientnet_lite0 --image-size 128 --output resources/features/tf_efficientnet_lite0/128/mini/brick
     """
     from bgad import devices
-    from bgad.backbones import load_backbone
-    from bgad.datasets import Index
-    from bgad.features import compute
+    from bgad.data.layouts import Index
+    from bgad.features.backbone import load_backbone
+    from bgad.features.cache import compute
     from bgad.locks import alone
     from bgad.progress import progress
 
@@ -145,12 +145,12 @@ def synthetic(
     --output resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
     from bgad import devices
-    from bgad.backbones import load_backbone
-    from bgad.datasets import Index
-    from bgad.features import compute_synthetic
+    from bgad.anomalies.synthetic import compute_synthetic
+    from bgad.data.layouts import Index
+    from bgad.data.splits import Split
+    from bgad.features.backbone import load_backbone
     from bgad.locks import alone
     from bgad.progress import progress
-    from bgad.splits import Split
 
     network, drawn = load_backbone(backbone, devices.choose(device, threads), weights), Split.load(split)
     count = len((drawn.pool + drawn.further)[:known]) * each
@@ -189,15 +189,16 @@ def cell(
 
     with alone(folder) as waited, attempts.attempt(attempt, folder):  # before what takes seconds to load
         from bgad import devices, finished
-        from bgad.cells import Cell
-        from bgad.checkpoint import Checkpoint, key_of
-        from bgad.datasets import Index
-        from bgad.features import load
-        from bgad.files import check_clock
-        from bgad.paths import CELL_FILES
+        from bgad.config.cells import Cell
+        from bgad.config.methods import PAPER_METHODS
+        from bgad.config.paths import CELL_FILES
+        from bgad.config.settings import load_recipe
+        from bgad.data.layouts import Index
+        from bgad.data.splits import Split
+        from bgad.features.cache import load
+        from bgad.io import check_clock
         from bgad.progress import progress
-        from bgad.settings import METHODS, load_recipe
-        from bgad.splits import Split
+        from bgad.training.checkpoint import Checkpoint, key_of
 
         check_clock(index, split, *(cache / "features.json" for cache in (features, cutpaste, pseudo) if cache))
         chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
@@ -211,12 +212,12 @@ def cell(
             return
         # On a GPU, where fewer images end in other last digits, an attempt has more of its memory, and finds out for itself.
         images_at_once = 1 if attempt and attempt > 1 and chosen.type == "cpu" else None
-        if of_folder.method not in METHODS:
-            from bgad.detect import run_detector_cell
+        if of_folder.method not in PAPER_METHODS:
+            from bgad.methods.runner import run_detector_cell
 
             metrics = run_detector_cell(*inputs, root, chosen, folder, images_at_once=images_at_once)
         else:
-            from bgad.results import run_cell
+            from bgad.methods.bgad import run_cell
 
             # A training on a GPU keeps one core busy; the others make the next pass's images.
             workers = (threads or 1) - 1 if chosen.type == "cuda" else 0

@@ -25,10 +25,10 @@ def view(
 
     Example: bgad view reports/demo
     """
-    from bgad import paths
-    from bgad.live.server import LOOPBACK, Live, serve
-    from bgad.live.status import QUEUED, RUNNING, status_of
-    from bgad.report.page import page
+    from bgad.config import paths
+    from bgad.report.live.server import LOOPBACK, Live, serve
+    from bgad.report.live.status import QUEUED, RUNNING, status_of
+    from bgad.report.page.page import page
 
     suite = folder.resolve().name
     if folder.resolve() != Path(paths.REPORT.format(suite=suite)).resolve():

@@ -17,10 +17,10 @@ from typing import Annotated, NamedTuple
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
-from bgad.cells import Cell
+from bgad.config.cells import Cell
+from bgad.config.names import check_text
 from bgad.errors import BgadError
-from bgad.files import content_of, end_of, read_json
-from bgad.names import check_text
+from bgad.io import content_of, end_of, read_json
 from bgad.report.stale import OUTDATED, PARTS, Today
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
@@ -260,7 +260,7 @@ class _Level(BaseModel):
 
 
 class Likelihoods(BaseModel):
-    """likelihoods.json, as bgad/likelihoods.py writes it."""
+    """likelihoods.json, as bgad/evaluation/likelihoods.py writes it."""
 
     bins: Count
     beta: float

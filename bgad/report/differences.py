@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bgad.report.collect import DONE, SHOWN
-from bgad.report.summary import Row, Setting, category_rows, measured_means, signed
-from bgad.report.table_format import NAMES, markdown, record_of
+from bgad.report.statistics import Row, Setting, category_rows, measured_means, signed
+from bgad.report.tables.format import NAMES, markdown, record_of
 from bgad.report.verdict import HELPS, HURTS, NO_DIFFERENCE, NOT_MEASURED, judgement
 
 READING = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bgad import presets
+from bgad.data.download import presets
 
 # The recipe that is the released protocol, behind the numbers that BGAD published.
 PUBLISHED_RECIPE = "paper"
@@ -64,7 +64,7 @@ def types_of_mean(dataset: str, category: str) -> tuple[str, ...]:
 @cache
 def table() -> tuple[Published, ...]:
     """All of published.csv, in its order."""
-    with Path(__file__).parent.with_name("published.csv").open(encoding="utf-8", newline="") as file:
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
         return tuple(_published(line) for line in csv.DictReader(file))
 
 

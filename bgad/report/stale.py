@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bgad import paths
-from bgad.cells import Cell
+from bgad.config import paths
+from bgad.config.cells import Cell
+from bgad.config.provenance import method_sha256
+from bgad.config.settings import Recipe, load_recipe
+from bgad.data.splits import Split, file_of
 from bgad.errors import BgadError
-from bgad.settings import Recipe, load_recipe
-from bgad.sources import method_sha256
-from bgad.splits import Split, file_of
 
 STALE = "stale: "
 SAME, CHANGED, GONE = "as today", "changed since", "not there today"

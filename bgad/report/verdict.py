@@ -3,7 +3,7 @@
 Both are chosen from the mean and its interval as they are printed, so that no word contradicts what stands beside it.
 """
 
-from bgad.report.summary import Spread
+from bgad.report.statistics import Spread
 
 REPRODUCED = "reproduced"  # a number of BGAD's own, with its published recipe
 LEVEL = "level"  # any other number, which ours cannot reproduce

@@ -19,11 +19,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # took a tenth of the time.
 gc.set_threshold(100_000)
 
-from bgad import attempts, cells, datasets, detectors, finished, locks, paths, presets, settings, splits
+from bgad import attempts, finished, locks
+from bgad.config import cells, methods, paths, settings
+from bgad.config.gpu_share import has_gpu, percent_of_gpu
+from bgad.config.names import shown
+from bgad.config.provenance import method_sha256, source_sha256
+from bgad.data import layouts, splits
+from bgad.data.download import presets
 from bgad.errors import BgadError
-from bgad.gpu_share import has_gpu, percent_of_gpu
-from bgad.names import shown
-from bgad.sources import method_sha256, source_sha256
 
 
 def at_the_door(function):
@@ -67,7 +70,7 @@ wildcard_constraints:
     category="[^/]+",
     split="seen|hard-[^/]+",
     k=r"0|[1-9]\d*",
-    method="|".join(map(re.escape, (*settings.METHODS, *detectors.names()))),
+    method="|".join(map(re.escape, methods.names())),
     seed=r"0|[1-9]\d*",
     image_size=r"\d+",
     kind="cutpaste|pseudo",
@@ -97,7 +100,7 @@ def catalogue_of(dataset):
         raise BgadError(
             f"config: there is no data set {dataset}; add it to datasets, or use one of {', '.join(CONFIG.datasets)}."
         )
-    return datasets.catalogue(dataset, CONFIG.datasets[dataset])
+    return layouts.catalogue(dataset, CONFIG.datasets[dataset])
 
 
 @cache
@@ -127,7 +130,7 @@ def images_of(wildcards):
         return f"{folder}/{category}" if name == "mini" else f"{folder}.complete"
     folder = Path(root_of(wildcards)) / category
     parts = ("train", "test", "ground_truth")
-    return [str(path) for part in parts for path in datasets.image_files(folder, part)]
+    return [str(path) for part in parts for path in layouts.image_files(folder, part)]
 
 
 @at_the_door
@@ -165,7 +168,7 @@ def pools_of(names, recipe):
     """The pool of each kind of synthetic images that a cell of these names draws from; none where it knows no anomalies, and
     none for a detector, which makes nothing of a recipe's."""
     k = int(names["k"])
-    if k == 0 or names["method"] not in settings.METHODS or recipe.anomalies.synthetic != "pool":
+    if k == 0 or names["method"] not in methods.PAPER_METHODS or recipe.anomalies.synthetic != "pool":
         return {}
     known = max(k, CONFIG.datasets[names["dataset"]].pool)
     where = {"backbone": recipe.backbone, "image_size": recipe.image_size, "known": known, "each": recipe.anomalies.pool}

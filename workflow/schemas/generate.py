@@ -1,4 +1,4 @@
-"""Writes the JSON schemas of the settings beside this file, from the typed objects that they mirror (bgad/settings.py).
+"""Writes the JSON schemas of the settings beside this file, from the typed objects that they mirror (bgad/config/settings.py).
 
 Editors complete and check the YAML files by them; the workflow itself checks with the typed objects. Run it after a change
 of the settings: python workflow/schemas/generate.py
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from bgad.settings import Config, Recipe, Suite
+from bgad.config.settings import Config, Recipe, Suite
 
 SCHEMAS = {"config.schema.yaml": Config, "recipe.schema.yaml": Recipe, "suite.schema.yaml": Suite}
 

@@ -1,6 +1,6 @@
 """Puts the line numbers of docs/paper.md right after an edit of the code: python workflow/scripts/paper_lines.py
 
-A place is written [`bgad/losses.py:65`](../bgad/losses.py#L65) `explicit_boundary`; the name decides the line.
+A place is written [`bgad/training/losses.py:65`](../bgad/training/losses.py#L65) `explicit_boundary`; the name decides the line.
 """
 
 import ast

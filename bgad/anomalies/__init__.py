@@ -1,0 +1,1 @@
+"""The known anomalies as training data: CutPaste, RandAugment and pseudo anomalies."""

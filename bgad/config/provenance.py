@@ -1,0 +1,125 @@
+"""Hashes of this package's own sources, so that a result says which code made it and the workflow re-runs what an edit changed.
+
+A step's hash covers every module that its entry imports, found from the import statements themselves, and the data files next
+to those modules. It is taken over tokens: a comment, a docstring or a blank line changes nothing, and neither does the Python
+version. Snakemake's own code trigger sees a rule's command line, not the modules behind it.
+"""
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from bgad.config.methods import PAPER_METHODS
+
+PACKAGE = Path(__file__).parents[1]
+# The modules that a step of the workflow calls.
+ENTRIES = {
+    "mini": ("bgad.data.mini",),
+    "index": ("bgad.data.layouts",),
+    "split": ("bgad.data.splits",),
+    "features": ("bgad.features.cache",),
+    "synthetic": ("bgad.anomalies.synthetic",),
+    "report": ("bgad.report.tables.suite", "bgad.report.plots.suite", "bgad.report.page.page"),
+    "examples": ("bgad.report.plots.examples",),
+}
+# Between two of these a string stands alone: a docstring, or nothing at all.
+STATEMENT_ENDS = {tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
+
+
+def source_sha256(step: str, package: Path = PACKAGE) -> str:
+    """The hash of the sources of a step, one of ENTRIES."""
+    return _sha256(ENTRIES[step], package)
+
+
+def method_sha256(method: str, package: Path = PACKAGE) -> str:
+    """The hash of the sources of a cell of that method: the runner's and the method's own."""
+    name = "bgad" if method in PAPER_METHODS else method
+    return _sha256(("bgad.methods.runner", f"bgad.methods.{name}"), package)
+
+
+def files_of(entries: tuple[str, ...], package: Path = PACKAGE) -> set[Path]:
+    """The files that the modules ``entries`` come to: they, all that they import of this package, and data files next to them."""
+    found: set[Path] = set()
+    to_do = [path for entry in entries for path in _files(entry, package)]
+    while to_do:
+        path = to_do.pop()
+        if path not in found:
+            found.add(path)
+            to_do += [file for module in _imports(path) for file in _files(module, package)]
+    return found | {file for path in found for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py"}
+
+
+@cache
+def _sha256(entries: tuple[str, ...], package: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files_of(entries, package)):
+        content = "\0".join(_tokens(path)).encode() if path.suffix == ".py" else path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + content + b"\n")
+    return digest.hexdigest()
+
+
+def _files(module: str, package: Path) -> list[Path]:
+    """The file of a module or of what holds it (``bgad.io.whole`` is in bgad/io.py), and the packages above."""
+    found, folder = [package / "__init__.py"], package
+    for part in module.split(".")[1:]:
+        if (folder / f"{part}.py").is_file():
+            return [*found, folder / f"{part}.py"]
+        if not (folder / part / "__init__.py").is_file():
+            return found
+        folder /= part
+        found.append(folder / "__init__.py")
+    return found
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """The names of this package that a file imports, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(name for name in found if name.split(".")[0] == "bgad")
+
+
+@cache
+def _tokens(path: Path) -> tuple[str, ...]:
+    """The code of a file without comments, docstrings and layout."""
+    tokens = [token for token in _whole_strings(path.read_text(encoding="utf-8")) if token[0] not in LAYOUT]
+    kept, before = [], tokenize.NEWLINE
+    for place, (kind, text) in enumerate(tokens):
+        alone = kind == tokenize.STRING and before in STATEMENT_ENDS and tokens[place + 1][0] == tokenize.NEWLINE
+        if not alone:
+            # An indentation counts, but not of how many spaces it is.
+            kept.append(text if text.strip() else tokenize.tok_name[kind])
+        before = kind
+    return tuple(kept)
+
+
+def _whole_strings(source: str) -> Iterator[tuple[int, str]]:
+    """Kind and text of each token. From Python 3.12 on an f-string is many tokens; here it is one, as before."""
+    lines = source.splitlines(keepends=True)
+    depth, start = 0, (1, 0)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = tokenize.tok_name[token.type]
+        if name == "FSTRING_START":
+            start = start if depth else token.start
+            depth += 1
+        if not depth:
+            yield token.type, token.string
+        if name == "FSTRING_END":
+            depth -= 1
+            if not depth:
+                yield tokenize.STRING, _between(lines, start, token.end)
+
+
+def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    if start[0] == end[0]:
+        return lines[start[0] - 1][start[1] : end[1]]
+    return "".join([lines[start[0] - 1][start[1] :], *lines[start[0] : end[0] - 1], lines[end[0] - 1][: end[1]]])

@@ -1,0 +1,274 @@
+"""Everything that can be set, as typed objects, validated once at the door: recipes, suites and the configuration.
+
+The files are config/config.yaml, config/recipes/<recipe>.yaml and config/suites/<suite>.yaml; config/README.md lists
+every key. A wrong key or value ends in one sentence that names the file and the key.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from bgad.config import methods
+from bgad.config.plain_yaml import read_yaml
+from bgad.errors import BgadError
+
+
+def _is_a_method(name: str) -> str:
+    *first, last = (repr(method) for method in methods.names())
+    if repr(name) not in (*first, last):
+        raise ValueError(f"Input should be {', '.join(first)} or {last}")
+    return name
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=150)]
+Method = Annotated[Name, AfterValidator(_is_a_method)]
+Share = Annotated[float, Field(gt=0, le=1)]
+T = TypeVar("T", bound=BaseModel)
+MANY = 1_000_000  # more than any count has sense: beyond it only memory or patience end
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Flow(Settings):
+    """The conditional flow of each level."""
+
+    blocks: int = Field(ge=1, le=100, description="coupling blocks in a chain")
+    position_channels: int = Field(ge=4, le=4096, multiple_of=4, description="channels of the position code")
+    clamp: float = Field(gt=0, description="bound of the log-scale of a coupling, before exponentiation")
+
+
+class Loss(Settings):
+    """The losses: boundary, semi-push-pull and focal weights."""
+
+    normalizer: float = Field(gt=0, description="L = l / normalizer, the scale of the boundary and the weights")
+    beta: float = Field(ge=0, lt=1, description="share of the normal vectors that lies below the normal boundary b_n")
+    tau: float = Field(ge=0, description="margin between the boundaries: b_a = b_n - tau")
+    push_pull_weight: float = Field(ge=0, description="lambda: weight of pull + push beside the maximum likelihood")
+    focal: bool = Field(description="weight each vector by how badly it fits")
+
+
+class Schedule(Settings):
+    """How long, and at which learning rate."""
+
+    meta_epochs: int = Field(
+        ge=1, le=MANY, description="evaluations are between meta epochs; the first one is maximum likelihood"
+    )
+    sub_epochs: int = Field(ge=1, le=MANY, description="passes over the data in a meta epoch")
+    learning_rate: float = Field(gt=0, description="Adam's rate, before cosine and warm-up")
+    final_rate: float = Field(ge=0, le=1, description="the cosine's lower end, as a share of learning_rate")
+    warm_up_epochs: int = Field(ge=0, le=MANY, description="meta epochs of linear warm-up to the cosine's value at their end")
+    warm_up_from: float = Field(gt=0, le=1, description="where the warm-up starts, as a share of learning_rate")
+    cosine: Literal["per_epoch", "per_step"] = Field(description="whether the cosine falls per meta epoch or per step")
+    evaluate_every: int = Field(ge=1, le=MANY, description="meta epochs between evaluations; the last one always is")
+
+
+class ImageBatches(Settings):
+    """Steps as in the released code: batches of images, whose vectors are shuffled and cut into mini-batches."""
+
+    kind: Literal["image_batches"]
+    images: int = Field(ge=1, le=MANY, description="images in a batch; the last incomplete batch is dropped")
+    vectors: int = Field(ge=2, le=MANY, description="vectors in a step; the remainder of a batch is dropped")
+
+
+class VectorDraws(Settings):
+    """Steps drawn straight from the cached vectors of all images: fewer, better mixed vectors a step."""
+
+    kind: Literal["vector_draws"]
+    vectors: int = Field(ge=2, le=MANY, description="vectors in a step")
+    level_shares: tuple[Share, Share, Share] = Field(description="share of each level's vectors that a pass draws")
+    anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that comes from the known anomalies")
+    defect_share: float = Field(ge=0, le=1, description="share of those that lies on the defects themselves")
+
+
+STRATEGIES = {
+    "repeat": (),
+    "repeat+cutpaste": ("cutpaste",),
+    "repeat+pseudo": ("pseudo",),
+    "all": ("cutpaste", "pseudo"),
+}
+
+
+class Anomalies(Settings):
+    """What is made of the k known anomalies."""
+
+    strategy: Literal["repeat", "repeat+cutpaste", "repeat+pseudo", "all"] = Field(
+        description="the real images alone, or with CutPaste images, or with pseudo anomalies, or with both"
+    )
+    repeat: int = Field(
+        ge=1, le=MANY, description="times that a pass has each known anomaly: its real image, and each kind's synthetic ones"
+    )
+    synthetic: Literal["every_pass", "pool"] = Field(
+        description="synthetic images are made anew every pass, or drawn from a pool"
+    )
+    pool: int = Field(default=0, ge=0, le=MANY, description="images of each known anomaly in a kind's pool (synthetic: pool)")
+
+    @model_validator(mode="after")
+    def _pool_has_a_size(self):
+        if (self.synthetic == "pool") != (self.pool > 0):
+            raise ValueError("pool goes with synthetic: pool, and is at least 1 there")
+        return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of synthetic images of the strategy: cutpaste, pseudo, both or none."""
+        return STRATEGIES[self.strategy]
+
+
+class Quirks(Settings):
+    """What the released code does differently from what it seems to mean; true is the released behaviour."""
+
+    warm_up_counts_loaders: bool = Field(description="the warm-up divides by the number of loaders (2), not of batches")
+    idle_levels_keep_momentum: bool = Field(description="Adam also moves the levels that a step has no gradient for")
+    draws_follow_one_another: bool = Field(description="a category's known anomalies depend on the draws of those before it")
+    test_command_keeps_known: bool = Field(description="the final test leaves the known anomalies in: reported apart")
+
+
+class Recipe(Settings):
+    """How a cell is trained."""
+
+    backbone: Name = Field(description="timm model with its weights' tag")
+    image_size: int = Field(
+        ge=32, le=4096, multiple_of=32, description="images and masks are resized to this square, in pixels"
+    )
+    flow: Flow
+    loss: Loss
+    schedule: Schedule
+    sampling: ImageBatches | VectorDraws = Field(discriminator="kind")
+    anomalies: Anomalies
+    quirks: Quirks
+
+    @model_validator(mode="after")
+    def _every_level_gets_steps(self):
+        if isinstance(self.sampling, ImageBatches):
+            coarsest = self.sampling.images * (self.image_size // 16) ** 2
+            if coarsest < self.sampling.vectors:
+                raise ValueError(
+                    f"sampling.vectors: a batch has {coarsest} vectors at the coarsest level, fewer than the "
+                    f"{self.sampling.vectors} of a step, so that level would never be trained"
+                )
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the values: comments and order in the file change nothing."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class Block(Settings):
+    """One block of a suite's grid: the cells of every combination."""
+
+    recipe: Name
+    dataset: Name
+    categories: Literal["all"] | list[str] = Field(default="all", description="categories, or all of them")
+    splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for every type in its turn")
+    k: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1, description="counts of known anomalies")
+    methods: list[Method] = Field(min_length=1, description="bgad, bgad-wo, nf, or another method: a file of bgad/methods")
+    seeds: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _method_fits_k(self):
+        for method in self.methods:
+            if method == "bgad" and 0 in self.k:
+                raise ValueError("method bgad learns from known anomalies and has no k 0: that row is bgad-wo")
+            if not methods.knows_anomalies(method) and self.k != [0]:
+                raise ValueError(f"method {method} knows no anomalies: its k is [0]")
+        return self
+
+
+class Suite(Settings):
+    """A set of cells and the question asked of them: one report."""
+
+    title: str
+    question: str
+    grid: list[Block] = Field(min_length=1)
+
+
+class Dataset(Settings):
+    """Where a data set is and how its folders are laid out."""
+
+    layout: Literal["mvtec", "btad"] = Field(default="mvtec", description="folder layout: MVTec AD's or BTAD's")
+    path: Path | None = Field(default=None, description="a copy that is already there; without it, it is downloaded")
+    textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
+    pool: int = Field(default=10, ge=1, le=MANY, description="known anomalies that leave the test set, whatever k is")
+
+
+class Config(Settings):
+    """config/config.yaml."""
+
+    datasets: dict[Name, Dataset] = Field(min_length=1)
+    suites: list[Name] = Field(description="suites that exist, each a file in config/suites")
+    weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")
+    threads: int = Field(default=1, ge=1, le=MANY, description="CPU threads of a training")
+    gpu_mb: int = Field(default=4000, ge=1, le=10 * MANY, description="GPU memory that a training may need, in MB")
+    workers: int = Field(default=0, ge=0, le=MANY, description="processes that make images anew beside a training on a GPU")
+    checkpoint_every: int = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
+
+
+class _Based(Settings):
+    base: Name
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in ``path``. One with the key ``base`` names another recipe beside it and states what differs from it."""
+    values = read_yaml(path)
+    if isinstance(values, dict) and "base" in values:
+        base = validated(_Based, {"base": values["base"]}, path).base
+        changes, base_file = values, Path(path).with_name(f"{base}{Path(path).suffix}")
+        values = read_yaml(base_file)
+        if isinstance(values, dict) and "base" in values:
+            raise BgadError(f"{path}: its base {base_file.name} has a base itself; name {values['base']} or state all values.")
+        values = _changed(values, {key: value for key, value in changes.items() if key != "base"})
+    return validated(Recipe, values, path)
+
+
+def load_suite(path: Path) -> Suite:
+    return validated(Suite, read_yaml(path), path)
+
+
+def validated(model: type[T], values: Any, source: Path | str) -> T:
+    """``values`` as a ``model``; BgadError with the first wrong key of ``source`` and what is wrong with it."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        keys, first = _first_wrong(values, error)
+        key = ".".join(keys)
+        if first["type"] == "extra_forbidden":
+            raise BgadError(f"{source}: unknown key {key}; config/README.md lists the keys.") from error
+        if first["type"] == "missing":
+            raise BgadError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
+        where = f"{source}: {key}" if key else source
+        raise BgadError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _changed(values: Any, changes: Any) -> Any:
+    """``values`` with the keys of ``changes`` put in their places, section by section."""
+    if not (isinstance(values, dict) and isinstance(changes, dict)):
+        return changes
+    return {**values, **{key: _changed(values.get(key), change) for key, change in changes.items()}}
+
+
+def _first_wrong(values: Any, error: ValidationError) -> tuple[list[str], ErrorDetails]:
+    """The first error with its keys as they stand in the file; where several types are allowed, the one that fits furthest."""
+    wrong = [(_keys(values, details), details) for details in error.errors()]
+    first = wrong[0][0]
+    return max((of for of in wrong if of[0][: len(first)] == first), key=lambda of: len(of[0]))
+
+
+def _keys(values: Any, details: ErrorDetails) -> list[str]:
+    """Where an error is, without the names of types that pydantic mixes into the path."""
+    keys = []
+    for part in details["loc"]:
+        inside = isinstance(values, dict) and part in values
+        if inside or (isinstance(values, list) and isinstance(part, int)):
+            values = values[part]
+            keys.append(str(part))
+    missing = details["loc"][-1:] if details["type"] == "missing" else ()
+    return keys + [str(part) for part in missing]

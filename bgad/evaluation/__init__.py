@@ -1,0 +1,1 @@
+"""Metrics, and what an evaluated cell leaves behind."""

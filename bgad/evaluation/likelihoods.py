@@ -1,0 +1,96 @@
+"""Where normal and anomalous vectors lie to the explicit boundary once a cell is trained: likelihoods.json.
+
+For each level histograms of l = logp / C and, on the same axis, the boundaries b_n and b_a (BGAD, section 3.2), which the
+loss defines on l / normalizer.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bgad.anomalies.synthetic import defects_at
+from bgad.config.settings import Recipe
+from bgad.errors import BgadError
+from bgad.evaluation.evaluate import IMAGES_AT_ONCE, Evaluation, TestSet, likelihood_maps
+from bgad.features.cache import FeatureCache
+from bgad.io import write_json
+from bgad.model.flow import ConditionalFlow
+from bgad.training.losses import explicit_boundary
+
+BINS = 60
+TAIL = 0.002  # share of a group's vectors that the axis may cut off to the left
+BOUNDARY_IMAGES = 32  # normal training images that the boundary is taken from: their vectors are thousands a level
+GROUPS = ("normal", "known anomalies", "unseen images of known types", "unseen types")
+
+
+def write_likelihoods(
+    path: Path,
+    recipe: Recipe,
+    flows: list[ConditionalFlow],
+    cache: FeatureCache,
+    train_normal: Tensor,
+    known: dict[str, str],
+    test: TestSet,
+    evaluation: Evaluation,
+    device: torch.device,
+    images_at_once: int = IMAGES_AT_ONCE,
+) -> None:
+    """Histograms of a cell's test images and of its ``known`` anomalies, paths with their types, and the boundaries that
+    normal training images have; ``train_normal`` are their rows in the cache. BgadError if a likelihood is not finite.
+    """
+    groups = groups_of(evaluation.likelihoods, test.masks, ~test.is_anomalous, np.isin(test.types, [*known.values()]))
+    maps_of = partial(likelihood_maps, flows, cache, device=device, images_at_once=images_at_once)
+    if known:
+        assert cache.masks is not None  # without masks no anomaly can be known
+        rows = cache.rows_of(tuple(known))
+        for of_level, level in zip(groups, maps_of(rows), strict=True):
+            defects = defects_at(cache.masks[rows], level.shape[1])
+            of_level["known anomalies"] = level.flatten(1).cpu()[defects].numpy()
+    spaced = torch.linspace(0, len(train_normal) - 1, min(BOUNDARY_IMAGES, len(train_normal))).round().long()
+    training = [level.flatten().cpu() for level in maps_of(train_normal[spaced])]
+    levels = [histograms(recipe, *of_level) for of_level in zip(training, groups, strict=True)]
+    write_json(path, {"bins": BINS, "beta": recipe.loss.beta, "tau": recipe.loss.tau, "levels": levels})
+
+
+def groups_of(levels: list[Tensor], masks: np.ndarray | None, normal: np.ndarray, known_type: np.ndarray) -> list[dict]:
+    """Each level's l of test images by group: ``levels`` (N, h, w), ``masks`` (N, S, S), ``normal`` and ``known_type`` (N,).
+
+    Normal vectors are those of normal images; of anomalous images the vectors on the defect count alone, and all of them in a
+    category without masks.
+    """
+    found = []
+    for level in levels:
+        values, inside = level.flatten(1).cpu(), torch.tensor(True)
+        if masks is not None:
+            inside = defects_at(torch.from_numpy(masks), level.shape[1])
+        chosen = {
+            "normal": torch.from_numpy(normal)[:, None],
+            "unseen images of known types": torch.from_numpy(~normal & known_type)[:, None] & inside,
+            "unseen types": torch.from_numpy(~normal & ~known_type)[:, None] & inside,
+        }
+        found.append({name: values[where.expand_as(values)].numpy() for name, where in chosen.items()})
+    return found
+
+
+def histograms(recipe: Recipe, training: Tensor, groups: dict[str, np.ndarray]) -> dict:
+    """A level's axis, boundaries and shares: l of normal training vectors (N,), and of each group of vectors.
+
+    ``share`` is of a group's vectors in each bin; those below the axis are in the first. Groups without vectors are left out.
+    """
+    present = {name: groups[name] for name in GROUPS if name in groups and len(groups[name])}
+    everything = np.concatenate([training.numpy(), *present.values()])
+    if not np.isfinite(everything).all():
+        raise BgadError("a log-likelihood of the trained flows is not finite; lower schedule.learning_rate in the recipe.")
+    loss = recipe.loss
+    boundary = explicit_boundary(training, torch.zeros_like(training, dtype=torch.bool), loss.beta, loss.tau, loss.normalizer)
+    b_n, b_a = (float(value) * loss.normalizer for value in boundary)
+    low = min(b_a, *(float(np.quantile(values, TAIL)) for values in present.values()))
+    high = max(float(everything.max()), low + 1e-6)
+    shares = {}
+    for name, values in present.items():
+        counts, _ = np.histogram(np.maximum(values, low), np.linspace(low, high, BINS + 1))
+        shares[name] = {"count": len(values), "share": [round(float(share), 6) for share in counts / len(values)]}
+    return {"low": low, "high": high, "b_n": b_n, "b_a": b_a, "groups": shares}

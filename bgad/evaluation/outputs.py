@@ -1,0 +1,132 @@
+"""What a cell leaves behind, whatever its method:
+
+    metrics.json    the figures and where they came from      history.csv   a row per meta epoch
+    scores.csv      a row per test image, last epoch          model.pt      what was learned, and the threshold of scores
+    gallery/        the test images, masks and anomaly maps   likelihoods.json    histograms of l, and the boundaries
+
+metrics.json is written last: where it is, the cell is whole.
+"""
+
+import importlib.metadata
+import platform
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bgad.config.cells import Cell
+from bgad.config.settings import Recipe
+from bgad.data import checks
+from bgad.data.splits import Split
+from bgad.devices import describe, peak_memory_mb
+from bgad.evaluation.evaluate import METRICS, Evaluation, TestSet, by_type
+from bgad.evaluation.gallery import write_gallery
+from bgad.features.cache import FeatureCache
+from bgad.io import write_csv
+from bgad.tensors import save_tensors
+
+
+def metrics(
+    cell: Cell,
+    recipe: Recipe,
+    split: Split,
+    cache: FeatureCache,
+    history: list[dict],
+    test: TestSet,
+    evaluation: Evaluation,
+    types_known: dict[str, str],
+) -> dict:
+    """The figures of a cell, what is odd about its test set, and its inputs' hashes.
+
+    ``types_known`` are the paths of its known anomalies with their types.
+    """
+    return {
+        "cell": asdict(cell),
+        **_figures(history, ""),
+        **({"full_test": _figures(history, "full_")} if cell.k == 0 else {}),
+        "by_type": by_type(test, evaluation, {*types_known.values()}),
+        "counts": {
+            "train_normal": len(split.train_normal),
+            "train_anomalous": len(types_known),
+            "test_normal": int((~test.is_anomalous).sum()),
+            "test_anomalous": int(test.is_anomalous.sum()),
+        },
+        "notes": checks.of_cell(split, test.types, test.masks, evaluation.scores),
+        "split_sha256": split.sha256,
+        "weights_sha256": cache.weights_sha256,
+        "recipe_sha256": recipe.sha256,
+    }
+
+
+def timing(started: float, features: float, train: float, evaluate: float, device: torch.device) -> dict:
+    """Seconds, the total since ``started`` (of time.perf_counter), and the most memory."""
+    resident, on_gpu = peak_memory_mb(device)
+    seconds = {"features_s": features, "train_s": train, "evaluate_s": evaluate, "total_s": time.perf_counter() - started}
+    return {name: round(value, 3) for name, value in seconds.items()} | {"peak_rss_mb": resident, "peak_gpu_mb": on_gpu}
+
+
+def environment(device: torch.device) -> dict:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "FrEIA")}
+    return {"python": platform.python_version(), **versions, **describe(device), "git_commit": _git_commit()}
+
+
+def figures_row(evaluations: dict[str, Evaluation]) -> dict:
+    """The figures of an evaluation in a row of history.csv."""
+    row: dict[str, float | None] = {}
+    for name, prefix in (("test", ""), ("full_test", "full_")):
+        if name in evaluations:
+            row |= {prefix + metric: evaluations[name].figures[metric] for metric in METRICS}
+    return row
+
+
+def save_history(folder: Path, history: list[dict]) -> None:
+    columns = list(dict.fromkeys(key for row in history[-1:] + history for key in row))
+    write_csv(folder / "history.csv", [{column: row.get(column) for column in columns} for row in history])
+
+
+def save_scores(folder: Path, test: TestSet, evaluation: Evaluation) -> None:
+    rows = zip(test.paths, test.types, test.is_anomalous.astype(int), evaluation.scores, strict=True)
+    scores = [{"path": path, "type": kind, "anomalous": label, "score": f"{score:.7g}"} for path, kind, label, score in rows]
+    write_csv(folder / "scores.csv", scores)
+
+
+def save_gallery(folder: Path, cache: FeatureCache, test: TestSet, evaluation: Evaluation, threshold: float) -> None:
+    assert cache.thumbnails is not None  # features.load gives them
+    write_gallery(folder / "gallery", cache.thumbnails[test.rows].numpy(), test.masks, evaluation.maps, threshold)
+
+
+def save_model(folder: Path, cell: Cell, recipe: Recipe, cache: FeatureCache, threshold: float, learned: dict) -> None:
+    """Tensors and plain values alone, so that it loads with weights_only."""
+    content = {
+        "cell": asdict(cell),
+        "recipe": recipe.model_dump(),
+        "weights_sha256": cache.weights_sha256,
+        "threshold": threshold,
+        **learned,
+    }
+    save_tensors(folder / "model.pt", content)
+
+
+def _figures(history: list[dict], prefix: str) -> dict[str, dict]:
+    """``last`` is the last epoch's value; ``best`` the maximum over the evaluations, first epoch of equals."""
+    figures = {}
+    for metric in METRICS:
+        values = [(row[prefix + metric], row["epoch"]) for row in history if row.get(prefix + metric) is not None]
+        best, epoch = max(values, key=lambda value: (value[0], -value[1]), default=(None, None))
+        figures[metric] = {"last": values[-1][0] if values else None, "best": best, "best_epoch": epoch}
+    return figures
+
+
+def _git_commit() -> str | None:
+    """The commit that this source tree is at, marked when it has changes; None outside a checkout."""
+    here = Path(__file__).parents[1]
+    try:
+        found = [
+            subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found[0] + ("+changes" if found[1] else "")

@@ -1,0 +1,1 @@
+"""The conditional flow, its position code, and how likelihoods become scores."""

@@ -1,0 +1,1 @@
+"""The flow's chain of blocks as compiled code."""

@@ -1,0 +1,158 @@
+"""The flow's chain of coupling blocks on a CPU in compiled code, coupling.c.
+
+In PyTorch's operations a block reads and writes its hidden layer, some 300 numbers a vector, from memory a dozen times;
+compiled, a few vectors at a time stay in the processor's cache. Same parameters in, same values and gradients out, to
+rounding (tests/test_coupling.py). Without a C compiler flows run in PyTorch's operations, and each result says which it was.
+"""
+
+import ctypes
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bgad.model.cpu.compiled import compiled
+
+SOURCES = (Path(__file__).with_name("coupling.c"), Path(__file__).with_name("products.h"))
+# A block's parameters in coupling.c's order; all but the rotation are trained.
+PARAMETERS = ("first", "first_bias", "last", "last_bias", "global_scale", "global_offset", "rotation")
+SMALLEST_SHARE = 256  # vectors a thread: fewer are not worth handing out
+
+
+def available(x: Tensor) -> bool:
+    """Whether compiled code can take ``x``: float32 on a CPU, and there is a compiler or what one made before.
+
+    Not while PyTorch records a module's operations, of which compiled code has none.
+    """
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.jit.is_tracing() and _library() is not None
+
+
+def describe() -> str:
+    """What flows run in on a CPU, for a result's record."""
+    return "compiled" if _library() else "plain"
+
+
+def through_blocks(
+    x: Tensor, column: Tensor, row: Tensor, columns: Tensor, rows: Tensor, blocks: list[tuple[Tensor, ...]], clamp: float
+) -> tuple[Tensor, Tensor]:
+    """z (N, C) and log-determinant (N,) of ``x`` (N, C) at ``column`` and ``row``, (N,) int32.
+
+    ``columns`` (width, D) and ``rows`` (height, D) are the two halves of the position code; ``blocks`` has each block's
+    PARAMETERS: the subnet's first layer (H, P + 2 D) and last (O, H) with their biases, (1, C), (1, C) and (C, C).
+    """
+    return _Chain.apply(x, column, row, columns, rows, clamp, *chain(*blocks))
+
+
+class _Chain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, column, row, columns, rows, clamp, *parameters):
+        tensors = [tensor.contiguous() for tensor in (x, column, row, columns, rows, *parameters)]
+        x, column, row, columns, rows, *of_blocks = tensors
+        flow, blocks = _flow(x, columns, rows, of_blocks, clamp)
+        library = _library()
+        assert library is not None  # see available()
+        z, log_det, kept = torch.empty_like(x), x.new_empty(len(x)), []
+        if any(ctx.needs_input_grad):
+            kept = [x.new_empty(flow.blocks, len(x), size) for size in (x.shape[1], flow.active, flow.active)]
+            z = kept[0][-1]
+        pointers = _pointers(x, column, row, z, log_det, *(kept or [None] * 3))
+
+        def forward(start, count, _):
+            return library.bgad_flow_forward(flow, blocks, len(x), start, count, *pointers)
+
+        _side_by_side(forward, _shares(len(x)))
+        ctx.save_for_backward(*tensors, *kept)
+        ctx.clamp = clamp
+        return z, log_det
+
+    @staticmethod
+    def backward(ctx, d_z, d_log_det):
+        x, column, row, columns, rows, *parameters = ctx.saved_tensors[:-3]
+        flow, blocks = _flow(x, columns, rows, parameters, ctx.clamp)
+        library = _library()
+        assert library is not None
+        d_x, d_log_det = d_z.clone(memory_format=torch.contiguous_format), d_log_det.contiguous()
+        pointers = _pointers(x, column, row, *ctx.saved_tensors[-3:], d_x, d_log_det)
+        want_x = ctx.needs_input_grad[0]
+
+        sizes = [0 if name == "rotation" else p.numel() for name, p in zip(PARAMETERS * flow.blocks, parameters, strict=True)]
+        shares = _shares(len(x))
+        sums = torch.empty(len(shares), sum(sizes))
+
+        def backward(start, count, number):
+            gradients = _blocks(sums[number].split(sizes))
+            return library.bgad_flow_backward(flow, blocks, len(x), start, count, *pointers, want_x, gradients)
+
+        _side_by_side(backward, shares)
+        parts = (sums[0] if len(sums) == 1 else sums.sum(0)).split(sizes)
+        gradients = [part.view_as(p) if len(part) else None for part, p in zip(parts, parameters, strict=True)]
+        return d_x if want_x else None, None, None, None, None, None, *gradients
+
+
+def _shares(count: int) -> list[tuple[int, int]]:
+    """Where each thread's share of ``count`` vectors starts, and how many they are."""
+    threads = max(1, min(torch.get_num_threads(), count // SMALLEST_SHARE))
+    share = -(-count // threads)
+    return [(start, min(share, count - start)) for start in range(0, count, share)]
+
+
+def _side_by_side(function, shares: list[tuple[int, int]]) -> None:
+    """Calls ``function(start, how many, number of the share)`` for all shares."""
+    arguments = (*zip(*shares, strict=True), range(len(shares)))
+    # Python lets go of its lock while compiled code runs.
+    if any(_pool().map(function, *arguments) if len(shares) > 1 else map(function, *arguments)):
+        raise MemoryError("no memory for a flow's work")
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="flow")
+
+
+def _flow(x: Tensor, columns: Tensor, rows: Tensor, parameters: list[Tensor], clamp: float):
+    outputs, hidden = parameters[PARAMETERS.index("last")].shape
+    code, active = columns.shape[1], outputs // 2
+    shape = (len(parameters) // len(PARAMETERS), x.shape[1] - active, active, hidden, code, len(columns), len(rows))
+    return _Flow(*shape, *_pointers(columns, rows), clamp), _blocks(parameters)
+
+
+def _blocks(tensors):
+    size = len(PARAMETERS)
+    blocks = [_Block(*_pointers(*tensors[start : start + size])) for start in range(0, len(tensors), size)]
+    return (_Block * len(blocks))(*blocks)
+
+
+def _pointers(*tensors: Tensor | None) -> list[int | None]:
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+class _Flow(ctypes.Structure):
+    """coupling.c's Flow."""
+
+    _fields_ = (
+        [(name, c_int64) for name in ("blocks", "passive", "active", "hidden", "code", "width", "height")]
+        + [(name, c_void_p) for name in ("columns", "rows")]
+        + [("clamp", c_float)]
+    )
+
+
+class _Block(ctypes.Structure):
+    """coupling.c's Block."""
+
+    _fields_ = [(name, c_void_p) for name in PARAMETERS]
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    library = compiled(*SOURCES)
+    if library:
+        shares = (POINTER(_Flow), POINTER(_Block), c_int64, c_int64, c_int64)
+        library.bgad_flow_forward.argtypes = [*shares, *[c_void_p] * 8]
+        library.bgad_flow_backward.argtypes = [*shares, *[c_void_p] * 8, c_int, POINTER(_Block)]
+        library.bgad_flow_forward.restype = library.bgad_flow_backward.restype = c_int
+    return library

@@ -1,0 +1,233 @@
+"""A suite's report as one page that opens from a file: reports/<suite>/report.html, made from the cells' folders alone.
+
+Words and intervals are the table's; filters, charts and the gallery are the scripts in page/, with Plotly bundled in. The
+same cells give the same bytes.
+"""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markdown_it import MarkdownIt
+from plotly.offline import get_plotlyjs
+from scipy.special import stdtrit
+
+from bgad.config import paths
+from bgad.config.cells import Cell
+from bgad.config.methods import display_name
+from bgad.config.settings import Suite
+from bgad.data.images import picture_in
+from bgad.errors import BgadError
+from bgad.io import content_of, write_text
+from bgad.report.collect import (
+    CELL,
+    DONE,
+    FAILED,
+    HISTORY,
+    METRICS,
+    Collected,
+    collect,
+    read_gallery,
+    read_likelihoods,
+    scores_of,
+)
+from bgad.report.stale import STALE
+from bgad.report.statistics import CONFIDENCE
+from bgad.report.tables.format import NAMES
+from bgad.report.tables.published import published_section, verdict_lines
+
+TEMPLATES = Path(__file__).parent
+STYLES, SCRIPTS = ("page.css",), ("data.js", "address.js", "grid.js", "charts.js", "likelihoods.js", "gallery.js", "page.js")
+LIMIT = 15_000_000  # bytes of the page: galleries get what Plotly's 5 MB, the figures and the histograms leave
+FRAME = 500_000  # bytes left for styles, scripts and words
+LIKELIHOODS = 1_500_000  # bytes of histograms
+MAP_QUALITY = 75  # of the JPEG that a sheet of anomaly maps becomes in the page: a third of the PNG
+
+
+def write_page(
+    suite_name: str,
+    suite: Suite,
+    cells: list[Cell],
+    output: Path,
+    root: Path = Path(),
+    left_out: Sequence[str] = (),
+    outdated: Collection[str] = (),
+) -> None:
+    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` and ``outdated`` as for the table. Pictures are
+    left out beyond LIMIT bytes.
+
+    Cells without figures, and pictures that are missing, damaged or too many, are named in the page. BgadError if a cell's
+    metrics.json is another cell's.
+    """
+    write_text(output, page(suite_name, suite, cells, root, left_out, outdated=outdated))
+
+
+def page(
+    suite_name: str,
+    suite: Suite,
+    cells: list[Cell],
+    root: Path = Path(),
+    left_out: Sequence[str] = (),
+    states: Mapping[Cell, str] | None = None,
+    outdated: Collection[str] = (),
+) -> str:
+    """The page as text. ``states``: of cells that are being made, what to call them instead of interrupted or not run."""
+    collected = collect(cells, root, outdated=outdated)
+    collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
+    status = list(collected.status.values())
+    _, records = published_section(collected)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    return environment.get_template("page.html").render(
+        suite_name=suite_name,
+        title=suite.title,
+        question=suite.question.strip(),
+        counts={
+            "asked": len(status),
+            "measured": status.count(DONE),
+            "failed": sum(text.startswith(FAILED) for text in status),
+            "stale": sum(text.startswith(STALE) for text in status),
+        },
+        verdicts=MarkdownIt("commonmark", {"html": False}).render("\n".join(verdict_lines(records))),
+        compared=[record for record in records if record["section"] == "published"],
+        others=sum(record["section"] == "others" for record in records),
+        without_figures={cell.folder.as_posix(): text for cell, text in collected.status.items() if text != DONE},
+        notes={note: [cell.folder.as_posix() for cell in cells] for note, cells in collected.notes.items()},
+        left_out=list(left_out),
+        names=NAMES,
+        styles="".join(_text(name) for name in STYLES),
+        plotly=get_plotlyjs(),
+        scripts="".join(_text(name) for name in SCRIPTS),
+        data=_for_script(_data(collected, root)),
+    )
+
+
+def _data(collected: Collected, root: Path) -> dict:
+    """What the scripts draw from. Cells are named by their place in ``cells``."""
+    cells = list(collected.status)
+    place = {(*map(getattr, [cell] * 7, CELL[:7]),): number for number, cell in enumerate(cells)}
+    measured = collected.figures[collected.figures["status"] == DONE]
+    figures = {
+        "metrics": {metric: NAMES[metric] for metric in METRICS},
+        "t": [None, None, *(round(float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)), 6) for n in range(2, 101))],
+        "cells": [_cell(cell, collected.status[cell]) for cell in cells],
+        "figures": _placed(measured, place, ["metric", "last", "best", "best_epoch"]),
+        "by_type": _placed(collected.by_type, place, ["type", "known", "n", "image_auroc", "pixel_auroc"]),
+        "history": _placed(collected.history, place, HISTORY[len(CELL) :]),
+        "likelihoods": _likelihoods(collected, root),
+    }
+    room = LIMIT - FRAME - len(get_plotlyjs().encode()) - len(_for_script(figures).encode())
+    return figures | _galleries(collected, root, room)
+
+
+def _cell(cell: Cell, status: str) -> dict:
+    named = {name: getattr(cell, name) for name in CELL[:7]} | {"method": display_name(cell.method)}
+    return {**named, "status": status, "folder": cell.folder.as_posix()}
+
+
+def _placed(table: pd.DataFrame, place: dict[tuple, int], columns: list[str]) -> list[list]:
+    """Rows of ``columns``, each with its cell's place before it; None where there is no figure."""
+    rows = zip(table[CELL[:7]].itertuples(index=False), table[columns].itertuples(index=False), strict=True)
+    return [[place[tuple(of)], *(_plain(value) for value in values)] for of, values in rows]
+
+
+def _plain(value):
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _most_telling(collected: Collected) -> list[tuple[int, Cell]]:
+    """Measured cells by place, in the order in which pictures are kept while there is room: of each category first a cell of
+    the most known anomalies on the seen split, then one of each of its other splits, of fewer, of other methods and seeds."""
+
+    def rank(numbered: tuple[int, Cell]):
+        _, cell = numbered
+        return cell.seed, cell.split != "seen", -cell.k, cell.method != "bgad"
+
+    first: dict[tuple, int] = {}
+    ordered = []
+    for number, cell in sorted(((n, c) for n, c in enumerate(collected.status) if collected.status[c] == DONE), key=rank):
+        of_category = first[cell.dataset, cell.category] = first.get((cell.dataset, cell.category), -1) + 1
+        ordered.append((of_category, number, cell))
+    return [(number, cell) for _, number, cell in sorted(ordered, key=lambda of: of[:2])]
+
+
+def _likelihoods(collected: Collected, root: Path) -> dict[int, dict | None]:
+    found: dict[int, dict | None] = {}
+    room = LIKELIHOODS
+    for number, cell in _most_telling(collected):
+        try:
+            of_cell = read_likelihoods(root / cell.folder / "likelihoods.json")
+        except BgadError:  # no figure hangs on it
+            continue
+        values = of_cell.model_dump() if of_cell else None
+        room -= len(_for_script(values))
+        if room < 0:
+            break
+        found[number] = values
+    return found
+
+
+def _galleries(collected: Collected, root: Path, room: int) -> dict:
+    """Galleries by cell in ``room`` bytes, the sheets that they name by place, as data addresses, how many more cells have
+    one, and the cells whose own is missing or damaged, with the reason."""
+    found: dict[int, dict] = {}
+    sheets: dict[str, int] = {}
+    broken: dict[int, str] = {}
+    without = 0
+    for number, cell in _most_telling(collected):
+        try:
+            record, addresses = _gallery(root / cell.folder)
+        except BgadError as error:
+            broken[number] = str(error).replace(f"{root / cell.folder}/", "")
+            continue
+        size = len(_for_script(record)) + sum(len(address) for address in set(addresses) - set(sheets))
+        if size > room:
+            without += 1
+            continue
+        room -= size
+        found[number] = record | {"sheets": [sheets.setdefault(address, len(sheets)) for address in addresses]}
+    return {"galleries": found, "sheets": list(sheets), "without_gallery": without, "broken": broken}
+
+
+def _gallery(folder: Path) -> tuple[dict, list[str]]:
+    """The record of a cell's gallery with its images as (path, type, anomalous, score), and its sheets as data addresses.
+
+    BgadError if any of it is missing or damaged.
+    """
+    record = read_gallery(folder / "gallery" / "gallery.json")
+    addresses = [_address(folder / "gallery" / name) for name in paths.GALLERY[:3]]
+    images = scores_of(folder)
+    if record.count != len(images):
+        raise BgadError(f"{folder / 'scores.csv'}: does not have the images of gallery.json; run its cell again.")
+    return record.model_dump() | {"images": images}, addresses
+
+
+def _address(path: Path) -> str:
+    """A sheet as a data address; of anomaly maps a smaller JPEG. BgadError if it is missing or damaged."""
+    try:
+        content = content_of(path)
+        picture = picture_in(io.BytesIO(content), path, "RGB" if path.suffix == ".jpg" else "L")
+    except (OSError, BgadError) as error:
+        raise BgadError(f"{path}: missing or damaged; run its cell again.") from error
+    if path.name == "maps.png":
+        smaller = io.BytesIO()
+        picture.save(smaller, "JPEG", quality=MAP_QUALITY)
+        content = smaller.getvalue()
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _for_script(values: dict | None) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(values, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8") + "\n"

@@ -1,0 +1,189 @@
+"""Plots of means over categories: against the number of known anomalies, and of known against unseen types."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bgad.config.methods import display_name
+from bgad.report import published
+from bgad.report.collect import SHOWN, Collected
+from bgad.report.plots.style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
+from bgad.report.statistics import RULES, complete_categories, over_categories, types_against_k0
+from bgad.report.tables.format import NAMES
+
+RULE_NAMES = {"last": "last epoch", "best": "best evaluation on the test set"}
+LINE = ["recipe", "dataset", "kind"]
+BGAD = ("bgad", "bgad-wo")  # of one line, bgad-wo being its k = 0
+ALONE = "XPDv*^"  # marks of the other methods
+TYPE_GROUPS = {
+    ("seen", True): "known types (seen splits)",
+    ("seen", False): "unseen types (seen splits)",
+    ("hard", False): "unseen types (hard splits)",
+}
+BARS = "Bars span the lowest to the highest seed, where there are several."
+
+
+def auroc_by_k(collected: Collected, title: str) -> Figure:
+    """Every metric against k: a line for each recipe, data set and kind of split, last above best."""
+    title = f"{title}: figures against the number of known anomalies"
+    figures = collected.figures
+    lines = list(figures.groupby(LINE, sort=False))
+    if figures["last"].isna().all():
+        return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
+
+    counts = sorted(figures["k"].unique())
+    figure, axes = panels(len(RULES), len(SHOWN), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
+    head_columns(axes, SHOWN)
+    alone = [method for method in figures["method"].unique() if method not in BGAD]
+    marks = {method: {"marker": ALONE[i % len(ALONE)], "ms": 6} for i, method in enumerate(alone)}
+    several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
+    handles, captions = [], []
+    dashed: dict[str, None] = {}
+    for i, (key, of_line) in enumerate(lines):
+        label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
+        look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}
+        means_over = {}
+        for column, metric in enumerate(SHOWN):
+            of_metric = of_line[of_line["metric"] == metric]
+            of_metric, categories, over = _the_same_at_every_k(of_metric)
+            if categories:
+                means_over[metric] = over
+                column_of_axes = [row[column] for row in axes]
+                x_of = {k: place + 0.06 * (i - (len(lines) - 1) / 2) for place, k in enumerate(counts)}
+                _lines(column_of_axes, of_metric, categories, x_of, look, marks)
+                dashed |= dict.fromkeys(_published_lines(column_of_axes, of_metric, categories))
+        if means_over:
+            captions.append(_means_caption(label, means_over))
+            handles += [handle(label, **look)] if of_line["method"].isin(BGAD).any() else []
+            there = [method for method in alone if (of_line["method"] == method).any()]
+            handles += [handle(f"{label}, {display_name(method)}", **look | marks[method], ls="") for method in there]
+    if not captions:
+        return nothing_to_show(title, "No category is complete at every k, so there is no mean over categories to show.")
+
+    for row, rule in enumerate(RULES):
+        axes[row][0].set_ylabel(f"{RULE_NAMES[rule]}\npercent")
+    for axis in axes[-1]:
+        axis.set_xticks(range(len(counts)), [str(k) for k in counts])
+        axis.set_xlim(-0.4, len(counts) - 0.6)
+        axis.set_xlabel("known anomalies k")
+    handles += [handle(text, color=INK, ls="--", lw=1) for text in dashed]
+    others = f"; {', '.join(map(display_name, alone))}: marks of their own" if alone else ""
+    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k bgad{others}. {BARS}"
+    return finish(figure, title, caption, handles)
+
+
+def known_unseen(collected: Collected, title: str) -> Figure:
+    """Types that training knew and did not know at each k, joined to the same types at k0."""
+    title = f"{title}: known against unseen defect types"
+    types = types_against_k0(collected)
+    if types.empty:
+        return nothing_to_show(title, "No measured cell knows an anomaly, so every defect type is unseen.")
+    there = set(zip(types["kind"], types["known"], strict=True))
+    groups = {key: name for key, name in TYPE_GROUPS.items() if key in there}
+    counts = sorted(types["k"].unique())
+    suites = list(types.groupby(["recipe", "dataset"], sort=False))
+    metrics = SHOWN[:2]
+    figure, axes = panels(len(suites), 2, 4.6, [3.0] * len(suites), sharex=True, sharey="col")
+    head_columns(axes, metrics)
+    for row, ((recipe, dataset), of_suite) in enumerate(suites):
+        axes[row][0].set_ylabel(f"{dataset}, recipe {recipe}\nAUROC of the last epoch, percent")
+        for column, metric in enumerate(metrics):
+            axis = axes[row][column]
+            for i, (kind, known) in enumerate(groups):
+                x = 0.22 * (i - (len(groups) - 1) / 2)
+                for k in counts:
+                    same = of_suite[["kind", "known", "k"]].eq([kind, known, k]).all(axis=1)
+                    of = of_suite[same].dropna(subset=metric)
+                    if not of.empty:
+                        _dumbbell(axis, counts.index(k) + x, of, metric, COLOURS[i])
+            axis.set_xticks(range(len(counts)), [str(k) for k in counts])
+            axis.set_xlim(-0.5, len(counts) - 0.5)
+            axis.grid(axis="x", visible=False)
+            low, high = axis.get_ylim()
+            axis.set_ylim(low - 0.12 * (high - low), high)
+    for axis in axes[-1]:
+        axis.set_xlabel("known anomalies k")
+    handles = [handle(name, color=COLOURS[i], marker="o", ls="") for i, name in enumerate(groups.values())]
+    handles.append(handle("the same types at k = 0", color=PALE, marker="o", mfc="white", ls=""))
+    caption = (
+        "Each type against all normal test images; mean over the types of a cell, then over cells. The numbers at the "
+        f"bottom count the types. A white mark is there only where every type has its cell with k = 0. {BARS}"
+    )
+    if not types["known"].all() and types["known"].any():
+        return finish(figure, title, caption, handles, columns=2)
+    kind = "known" if types["known"].any() else "unseen"
+    return finish(figure, title, f"Here every type is {kind}. {caption}", handles, columns=2)
+
+
+def _the_same_at_every_k(of_metric: pd.DataFrame) -> tuple[pd.DataFrame, list[str], str]:
+    """What every point of a line is a mean over, so that it moves with k alone: the rows of the hard types that every k
+    has, the categories that are complete in them at every k, and both in words."""
+    points = of_metric.assign(point=of_metric.groupby(["k", "method"]).ngroup())
+    at = points.groupby(["category", "split"])["point"].transform("nunique")
+    same = of_metric[at == points["point"].nunique()]
+    complete = [set(complete_categories(part)) for _, part in same.groupby(["k", "method"])]
+    categories = [category for category in same["category"].unique() if all(category in of for of in complete)]
+
+    n, asked = len(categories), of_metric["category"].nunique()
+    words = (
+        f"{n} {'category' if n == 1 else 'categories'}"
+        if n == asked
+        else f"{n} of {asked} categories, those complete at every k"
+    )
+    types, every = (
+        len(of.loc[of["category"].isin(categories), ["category", "split"]].drop_duplicates()) for of in (same, of_metric)
+    )
+    return same, categories, words + (f", over {types} of {every} types, those there at every k" if types < every else "")
+
+
+def _lines(
+    axes: list[Axes], of_metric: pd.DataFrame, categories: list[str], x_of: dict[int, float], look: dict, marks: dict[str, dict]
+) -> None:
+    """Last in the first of ``axes``, best in the second; bgad-wo goes on as bgad, the methods of ``marks`` stand alone."""
+    for axis, rule in zip(axes, RULES, strict=True):
+        for method, of_line in of_metric.groupby(of_metric["method"].replace("bgad-wo", "bgad")):
+            means = {k: over_categories(part, categories, rule) for k, part in of_line.groupby("k")}
+            points = [(x_of[k], s.mean(), s.min(), s.max()) for k, s in means.items() if len(s)]
+            if points:
+                x, mean, low, high = np.array(points).T
+                style = look | marks.get(method, {})
+                axis.errorbar(x, mean, yerr=np.maximum([mean - low, high - mean], 0), capsize=3, **style)
+
+
+def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list[str]) -> list[str]:
+    """Draws BGAD's published means and returns their names; none where our mean is over other categories."""
+    dataset, kind, metric = of_metric[["dataset", "kind", "metric"]].iloc[0]
+    if set(categories) != set(published.categories_of_mean(dataset)):
+        return []
+    names = []
+    for k in sorted(of_metric["k"].unique()):
+        for one in published.lookup(dataset, "mean", "bgad", kind, "", int(k), metric)[:1]:
+            for axis in axes:
+                axis.axhline(one.value, ls="--", lw=1, color=INK)
+                left = axis.get_yaxis_transform()
+                axis.text(0.02, one.value, f"{one.value:.1f}", transform=left, va="bottom", color=INK)
+            names.append(f"published mean: {one.paper}, k = {k} (its best evaluations)")
+    return names
+
+
+def _means_caption(label: str, words: dict[str, str]) -> str:
+    if len(set(words.values())) == 1:
+        return f"{label.capitalize()}: mean over {next(iter(words.values()))}."
+    return f"{label.capitalize()}: mean over {'; '.join(f'{text} ({NAMES[m]})' for m, text in words.items())}."
+
+
+def _dumbbell(axis: Axes, x: float, of: pd.DataFrame, metric: str, colour: str) -> None:
+    """From the types' mean at k0 (white) to that at k (filled, with the range over seeds)."""
+    cells = of.groupby(["category", "split", "seed"])[[metric, f"{metric}_k0"]].mean()
+    at_k = cells[metric].mean()
+    at_k0 = math.nan if of[f"{metric}_k0"].isna().any() else cells[f"{metric}_k0"].mean()
+    seeds = cells[metric].groupby("seed").mean()
+    axis.plot([x, x], [at_k0, at_k], color=colour, lw=1, alpha=0.6)
+    axis.plot([x], [at_k0], color=colour, marker="o", ms=6, mfc="white", ls="")
+    low, high = min(seeds.min(), at_k), max(seeds.max(), at_k)
+    axis.errorbar([x], [at_k], yerr=[[at_k - low], [high - at_k]], color=colour, marker="o", ms=6, capsize=3)
+    n = len(of[["category", "type"]].drop_duplicates())
+    axis.text(x, 0.02, str(n), transform=axis.get_xaxis_transform(), ha="center", color=colour, fontsize=8.5)

@@ -1,0 +1,153 @@
+"""How every plot looks: colours that colour-blind readers can tell apart, one layout, and bytes that do not change."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bgad.config.methods import display_name
+from bgad.io import whole
+from bgad.report.collect import DONE, METRICS, SHOWN
+from bgad.report.statistics import Setting, settings
+from bgad.report.tables.format import NAMES
+
+COLOURS = seaborn.color_palette("colorblind").as_hex()
+MARKERS = "osD^vPX*<>"
+INK, PALE = "#222222", "#777777"
+SERIES = ["recipe", "k", "method"]
+DOTS_PER_INCH = 150
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of the plots, only inside the block."""
+    changes = {
+        **seaborn.axes_style("whitegrid"),
+        "font.family": ["DejaVu Sans", "sans-serif"],
+        "text.parse_math": False,  # a category's name is no formula
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.labelsize": 9,
+        "axes.ymargin": 0.1,
+        "axes.edgecolor": "#bbbbbb",
+        "grid.color": "#e6e6e6",
+        "legend.frameon": False,
+        "svg.fonttype": "none",  # text stays text: it can be read, searched and tested
+        "svg.hashsalt": "bgad",  # element names are drawn from it: without one they are new each time
+    }
+    with matplotlib.rc_context(changes):
+        yield
+
+
+def panels(rows: int, columns: int, width: float, heights: list[float], **options) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of ``rows`` x ``columns`` axes, ``width`` inches each, its rows ``heights`` inches."""
+    figure = Figure(figsize=(width * columns, sum(heights) + 1.7))
+    figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
+    return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights, **options).tolist()
+
+
+def finish(figure: Figure, title: str, caption: str, handles: list, columns: int = 3) -> Figure:
+    """Title on top, legend under it, caption at the bottom."""
+    width = int(figure.get_figwidth() * 14)
+    figure.supxlabel(textwrap.fill(caption, width), x=0.01, ha="left", fontsize=8.5, color=PALE)
+    # The title is the legend's own: a title of the figure and a legend outside its axes would lie on each other.
+    legend = figure.legend(
+        handles=handles,
+        title=textwrap.fill(title, int(width * 0.68)),
+        loc="outside upper left",
+        ncols=columns,
+        fontsize=8.5,
+        alignment="left",
+        title_fontproperties={"size": 12, "weight": "bold"},
+    )
+    legend.get_title().set_color(INK)
+    return figure
+
+
+def nothing_to_show(title: str, reason: str) -> Figure:
+    """A figure that says in words why there is nothing to see."""
+    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    figure.suptitle(textwrap.fill(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    figure.text(0.5, 0.4, textwrap.fill(reason, 80), ha="center", va="center", fontsize=11, color=PALE)
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """``stem``.svg and ``stem``.png, whole or not at all."""
+    for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        with whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
+            figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=metadata)
+
+
+def head_columns(axes: list[list[Axes]], metrics: Sequence[str] = METRICS) -> None:
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        axis.set_title(NAMES[metric], loc="left", fontweight="bold")
+
+
+def category_panels(
+    table: pd.DataFrame, lane: float, draw: Callable[[Axes, pd.DataFrame, Callable[[str], float], tuple, dict], None]
+) -> tuple[Figure, list[list[Axes]], list[Line2D]]:
+    """A row of panels for each data set and kind of split, a column for each metric, a lane for each category, in which every
+    series is ``lane`` inches high; † marks a category of which cells are missing. Returns the series' handles as well.
+
+    ``draw(axis, part, y, (dataset, kind, metric, *key), look)`` draws the rows of one series, whose ``key`` is its SERIES and
+    whose place in the lane of a category is ``y(category)``.
+    """
+    names = series_names([setting for setting, _ in settings(table)])
+    look = looks(names)
+    groups = list(table.groupby(["dataset", "kind"], sort=False))
+    step = max(0.3, lane * len(names))
+    heights = [step * part["category"].nunique() + 0.4 for _, part in groups]
+    figure, axes = panels(len(groups), len(SHOWN), 3.9, heights, sharex="col")
+    head_columns(axes, SHOWN)
+    for row, ((dataset, kind), of_group) in enumerate(groups):
+        categories = list(of_group["category"].unique())
+        incomplete = set(of_group.loc[of_group["status"] != DONE, "category"])
+        for column, metric in enumerate(SHOWN):
+            axis, of_metric = axes[row][column], of_group[of_group["metric"] == metric]
+            for i, key in enumerate(names):
+                offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
+                part = of_metric[(of_metric[SERIES] == list(key)).all(axis=1)]
+                place = {category: number + offset for number, category in enumerate(categories)}
+                draw(axis, part, place.__getitem__, (dataset, kind, metric, *key), look[key])
+            _lanes(axis, [name + " †" * (name in incomplete) for name in categories] if column == 0 else [""] * len(categories))
+        axes[row][0].set_ylabel(f"{dataset}\n{kind} splits")
+    return figure, axes, [handle(name, ls="", ms=5, **look[key]) for key, name in names.items()]
+
+
+def _lanes(axis: Axes, names: list[str]) -> None:
+    """A lane for each category, from the top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_yticks([y + 0.5 for y in range(len(names) - 1)], minor=True)
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="y", which="minor", color="#cccccc")
+    axis.tick_params(axis="y", which="minor", length=0)
+
+
+def series_names(settings: list[Setting]) -> dict[tuple[str, int, str], str]:
+    """(recipe, k, method) in order, named by k and method, and by the recipe where there are several."""
+    several = len({setting.recipe for setting in settings}) > 1
+    return {
+        (s.recipe, s.k, s.method): f"k = {s.k}, {display_name(s.method)}" + (f", {s.recipe}" if several else "")
+        for s in sorted(settings, key=lambda s: (s.k, s.method == "bgad"))
+    }
+
+
+def looks(names: dict) -> dict:
+    """A colour and a marker for each key."""
+    return {
+        key: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+        for i, key in enumerate(names)
+    }
+
+
+def handle(label: str, **look) -> Line2D:
+    return Line2D([], [], label=label, **look)

@@ -1,0 +1,1 @@
+"""A suite's table, section by section."""

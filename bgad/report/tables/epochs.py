@@ -1,0 +1,134 @@
+"""What choosing the epoch on the test set adds to a figure: its best evaluation minus its last, in percentage points."""
+
+import pandas as pd
+
+from bgad.config.methods import PAPER_METHODS
+from bgad.report.collect import CELL, DONE, METRICS, SHOWN, Collected
+from bgad.report.statistics import Setting, Spread, category_rows, measured_means, number, settings
+from bgad.report.tables.format import NAMES, Section, markdown, record_of
+
+RELEASED_EVALUATIONS = 25  # one after each meta epoch
+
+
+def gains(collected: Collected) -> pd.DataFrame:
+    """The rows of ``collected.figures`` with ``gain`` = best - last (percentage points, at least 0, nan where
+    the cell has no figure) and ``evaluations``, how many its history has (nan without one)."""
+    counts = collected.history.groupby(CELL).size().rename("evaluations").reset_index()
+    figures = collected.figures.merge(counts, on=CELL, how="left")
+    return figures.assign(gain=figures["best"] - figures["last"])
+
+
+def nothing_to_choose(of: pd.DataFrame) -> str:
+    """Why no epoch could be chosen, as a sentence; "" if one could. ``of`` is what gains() returns."""
+    measured = of[of["gain"].notna()]
+    if measured.empty:
+        return "No cell of this suite is measured yet, so there is nothing to show."
+    if (measured["evaluations"] == 1).all():
+        return "Every cell was evaluated once, at its last epoch, so there was no epoch to choose: best is last."
+    return ""
+
+
+def evaluations_text(of: pd.DataFrame) -> str:
+    """How many evaluations the measured cells of ``of`` had: "25", "5 to 25", "unknown"."""
+    counts = of.loc[of["gain"].notna(), "evaluations"]
+    there = counts.dropna().astype(int)
+    if there.empty:
+        return "unknown"
+    low, high = there.min(), there.max()
+    text = str(low) if low == high else f"{low} to {high}"
+    return text + (" (of some unknown)" if counts.isna().any() else "")
+
+
+def few_evaluations(of: pd.DataFrame) -> str:
+    """What few evaluations mean for the reader, as a sentence; "" where no cell has fewer than the released code's."""
+    if not (of.loc[of["gain"].notna(), "evaluations"] < RELEASED_EVALUATIONS).any():
+        return ""
+    return (
+        "Few evaluations leave little to choose from: with more evaluations of the same training the best can only be the "
+        f"same or higher; the released protocol has {RELEASED_EVALUATIONS}."
+    )
+
+
+def epochs_section(collected: Collected) -> Section:
+    """A sentence for each recipe and data set, then the mean gain of each setting and category; detectors, which are evaluated
+    once, have no part in it."""
+    lines, records = ["## What choosing the epoch adds", ""], []
+    table = gains(collected)
+    reason = nothing_to_choose(table)
+    if reason:
+        return [*lines, reason], []
+    table = table[table["method"].isin(PAPER_METHODS)]
+    groups = list(table.groupby(["recipe", "dataset"], sort=False))
+    for (recipe, dataset), of_group in groups:
+        sentence = _sentence(of_group)
+        lines += [sentence] if len(groups) == 1 else [f"- {dataset}, recipe {recipe}: {sentence[0].lower()}{sentence[1:]}"]
+    lines += [
+        "",
+        "The gain of a cell is its best evaluation minus its last: what an epoch that was chosen on the test set is ahead of "
+        "one that was not. Brackets are 95 % intervals of Student's t over seeds, of each seed's mean over its cells. A gain "
+        "is never negative: an interval that reaches below 0 only says how uncertain its mean is. PRO (released) is in the CSV "
+        "alone.",
+    ]
+    lines += ["", text] if (text := few_evaluations(table)) else []
+    for (recipe, dataset), of_group in groups:
+        shown = []
+        for setting, part in settings(of_group):
+            setting_rows, setting_records = _rows(setting, part)
+            shown += setting_rows
+            records += setting_records
+        heads = ["split", "method", "k", "category", "seeds", "evaluations", *(f"{NAMES[m]}, best - last" for m in SHOWN)]
+        lines += ["", f"### Best minus last: {dataset}, recipe {recipe}", "", *markdown(heads, shown, left=4)]
+    return lines, records
+
+
+def _sentence(of_group: pd.DataFrame) -> str:
+    """Over the cells of a recipe and data set."""
+    measured = of_group[of_group["gain"].notna()]
+    if measured.empty:
+        return "No cell is measured yet."
+    cells = len(measured[CELL].drop_duplicates())
+    evaluations = evaluations_text(of_group)
+    if evaluations == "1":
+        return f"{_cells(cells)[0].upper()}{_cells(cells)[1:]} with one evaluation each had no epoch to choose."
+    many = {"unknown": "an unknown number of evaluations"}.get(evaluations, f"{evaluations} evaluations each")
+    averages, largest, unequal = [], [], False
+    for metric in SHOWN:
+        of_metric = measured[measured["metric"] == metric]
+        if not of_metric.empty:
+            by_cell = of_metric.pivot(index=["kind", "k", "method", "category", "split"], columns="seed", values="gain")
+            equal = not by_cell.isna().any(axis=None)
+            unequal |= not equal
+            mean = Spread.of(by_cell.mean()).text(number) if equal else number(of_metric["gain"].mean())
+            averages.append(f"{mean} of {NAMES[metric]}")
+            largest.append(f"{number(of_metric['gain'].max())} of {NAMES[metric]}")
+    text = (
+        f"Over {_cells(cells)} with {many}, taking the best evaluation on the test set instead of the last adds on average "
+        f"{_listed(averages)} (percentage points), and in a single cell at most {_listed(largest)}."
+    )
+    return f"{text} Not every seed has the same cells, so that mean has no interval; those below have." if unequal else text
+
+
+def _rows(setting: Setting, part: pd.DataFrame) -> tuple[list[list[object]], list[dict]]:
+    """The categories of a setting, then the mean over them; a table's rows and a CSV's records."""
+    shown, records = [], []
+    rows = category_rows(setting, part, ["gain"])
+    if len(rows) > 1:
+        rows += measured_means(setting, part, ["gain"])
+    for row in rows:
+        of = part[part["category"] == row.category] if row.category in set(part["category"]) else part
+        evaluations = evaluations_text(of) if (of["status"] == DONE).any() else ""
+        what = [setting.kind, setting.method, setting.k, row.full_label + " †" * bool(row.missing), row.seeds_text]
+        shown.append([*what, evaluations, *(row.of(metric, "gain").text(number) for metric in SHOWN)])
+        for metric in METRICS:
+            record = record_of("epoch_choice", setting, row.label, metric) | row.of(metric, "gain").record("difference", number)
+            note = "; ".join(filter(None, [f"{evaluations or 'no'} evaluations", row.types]))
+            records.append(record | {"asked": row.asked, "note": note})
+    return shown, records
+
+
+def _cells(n: int) -> str:
+    return "one cell" if n == 1 else f"{n} cells"
+
+
+def _listed(texts: list[str]) -> str:
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

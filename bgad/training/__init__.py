@@ -1,0 +1,1 @@
+"""BGAD's training loop, its losses, its mini-batches and its checkpoint."""
