@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bgad.anomalies.synthetic import AnomalousImages, Entries, FreshPictures, SyntheticMaker, seen_by, with_defects
 from bgad.config.cells import Cell
-from bgad.config.provenance import source_sha256
+from bgad.config.provenance import method_sha256
 from bgad.config.settings import Recipe, VectorDraws
 from bgad.data.layouts import Index
 from bgad.data.splits import Split
@@ -137,7 +137,7 @@ def run_cell(
     values = {
         **metrics(cell, recipe, split, cache, history, test, evaluation, types_known),
         **_released_test_command(cell, recipe, flows, cache, split, types, device, report.epoch, images_at_once),
-        "source_sha256": source_sha256("training"),
+        "source_sha256": method_sha256(cell.method),
         "timing": timing(started, features_seconds, train_seconds, evaluate_seconds, device),
         "environment": environment(device) | {"blocks": blocks},
     }
