@@ -34,12 +34,11 @@ from bgad.config.methods import PAPER_METHODS
 from bgad.config.settings import Block, Dataset, Suite, load_recipe
 from bgad.data import mini, splits
 from bgad.data.layouts import build_index
-from bgad.evaluation.evaluate import METRICS as FIGURES
+from bgad.evaluation.metrics import METRICS as FIGURES
 from bgad.features.backbone import load_backbone
 from bgad.features.cache import compute, load
 from bgad.io import write_json, write_text
-from bgad.methods.bgad import run_cell
-from bgad.methods.runner import run_detector_cell
+from bgad.methods.runner import run_cell
 from bgad.report.tables.suite import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,11 +240,8 @@ def computed(cell: Cell, recipe_file: Path, folder: Path) -> dict:
         compute(index, root, backbone, size, caches / "features")
         compute_synthetic("cutpaste", index, split, root, backbone, size, 10, recipe.anomalies.pool, caches / "pool")
     inputs, silent = (cell, recipe, index, split, load(caches / "features")), lambda line: None
-    if cell.method in PAPER_METHODS:
-        pools = {"cutpaste": load(caches / "pool")} if cell.k else {}
-        values = run_cell(*inputs, pools, root, device, out, say=silent)
-    else:
-        values = run_detector_cell(*inputs, root, device, out, say=silent)
+    pools = {"cutpaste": load(caches / "pool")} if cell.k else {}
+    values = run_cell(*inputs, pools, root, device, out, log=silent)
     with (out / "scores.csv").open(newline="") as file:
         scores = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
     with (out / "history.csv").open(newline="") as file:

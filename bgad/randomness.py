@@ -30,6 +30,13 @@ def torch_generator(*names: object, device: str | torch.device = "cpu") -> torch
     return torch.Generator(device=device).manual_seed(seed_of(*names))
 
 
+def on_device(rng: torch.Generator, device: torch.device) -> torch.Generator:
+    """A generator with the seed of ``rng`` on ``device``."""
+    import torch
+
+    return torch.Generator(device).manual_seed(rng.initial_seed())
+
+
 def numpy_generator(*names: object) -> np.random.Generator:
     """A numpy generator seeded from ``names``, for draws within one run (augmentation, CutPaste)."""
     return np.random.default_rng(seed_of(*names))

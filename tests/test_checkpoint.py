@@ -11,7 +11,7 @@ from bgad.config.cells import Cell
 from bgad.config.paths import CELL_FILES
 from bgad.config.settings import Recipe
 from bgad.features.backbone import load_backbone
-from bgad.methods.bgad import run_cell
+from bgad.methods.runner import run_cell
 from bgad.training.checkpoint import Checkpoint, key_of
 
 EPOCHS = 3

@@ -69,7 +69,7 @@ class Category:
         self.split = draw(self.index, "seen", 0)
         self.recipe = Recipe.model_validate(read_yaml(RECIPES / "demo.yaml") | {"image_size": 32})
 
-    def run(self, method: str, output: Path, k: int = 0, say=lambda line: None) -> dict:
+    def run(self, method: str, output: Path, k: int = 0, log=lambda line: None) -> dict:
         cell = Cell("tiny", "own", "part", "seen", k, method, 0)
         return run_detector_cell(cell, self.recipe, self.index, self.split, self.cache, self.root, CPU, output, say)
 

@@ -47,7 +47,7 @@ from bgad.randomness import frozen_generator, torch_generator
 from bgad.report.collect import DONE, METRICS, collect, read_gallery, read_likelihoods, scores_of
 from bgad.report.live.status import status_of
 from bgad.training.checkpoint import Checkpoint
-from bgad.training.train import build_flows
+from bgad.methods.bgad import build_flows
 
 MANY = int(os.environ.get("BGAD_FUZZ", 0))
 FUZZ = settings(

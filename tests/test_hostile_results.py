@@ -26,7 +26,7 @@ from bgad.report.collect import DONE, NOT_RUN, collect
 from bgad.report.page.page import page
 from bgad.report.tables.format import escaped, literal, markdown
 from bgad.tensors import NoTensors, check_file, load_tensors
-from bgad.training.train import build_flows
+from bgad.methods.bgad import build_flows
 
 CPU = torch.device("cpu")
 

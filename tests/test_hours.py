@@ -16,7 +16,7 @@ from bgad.data.download.presets import dataset
 from bgad.features import backbone as backbones
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.training.sampling import NormalImages, mini_batches
-from bgad.training.train import build_flows
+from bgad.methods.bgad import build_flows
 
 NORMALS = 37
 RECIPES = {path.stem: load_recipe(path) for path in (ROOT / "config/recipes").glob("*.yaml")}

@@ -17,6 +17,6 @@ def test_a_killed_suite_ends_in_the_same_table(tmp_path):
         from kills import compare  # which holds all that must be so
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    found = compare(tmp_path, kills=3, seeds=1, rng=random.Random(0), say=lambda line: None)
+    found = compare(tmp_path, kills=3, seeds=1, rng=random.Random(0), log=lambda line: None)
     assert found["cells"] == 3
     assert found["kills that met a run at work"] >= 1

@@ -20,7 +20,7 @@ from bgad.data.splits import draw
 from bgad.errors import BgadError
 from bgad.features.backbone import load_backbone
 from bgad.features.cache import compute, load
-from bgad.methods.bgad import run_cell
+from bgad.methods.runner import run_cell
 from bgad.methods.predict import pictures_in, predict
 
 # Loading takes longer than scoring these pictures.
@@ -47,7 +47,7 @@ def place(tmp_path_factory) -> Path:
     index = build_index("own", "part", folder, Dataset(path=folder))
     compute(index, folder, backbone_of(recipe.backbone, CPU, None), 32, folder / "features")
     cell, cache = Cell("tiny", "own", "part", "seen", 0, "nf", 0), load(folder / "features")
-    run_cell(cell, recipe, index, draw(index, "seen", 0, 1), cache, {}, folder, CPU, folder / "cell", say=lambda line: None)
+    run_cell(cell, recipe, index, draw(index, "seen", 0, 1), cache, {}, folder, CPU, folder / "cell", log=lambda line: None)
 
     scores = sorted(one.score for one in predict(pictures_in([folder / "part/test/good"]), folder / "cell", CPU))
     assert scores[0] < scores[1] < scores[2]

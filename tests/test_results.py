@@ -20,11 +20,11 @@ from bgad.errors import BgadError
 from bgad.evaluation.metrics import best_f1_threshold
 from bgad.features.backbone import load_backbone
 from bgad.features.cache import compute, load
-from bgad.methods.bgad import run_cell
+from bgad.methods.runner import run_cell
 from bgad.methods.predict import predict
 from bgad.model.scoring import anomaly_maps
 from bgad.randomness import frozen_generator, torch_generator
-from bgad.training.train import build_flows
+from bgad.methods.bgad import build_flows
 from bgad.training.train import train as real_train
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ class Category:
         cell = Cell("tiny", "own", "part", "seen", k, method, 0)
         output = self.root / name
         inputs = (recipe, self.index, self.split, self.cache, self.pools, self.root, CPU)
-        return run_cell(cell, *inputs, output, say=lambda line: None), output
+        return run_cell(cell, *inputs, output, log=lambda line: None), output
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from bgad.data.layouts import build_index
 from bgad.data.splits import draw
 from bgad.features.backbone import load_backbone
 from bgad.features.cache import compute, load
-from bgad.methods.bgad import run_cell
+from bgad.methods.runner import run_cell
 
 CPU = torch.device("cpu")
 CELL = Cell("tiny", "own", "part", "seen", 3, "bgad", 0)
@@ -76,5 +76,5 @@ def make_project(folder: Path) -> TinyProject:
     pools = {"cutpaste": load(folder / "cutpaste")}
     settings = load_recipe(config / "recipes/tiny.yaml")
     inputs = (settings, index, split, load(folder / "features"), pools, root, CPU)
-    run_cell(CELL, *inputs, folder / CELL.folder, say=lambda line: None)
+    run_cell(CELL, *inputs, folder / CELL.folder, log=lambda line: None)
     return TinyProject(folder)

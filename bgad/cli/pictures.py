@@ -29,16 +29,16 @@ def predict(
     """
     from bgad import devices
     from bgad.io import several, write_csv
-    from bgad.methods.predict import pictures_in, predictions
+    from bgad.methods.predict import images_in, predictions
     from bgad.progress import track
     from bgad.report.plots.overlay import write_overlay
 
-    pictures = pictures_in(images)
+    pictures = images_in(images)
     rows: list[dict] = []
     scored = predictions(pictures, cell, devices.choose(device, threads), weights)
     with several(out) if out else nullcontext() as folder:
         for found in track(scored, "pictures", len(pictures), quiet=as_json):
-            row = {"path": _in_a_sheet(shown(found.path)), **found.figures}
+            row = {"path": _in_a_sheet(shown(found.path)), **found.row}
             if folder:
                 # Numbered, since pictures in different folders may have the same name; a name may not be too long.
                 overlay = f"{len(rows) + 1:04}-{shown(found.path.stem[:40])}.png"

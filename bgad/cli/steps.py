@@ -62,7 +62,7 @@ def index(dataset: DataName, category: Category, root: Root, output: Output, dat
 
     check_copy(dataset, category, root)
     found = build_index(dataset, category, root, data_set(datasets, dataset))
-    _say(checks.of_index(found))
+    _print_notes(checks.of_index(found))
     found.save(output)
 
 
@@ -89,7 +89,7 @@ def split(
     drawn = draw(Index.load(index), name, seed, pool, [Index.load(path) for path in before or []] if in_a_row else None)
     for path, reason in drawn.excluded:
         print(f"left out: {path} ({reason})")
-    _say(checks.of_split(drawn))
+    _print_notes(checks.of_split(drawn))
     drawn.save(output)
 
 
@@ -173,9 +173,6 @@ def cell(
     device: Device = "auto",
     threads: Threads = None,
     checkpoint_every: Annotated[float, Option(min=0, help="Seconds of training between checkpoints.")] = 60,
-    attempt: Annotated[
-        int | None, Option(min=1, help="Snakemake's count: from 2 on, test images are taken one at a time, for less memory.")
-    ] = None,
 ) -> None:
     """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
@@ -184,58 +181,34 @@ def cell(
     --features resources/features/tf_efficientnet_lite0/128/mini/brick --root resources/datasets/mini
     --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
     """
-    from bgad import attempts
+    from bgad import devices
+    from bgad.config.cells import Cell
+    from bgad.config.settings import load_recipe
+    from bgad.data.layouts import Index
+    from bgad.data.splits import Split
+    from bgad.features.cache import load
     from bgad.locks import alone
+    from bgad.methods.runner import run_cell
+    from bgad.progress import progress
+    from bgad.training.checkpoint import Checkpoint, key_of
 
-    with alone(folder) as waited, attempts.attempt(attempt, folder):  # before what takes seconds to load
-        from bgad import devices, finished
-        from bgad.config.cells import Cell
-        from bgad.config.methods import PAPER_METHODS
-        from bgad.config.paths import CELL_FILES
-        from bgad.config.settings import load_recipe
-        from bgad.data.layouts import Index
-        from bgad.data.splits import Split
-        from bgad.features.cache import load
-        from bgad.io import check_clock
-        from bgad.progress import progress
-        from bgad.training.checkpoint import Checkpoint, key_of
-
-        check_clock(index, split, *(cache / "features.json" for cache in (features, cutpaste, pseudo) if cache))
+    with alone(folder):
         chosen, of_folder, settings = devices.choose(device, threads), Cell.of_folder(folder), load_recipe(recipe)
         inputs = (of_folder, settings, Index.load(index), Split.load(split), load(features))
         pools = {kind: load(pool) for kind, pool in {"cutpaste": cutpaste, "pseudo": pseudo}.items() if pool}
-        key = key_of(*inputs, pools, chosen)
-        checkpoint = Checkpoint(folder, key, checkpoint_every)
-        # Snakemake takes a cell's files away before it has the cell made: those that are there are of a run that was killed.
-        if finished.bring_back(folder, key, just_made=waited or attempt is not None):
-            print("This cell was made whole by a run that was killed; its files are in their places again.")
-            return
-        # On a GPU, where fewer images end in other last digits, an attempt has more of its memory, and finds out for itself.
-        images_at_once = 1 if attempt and attempt > 1 and chosen.type == "cpu" else None
-        if of_folder.method not in PAPER_METHODS:
-            from bgad.methods.runner import run_detector_cell
+        checkpoint = Checkpoint(folder, key_of(*inputs, pools, chosen), checkpoint_every)
+        # A training on a GPU keeps one core busy; the others make the next pass's images.
+        workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
+        with progress("epochs", settings.schedule.meta_epochs) as advance:
 
-            metrics = run_detector_cell(*inputs, root, chosen, folder, images_at_once=images_at_once)
-        else:
-            from bgad.methods.bgad import run_cell
+            def log(line: str) -> None:
+                print(line)
+                advance(1)
 
-            # A training on a GPU keeps one core busy; the others make the next pass's images.
-            workers = (threads or 1) - 1 if chosen.type == "cuda" else 0
-            with progress("epochs", settings.schedule.meta_epochs) as advance:
-
-                def epoch_done(line: str) -> None:
-                    print(line)
-                    advance(1)
-
-                metrics = run_cell(
-                    *inputs, pools, root, chosen, folder, weights, epoch_done, workers, images_at_once, checkpoint
-                )
-        finished.keep(folder, key)
-        if all((folder / name).exists() for name in CELL_FILES):  # which a run may take away that began meanwhile
-            checkpoint.remove()
-        _say(metrics["notes"])
+            metrics = run_cell(*inputs, pools, root, chosen, folder, weights, log, workers, checkpoint)
+        _print_notes(metrics["notes"])
 
 
-def _say(notes: list[str]) -> None:
+def _print_notes(notes: list[str]) -> None:
     for note in notes:
         print(f"note: {note}")

@@ -1,4 +1,4 @@
-"""Evaluating a method on a test set: likelihood maps of flows, anomaly maps, and the figures of the paper, in percent."""
+"""Evaluating a method on a test set: anomaly maps, and the paper's metrics in percent."""
 
 import math
 from collections.abc import Callable
@@ -11,15 +11,13 @@ from torch import Tensor
 
 from bgad.data.layouts import Index
 from bgad.data.splits import Split
-from bgad.errors import BgadError
-from bgad.evaluation.metrics import aupro, auroc, released_pro
+from bgad.errors import BgadError, TrainingError
+from bgad.evaluation.metrics import METRICS, aupro, auroc, released_pro
 from bgad.features.cache import FeatureCache
 from bgad.memory import in_smaller_batches
-from bgad.model.flow import ConditionalFlow
 from bgad.model.scoring import ScoreScale, image_scores, scored
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
-IMAGES_AT_ONCE = 8  # bounds memory, and is halved where it does not suffice; else changes no more than rounding
+IMAGES_AT_ONCE = 8  # brought to full size; bounds memory, and is halved where memory does not suffice
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,20 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``maps`` (N, S, S) and image ``scores`` (N,) of a test set, and its figures in percent, None where undefined.
+    """``maps`` (N, S, S) and image ``scores`` (N,) of a test set, and its ``metrics`` in percent, None where undefined.
 
-    Of flows, ``likelihoods`` are what they come from, l of each level, (N, h, w), and ``scale`` is how.
+    A flow's maps come from ``likelihoods``, l of each level, (N, h, w), by way of ``scale``.
     """
 
     maps: np.ndarray
     scores: np.ndarray
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     likelihoods: list[Tensor] = field(default_factory=list)
     scale: ScoreScale | None = None
 
 
 def test_sets(cache: FeatureCache, index: Index, split: Split, k: int) -> dict[str, TestSet]:
-    """What a cell is tested on: ``test``, and with k 0 also ``full_test``, from which nothing is taken out."""
+    """What a cell is tested on: ``test``, and with k 0 also ``full_test``, the whole test set."""
     types = {image.path: image.type for image in index.images}
     paths = {"test": split.test(k)} | ({"full_test": split.full_test()} if k == 0 else {})
     return {name: TestSet.of(cache, of, types) for name, of in paths.items()}
@@ -70,60 +68,43 @@ def together(tests: dict[str, TestSet]) -> tuple[Tensor, dict[str, list[int]]]:
     return rows, {name: [where[row] for row in test.rows.tolist()] for name, test in tests.items()}
 
 
-@torch.inference_mode()
-def likelihood_maps(
-    flows: list[ConditionalFlow], cache: FeatureCache, rows: Tensor, device: torch.device, images_at_once: int = IMAGES_AT_ONCE
-) -> list[Tensor]:
-    """l of the images in ``rows``, one (N, h, w) a level; memory is needed for ``images_at_once`` of them."""
-
-    def of_level(flow: ConditionalFlow, features: Tensor, count: int) -> Tensor:
-        # Rows go where the features are, so that on a GPU that has them no batch waits for its rows.
-        batches = rows.to(features.device).split(count)
-        return torch.cat([flow.log_likelihood_maps(features[batch].to(device)) for batch in batches])
-
-    return [
-        in_smaller_batches(partial(of_level, flow, features), images_at_once)
-        for flow, features in zip(flows, cache.levels, strict=True)
-    ]
-
-
 def check_finite(likelihoods: list[Tensor], where: str, advice: str) -> None:
-    """BgadError "<where> the likelihoods of level ... are not finite; <advice>.": a map of -inf would pass for a score."""
+    """TrainingError "<where> the likelihoods of level ... are not finite; <advice>.": a map of -inf would pass for a score."""
     for level, maps in enumerate(likelihoods, start=1):
         spoilt = int((~maps.isfinite()).any(dim=(1, 2)).sum())
         if spoilt:
-            raise BgadError(
+            raise TrainingError(
                 f"{where} the likelihoods of level {level} are not finite in {spoilt} of {len(maps)} images; {advice}."
             )
 
 
-def evaluate(likelihoods: list[Tensor], test: TestSet, size: int, images_at_once: int = IMAGES_AT_ONCE) -> Evaluation:
-    """Scores ``test`` from its likelihood maps."""
-    maps, scale = in_smaller_batches(partial(scored, likelihoods, size, None), images_at_once)
+def evaluate(likelihoods: list[Tensor], test: TestSet, size: int) -> Evaluation:
+    """Scores ``test`` from its log-likelihoods, (N, h, w) a level, as maps of ``size`` pixels a side."""
+    maps, scale = in_smaller_batches(partial(scored, likelihoods, size, None), IMAGES_AT_ONCE)
     return replace(evaluate_maps(maps, test), likelihoods=likelihoods, scale=scale)
 
 
 def evaluate_maps(on_device: Tensor, test: TestSet) -> Evaluation:
-    """Scores ``test`` from its anomaly maps (N, S, S). The figures are fractions times 100."""
+    """Scores ``test`` from its anomaly maps (N, S, S)."""
     scores, maps = image_scores(on_device).cpu().numpy(), on_device.cpu().numpy()
-    figures: dict[str, float | None] = dict.fromkeys(METRICS)
-    figures["image_auroc"] = _figure("image_auroc", auroc, test.is_anomalous, scores)
+    metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+    metrics["image_auroc"] = _metric("image_auroc", auroc, test.is_anomalous, scores)
     if test.masks is not None:
-        figures["pixel_auroc"] = _figure("pixel_auroc", auroc, test.masks, maps)
-        figures["aupro"] = _figure("aupro", aupro, test.masks, maps)
-        figures["released_pro"] = _figure("released_pro", released_pro, test.masks, maps)
-    return Evaluation(maps, scores, figures)
+        metrics["pixel_auroc"] = _metric("pixel_auroc", auroc, test.masks, maps)
+        metrics["aupro"] = _metric("aupro", aupro, test.masks, maps)
+        metrics["released_pro"] = _metric("released_pro", released_pro, test.masks, maps)
+    return Evaluation(maps, scores, metrics)
 
 
-def _figure(name: str, metric: Callable[..., float], labels: np.ndarray, scores: np.ndarray) -> float | None:
+def _metric(name: str, metric: Callable[..., float], labels: np.ndarray, scores: np.ndarray) -> float | None:
     try:
         return percent(metric(labels, scores))
     except BgadError as error:
-        raise BgadError(f"{name}: {error}") from error
+        raise TrainingError(f"{name}: {error}") from error
 
 
 def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str, dict]:
-    """Each defect type against all normal test images: image and pixel AUROC, count, and whether training knew the type."""
+    """Each defect type against all normal test images: image and pixel AUROC, count, and whether the type was known in training."""
     types = np.array(test.types)
     result = {}
     for kind in sorted(set(test.types) - {"good"}):

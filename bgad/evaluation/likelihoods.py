@@ -4,20 +4,14 @@ For each level histograms of l = logp / C and, on the same axis, the boundaries 
 loss defines on l / normalizer.
 """
 
-from functools import partial
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from bgad.anomalies.synthetic import defects_at
 from bgad.config.settings import Recipe
-from bgad.errors import BgadError
-from bgad.evaluation.evaluate import IMAGES_AT_ONCE, Evaluation, TestSet, likelihood_maps
-from bgad.features.cache import FeatureCache
-from bgad.io import write_json
-from bgad.model.flow import ConditionalFlow
+from bgad.errors import TrainingError
+from bgad.evaluation.evaluate import Evaluation, TestSet
 from bgad.training.losses import explicit_boundary
 
 BINS = 60
@@ -26,33 +20,27 @@ BOUNDARY_IMAGES = 32  # normal training images that the boundary is taken from: 
 GROUPS = ("normal", "known anomalies", "unseen images of known types", "unseen types")
 
 
-def write_likelihoods(
-    path: Path,
+def histograms_of_levels(
     recipe: Recipe,
-    flows: list[ConditionalFlow],
-    cache: FeatureCache,
-    train_normal: Tensor,
-    known: dict[str, str],
+    training: list[Tensor],
+    known: tuple[list[Tensor], Tensor] | None,
+    types_known: set[str],
     test: TestSet,
     evaluation: Evaluation,
-    device: torch.device,
-    images_at_once: int = IMAGES_AT_ONCE,
-) -> None:
-    """Histograms of a cell's test images and of its ``known`` anomalies, paths with their types, and the boundaries that
-    normal training images have; ``train_normal`` are their rows in the cache. BgadError if a likelihood is not finite.
+) -> dict:
+    """The content of likelihoods.json.
+
+    ``training``: l of normal training images, (n, h, w) a level, which the boundaries are taken from. ``known``: l of the known
+    anomalies and their masks (k, S, S). ``types_known``: their defect types. TrainingError if a likelihood is not finite.
     """
-    groups = groups_of(evaluation.likelihoods, test.masks, ~test.is_anomalous, np.isin(test.types, [*known.values()]))
-    maps_of = partial(likelihood_maps, flows, cache, device=device, images_at_once=images_at_once)
+    groups = groups_of(evaluation.likelihoods, test.masks, ~test.is_anomalous, np.isin(test.types, [*types_known]))
     if known:
-        assert cache.masks is not None  # without masks no anomaly can be known
-        rows = cache.rows_of(tuple(known))
-        for of_level, level in zip(groups, maps_of(rows), strict=True):
-            defects = defects_at(cache.masks[rows], level.shape[1])
+        for of_level, level in zip(groups, known[0], strict=True):
+            defects = defects_at(known[1], level.shape[1])
             of_level["known anomalies"] = level.flatten(1).cpu()[defects].numpy()
-    spaced = torch.linspace(0, len(train_normal) - 1, min(BOUNDARY_IMAGES, len(train_normal))).round().long()
-    training = [level.flatten().cpu() for level in maps_of(train_normal[spaced])]
-    levels = [histograms(recipe, *of_level) for of_level in zip(training, groups, strict=True)]
-    write_json(path, {"bins": BINS, "beta": recipe.loss.beta, "tau": recipe.loss.tau, "levels": levels})
+    flat = [level.flatten().cpu() for level in training]
+    levels = [histograms(recipe, *of_level) for of_level in zip(flat, groups, strict=True)]
+    return {"bins": BINS, "beta": recipe.loss.beta, "tau": recipe.loss.tau, "levels": levels}
 
 
 def groups_of(levels: list[Tensor], masks: np.ndarray | None, normal: np.ndarray, known_type: np.ndarray) -> list[dict]:
@@ -78,12 +66,12 @@ def groups_of(levels: list[Tensor], masks: np.ndarray | None, normal: np.ndarray
 def histograms(recipe: Recipe, training: Tensor, groups: dict[str, np.ndarray]) -> dict:
     """A level's axis, boundaries and shares: l of normal training vectors (N,), and of each group of vectors.
 
-    ``share`` is of a group's vectors in each bin; those below the axis are in the first. Groups without vectors are left out.
+    ``share`` is of a group's vectors in each bin; those below the axis are in the first. Groups without vectors are omitted.
     """
     present = {name: groups[name] for name in GROUPS if name in groups and len(groups[name])}
     everything = np.concatenate([training.numpy(), *present.values()])
     if not np.isfinite(everything).all():
-        raise BgadError("a log-likelihood of the trained flows is not finite; lower schedule.learning_rate in the recipe.")
+        raise TrainingError("a log-likelihood of the trained flows is not finite; lower schedule.learning_rate in the recipe.")
     loss = recipe.loss
     boundary = explicit_boundary(training, torch.zeros_like(training, dtype=torch.bool), loss.beta, loss.tau, loss.normalizer)
     b_n, b_a = (float(value) * loss.normalizer for value in boundary)

@@ -1,4 +1,4 @@
-"""The figures of a cell: AUROC, exact AUPRO, the released code's PRO, and the threshold of the best F1.
+"""The metrics of a cell: AUROC, exact AUPRO, the released code's PRO, and the threshold of the best F1.
 
 All four rest on one sort of the normal scores: the rank of an anomalous score among them says how many false positives
 stand above it, which is all that any of the curves needs. Higher scores mean more anomalous throughout.
@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from bgad.errors import BgadError
 
+# In the order of tables: what an evaluation computes.
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 RELEASED_THRESHOLDS = 1000
 RELEASED_MAX_FPR = 0.3
 # For maps (N, H, W): 8-connectivity inside an image, none from image to image.

@@ -1,10 +1,10 @@
 """What a cell leaves behind, whatever its method:
 
-    metrics.json    the figures and where they came from      history.csv   a row per meta epoch
-    scores.csv      a row per test image, last epoch          model.pt      what was learned, and the threshold of scores
+    metrics.json    the metrics and where they came from      history.csv   a row per meta epoch
+    scores.csv      a row per test image, last epoch          model.pt      the model, and the threshold of scores
     gallery/        the test images, masks and anomaly maps   likelihoods.json    histograms of l, and the boundaries
 
-metrics.json is written last: where it is, the cell is whole.
+metrics.json is written last: a cell that has it is complete.
 """
 
 import importlib.metadata
@@ -21,8 +21,9 @@ from bgad.config.settings import Recipe
 from bgad.data import checks
 from bgad.data.splits import Split
 from bgad.devices import describe, peak_memory_mb
-from bgad.evaluation.evaluate import METRICS, Evaluation, TestSet, by_type
+from bgad.evaluation.evaluate import Evaluation, TestSet, by_type
 from bgad.evaluation.gallery import write_gallery
+from bgad.evaluation.metrics import METRICS
 from bgad.features.cache import FeatureCache
 from bgad.io import write_csv
 from bgad.tensors import save_tensors
@@ -38,14 +39,14 @@ def metrics(
     evaluation: Evaluation,
     types_known: dict[str, str],
 ) -> dict:
-    """The figures of a cell, what is odd about its test set, and its inputs' hashes.
+    """The metrics of a cell, notes on its test set, and the hashes of its inputs.
 
     ``types_known`` are the paths of its known anomalies with their types.
     """
     return {
         "cell": asdict(cell),
-        **_figures(history, ""),
-        **({"full_test": _figures(history, "full_")} if cell.k == 0 else {}),
+        **_last_and_best(history, ""),
+        **({"full_test": _last_and_best(history, "full_")} if cell.k == 0 else {}),
         "by_type": by_type(test, evaluation, {*types_known.values()}),
         "counts": {
             "train_normal": len(split.train_normal),
@@ -72,12 +73,12 @@ def environment(device: torch.device) -> dict:
     return {"python": platform.python_version(), **versions, **describe(device), "git_commit": _git_commit()}
 
 
-def figures_row(evaluations: dict[str, Evaluation]) -> dict:
-    """The figures of an evaluation in a row of history.csv."""
+def metrics_row(evaluations: dict[str, Evaluation]) -> dict:
+    """The metrics of an evaluation as columns of history.csv."""
     row: dict[str, float | None] = {}
     for name, prefix in (("test", ""), ("full_test", "full_")):
         if name in evaluations:
-            row |= {prefix + metric: evaluations[name].figures[metric] for metric in METRICS}
+            row |= {prefix + metric: evaluations[name].metrics[metric] for metric in METRICS}
     return row
 
 
@@ -97,26 +98,31 @@ def save_gallery(folder: Path, cache: FeatureCache, test: TestSet, evaluation: E
     write_gallery(folder / "gallery", cache.thumbnails[test.rows].numpy(), test.masks, evaluation.maps, threshold)
 
 
-def save_model(folder: Path, cell: Cell, recipe: Recipe, cache: FeatureCache, threshold: float, learned: dict) -> None:
-    """Tensors and plain values alone, so that it loads with weights_only."""
+def save_model(
+    folder: Path, cell: Cell, recipe: Recipe, cache: FeatureCache, threshold: float, evaluation: Evaluation, learned: dict
+) -> None:
+    """Tensors and plain values only, so that it loads with weights_only. A flow's maps go by ``scale``; ``highest`` is the highest
+    score of the test set."""
     content = {
         "cell": asdict(cell),
         "recipe": recipe.model_dump(),
         "weights_sha256": cache.weights_sha256,
         "threshold": threshold,
+        "highest": float(evaluation.maps.max()),
+        "scale": asdict(evaluation.scale) if evaluation.scale else None,
         **learned,
     }
     save_tensors(folder / "model.pt", content)
 
 
-def _figures(history: list[dict], prefix: str) -> dict[str, dict]:
+def _last_and_best(history: list[dict], prefix: str) -> dict[str, dict]:
     """``last`` is the last epoch's value; ``best`` the maximum over the evaluations, first epoch of equals."""
-    figures = {}
+    found = {}
     for metric in METRICS:
         values = [(row[prefix + metric], row["epoch"]) for row in history if row.get(prefix + metric) is not None]
         best, epoch = max(values, key=lambda value: (value[0], -value[1]), default=(None, None))
-        figures[metric] = {"last": values[-1][0] if values else None, "best": best, "best_epoch": epoch}
-    return figures
+        found[metric] = {"last": values[-1][0] if values else None, "best": best, "best_epoch": epoch}
+    return found
 
 
 def _git_commit() -> str | None:

@@ -5,12 +5,18 @@
 
 The file's name is the method's in suites and results. ``NAME = "..."`` in it is its name in tables and plots, and
 ``KNOWS_ANOMALIES = True`` says that it can be given known anomalies (k > 0). docs/own-method.md is the guide.
+
+The same runner runs all of them (runner.py). BGAD, in bgad.py, has three further capabilities:
+
+    fit(images, rng, epochs)        a training in epochs, which ``epochs`` evaluates, logs and keeps checkpoints of
+    score(...) -> list              log-likelihoods, (N, h, w) a level, which bgad/model/scoring.py turns into maps of a test set
+    save(model), restore(...)       a model that is more than tensors and plain values, to model.pt and back
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -19,18 +25,22 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bgad.anomalies.synthetic import SyntheticMaker
 from bgad.config import methods
+from bgad.config.cells import Cell
+from bgad.config.settings import Recipe
 from bgad.errors import ConfigError
+from bgad.features.cache import FeatureCache
 
 
 @dataclass(frozen=True)
 class Images:
     """Images as a method sees them.
 
-    ``levels``: what the frozen backbone makes of them, at strides 4, 8 and 16, (N, h, w, C) float32 each, finest first. They
-    can be mapped from disk: take the rows that are needed, and leave them unchanged. ``files``: the images themselves;
-    ``size``: the side S that they were resized to, and that maps will have. In ``fit`` of a cell with k > 0 ``known`` holds
-    the k known anomalies, with their ``masks`` (k, S, S) bool; both are None everywhere else.
+    ``levels``: their features from the frozen backbone, at strides 4, 8 and 16, (N, h, w, C) float32 each, finest first. They
+    can be mapped from disk: take the rows you need, and leave them unchanged. ``files``: the images themselves; ``size``: the
+    side S that they were resized to, and that maps will have. In ``fit``, ``setting`` is the cell's, and with k > 0 ``known``
+    holds the k known anomalies, with their ``masks`` (k, S, S) bool; all three are None everywhere else.
     """
 
     levels: list[Tensor]
@@ -38,9 +48,25 @@ class Images:
     size: int
     masks: Tensor | None = None
     known: Images | None = None
+    setting: Setting | None = None
 
     def __len__(self) -> int:
         return len(self.files)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a cell is fitted under: its names, recipe and device, and where its synthetic anomalies come from."""
+
+    cell: Cell
+    recipe: Recipe
+    device: torch.device
+    maker: SyntheticMaker
+    known: tuple[str, ...]  # paths of the known anomalies, in the category's folder
+    weights_sha256: str  # of the backbone that made the features
+    pools: dict[str, FeatureCache] = field(default_factory=dict)  # of synthetic images, by kind
+    weights: Path | None = None  # a local file of the backbone's weights
+    workers: int = 0  # processes that make synthetic images
 
 
 def smoothed(maps: Tensor, size: int, sigma: float = 4.0) -> Tensor:
@@ -50,17 +76,16 @@ def smoothed(maps: Tensor, size: int, sigma: float = 4.0) -> Tensor:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a method; ConfigError if there is none of that name, or if its file is not one of a method."""
+    """The module of a method; ConfigError if there is no such method, or if its file does not define one."""
+    if name not in methods.names():
+        raise ConfigError(f"there is no method {name}; use one of {', '.join(methods.names())}, or add bgad/methods/{name}.py.")
+    name = "bgad" if name in methods.PAPER_METHODS else name
     file = f"bgad/methods/{name}.py"
-    if name not in methods.other_names():
-        raise ConfigError(f"there is no method {name}; use one of {', '.join(methods.names())}, or add {file}.")
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except (ImportError, SyntaxError, NameError) as error:
         raise ConfigError(f"{file}: cannot be imported ({error}); put the file right.") from error
     for function in ("fit", "score"):
         if not callable(getattr(module, function, None)):
-            raise ConfigError(
-                f"{file}: has no function {function}; a method is two, fit(images, rng) and score(model, images)."
-            )
+            raise ConfigError(f"{file}: has no function {function}; define fit(images, rng) and score(model, images).")
     return module

@@ -1,10 +1,12 @@
-"""A finished cell on single pictures: each one's anomaly map, score, and verdict at the cell's threshold."""
+"""A finished cell on new images: each one's anomaly map, score, and verdict at the cell's threshold."""
 
 import math
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,26 +15,24 @@ from torch import Tensor
 
 from bgad import methods
 from bgad.config.cells import Cell
+from bgad.config.methods import PAPER_METHODS
 from bgad.config.settings import Recipe
 from bgad.data.images import resized_image
 from bgad.data.layouts import IMAGE_ENDINGS
-from bgad.errors import BgadError
+from bgad.errors import BgadError, DataError, FileError
 from bgad.evaluation.evaluate import check_finite
 from bgad.features.backbone import STRIDES, Backbone, load_backbone
 from bgad.methods.runner import images_of_levels, score_images
-from bgad.model.flow import ConditionalFlow
 from bgad.model.scoring import ScoreScale, image_scores, scored
-from bgad.randomness import frozen_generator, torch_generator
 from bgad.tensors import NoTensors, load_tensors
-from bgad.training.train import build_flows
 
 
 @dataclass(frozen=True)
 class Prediction:
     """``anomaly_map`` (S, S), higher is more anomalous, on the scale of the cell's test set; ``score`` is its maximum.
 
-    ``highest`` is the scale's end: of flows, what no score can pass; of a detector, the highest in its test set. ``threshold``
-    is nan where the cell's test set has no anomalies to set one by; then there is no verdict.
+    ``highest`` is the scale's end: for a flow, the highest possible score; for other methods, the highest in the test set.
+    ``threshold`` is nan if the cell's test set has no anomalies to set one by; then there is no verdict.
     """
 
     path: Path
@@ -50,45 +50,45 @@ class Prediction:
         return {True: "anomalous", False: "normal", None: None}[self.anomalous]
 
     @property
-    def figures(self) -> dict[str, float | str | None]:
-        """Score, verdict and threshold as plain values, as precise as a cell's scores.csv; None where there is none."""
+    def row(self) -> dict[str, float | str | None]:
+        """Score, verdict and threshold as plain values, as precise as a cell's scores.csv; None where undefined."""
         threshold = None if self.anomalous is None else float(f"{self.threshold:.7g}")
         return {"score": float(f"{self.score:.7g}"), "verdict": self.verdict, "threshold": threshold}
 
 
-def pictures_in(given: list[Path]) -> list[Path]:
-    """The pictures that files and folders stand for, in their order: of a folder those right in it, by name.
-
-    BgadError if there is nothing at a path, or no picture in a folder.
-    """
-    found = []
-    for path in given:
-        if not path.exists():
-            raise BgadError(f"{path}: there is no such picture or folder; check the path.")
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
-            if not inside:
-                raise BgadError(
-                    f"{path}: no pictures right in this folder ({', '.join(sorted(IMAGE_ENDINGS))}); name one that has."
-                )
-            found += inside
-        else:
-            found.append(path)
-    return found
-
-
 @dataclass(frozen=True)
 class Model:
-    """What model.pt of a cell comes to: its recipe, the backbone, a flow of each level, and the scale and threshold of scores.
+    """The content of a cell's model.pt, ready to score: the method and its model, the backbone, and the scale of scores.
 
-    The threshold is the one of the best F1 on the cell's own test set.
+    ``threshold`` gives the best F1 on the cell's own test set. ``scale`` is a flow's; other methods have none.
     """
 
+    method: ModuleType
+    model: Any
     recipe: Recipe
     backbone: Backbone
-    flows: list[ConditionalFlow]
-    scale: ScoreScale
     threshold: float
+    highest: float
+    scale: ScoreScale | None
+    file: Path
+
+    @torch.inference_mode()
+    def predict(self, path: Path) -> Prediction:
+        """Scores one image on its own: a score depends on no other image, and a CPU is faster so than with batches."""
+        size = self.recipe.image_size
+        levels = self.backbone.features(np.stack([resized_image(path, size)]))
+        try:
+            found = score_images(self.method, self.model, images_of_levels(levels, [path], size))
+        except BgadError:
+            raise
+        except Exception as error:  # of any kind, by what the file holds in place of what fit returned
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            name = self.method.__name__.rpartition(".")[2]
+            raise FileError(f"{self.file}: the method {name} cannot use it ({said}); run the cell again.") from error
+        if isinstance(found, list):
+            check_finite(found, f"{path}: by {self.file}", "run the cell again")
+            found = scored(found, size, self.scale)[0]
+        return Prediction(path, found[0].cpu().numpy(), image_scores(found).item(), self.threshold, self.highest)
 
 
 def predict(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> list[Prediction]:
@@ -97,125 +97,84 @@ def predict(images: list[Path], cell: Path, device: torch.device, weights: Path 
 
 
 def predictions(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> Iterator[Prediction]:
-    """The same one after the other, so that memory does not grow with the pictures.
+    """The same one after the other, so that memory does not grow with the number of images.
 
-    BgadError if the folder has no model, at once, or, when it is its turn, if a picture cannot be read or its score is not
-    finite.
+    FileError at once if the folder has no model; DataError for an image that cannot be read, and TrainingError for a score that
+    is not finite, when their turn comes.
     """
-    content = read_model(cell, device)
-    recipe, backbone = _recipe_and_backbone(content, cell, device, weights)
-    map_of, highest = (_by_flows if "flows" in content else _by_detector)(content, recipe, backbone, cell)
+    return map(load_model(cell, device, weights).predict, images)
 
-    @torch.inference_mode()
-    def scored_picture(path: Path) -> Prediction:
-        # One at a time: a score then depends on no other picture, and a CPU is faster so than with batches.
-        maps = map_of(path, backbone.features(np.stack([resized_image(path, recipe.image_size)])))
-        return Prediction(path, maps[0].cpu().numpy(), image_scores(maps).item(), content["threshold"], highest)
 
-    return map(scored_picture, images)
+def images_in(given: list[Path]) -> list[Path]:
+    """The images that files and folders stand for, in their order: of a folder those directly in it, by name.
+
+    DataError if there is nothing at a path, or no image in a folder.
+    """
+    found = []
+    for path in given:
+        if not path.exists():
+            raise DataError(f"{path}: no such image or folder; check the path.")
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
+            if not inside:
+                raise DataError(f"{path}: no images directly in this folder ({', '.join(sorted(IMAGE_ENDINGS))}); name one that has some.")
+            found += inside
+        else:
+            found.append(path)
+    return found
 
 
 def load_model(cell: Path, device: torch.device, weights: Path | None = None) -> Model:
     """The model of the folder ``cell`` on ``device``.
 
-    BgadError if there is none, if it is a detector's, or if the backbone's weights (of the file ``weights``, where one is
-    named) are not those that it was trained on.
+    FileError if there is none, if it is damaged, or if the backbone's weights (of the file ``weights``, where one is named) are not
+    those that it was trained on.
     """
-    content = read_model(cell, device)
-    if "flows" not in content:
-        raise BgadError(
-            f"{cell / 'model.pt'}: has no flows, as the models of bgad, bgad-wo and nf have; choose a cell of these."
+    content, file = read_model(cell, device), cell / "model.pt"
+    name = content["cell"]["method"]
+    method, recipe = methods.load(name), Recipe.model_validate(content["recipe"])
+    if content.get("model") is None:
+        raise FileError(
+            f"{file}: the method {name} could not keep its model, so it scores no images; let its fit return tensors and plain "
+            "values and run the cell again."
         )
-    return _model(content, *_recipe_and_backbone(content, cell, device, weights), cell)
-
-
-# A picture's file and the backbone's levels to its anomaly map, (1, S, S); and the end of the maps' scale.
-MapOf = tuple[Callable[[Path, list[Tensor]], Tensor], float]
-
-
-def _by_flows(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> MapOf:
-    model = _model(content, recipe, backbone, cell)
-
-    def map_of(path: Path, levels: list[Tensor]) -> Tensor:
-        likelihoods = [flow.log_likelihood_maps(level) for flow, level in zip(model.flows, levels, strict=True)]
-        check_finite(likelihoods, f"{path}: by {cell / 'model.pt'}", "run the cell again")
-        return scored(likelihoods, recipe.image_size, model.scale)[0]
-
-    return map_of, model.scale.sum_maximum
-
-
-def _by_detector(content: dict, recipe: Recipe, _backbone: Backbone, cell: Path) -> MapOf:
-    method = content["cell"]["method"]
-    if "model" not in content:
-        raise BgadError(
-            f"{cell / 'model.pt'}: the detector {method} could not keep its model, so that it scores no pictures; let its fit "
-            "return tensors and plain values and run the cell again."
-        )
-    detector, model = methods.load(method), content["model"]
-
-    def map_of(path: Path, levels: list[Tensor]) -> Tensor:
+    backbone = _backbone(recipe, content["weights_sha256"], file, device, weights)
+    model = content["model"]
+    if hasattr(method, "restore"):
+        sides = [recipe.image_size // stride for stride in STRIDES]
         try:
-            return score_images(detector, model, images_of_levels(levels, [path], recipe.image_size))
-        except BgadError:
-            raise
-        except Exception as error:  # of any kind, by what the file holds instead of what the detector's fit returned
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise BgadError(
-                f"{cell / 'model.pt'}: the detector {method} cannot use it ({said}); run the cell again."
-            ) from error
-
-    return map_of, content["highest"]
-
-
-def _model(content: dict, recipe: Recipe, backbone: Backbone, cell: Path) -> Model:
-    sides = [recipe.image_size // stride for stride in STRIDES]
-    if not all(_fits(state, recipe, channels) for state, channels in zip(content["flows"], backbone.channels, strict=True)):
-        raise BgadError(f"{cell / 'model.pt'}: its flows do not fit its recipe; run the cell again.")
-    # The draws are only there to be overwritten.
-    flows = build_flows(recipe, list(backbone.channels), sides, torch_generator("model"), frozen_generator("model"))
-    try:
-        for flow, state in zip(flows, content["flows"], strict=True):
-            flow.load_state_dict(state)
-            flow.to(backbone.device)
-    except Exception as error:  # RuntimeError for another shape, and others for what is no state at all
-        raise BgadError(f"{cell / 'model.pt'}: its flows do not fit its recipe; run the cell again.") from error
-    scale = ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
-    return Model(recipe, backbone, flows, scale, content["threshold"])
-
-
-def _fits(state: dict[str, Tensor], recipe: Recipe, channels: int) -> bool:
-    """Whether a flow's state has the blocks and the width that the recipe says: seen before memory is taken for them."""
-    first = state.get("module_list.0.subnet.0.weight")
-    inputs = channels - channels // 2 + recipe.flow.position_channels
-    blocks = {key.split(".")[1] for key in state if key.startswith("module_list.")}
-    return len(blocks) == recipe.flow.blocks and first is not None and first.shape == (2 * inputs, inputs)
-
-
-def _recipe_and_backbone(content: dict, cell: Path, device: torch.device, weights: Path | None) -> tuple[Recipe, Backbone]:
-    recipe = Recipe.model_validate(content["recipe"])
-    backbone = load_backbone(recipe.backbone, device, weights)
-    if backbone.weights_sha256 != content["weights_sha256"]:
-        trained_on = content["weights_sha256"][:12]
-        raise BgadError(
-            f"{cell / 'model.pt'}: trained on features of other weights (SHA-256 {trained_on}...) than those "
-            f"that are loaded now ({backbone.weights_sha256[:12]}...); name the file of its weights, or run the cell again."
-        )
-    return recipe, backbone
+            model = method.restore(model, recipe, backbone.channels, sides, backbone.device)
+        except FileError as error:
+            raise FileError(f"{file}: {error}; run the cell again.") from error
+    scale = content["scale"] and ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
+    highest = scale.sum_maximum if scale else content["highest"]
+    return Model(method, model, recipe, backbone, content["threshold"], highest, scale, file)
 
 
 def read_model(cell: Path, device: torch.device) -> dict:
-    """What model.pt of the folder ``cell`` holds, as records.py wrote it; BgadError if it is missing, damaged, or holds
-    anything else."""
+    """The content of model.pt in the folder ``cell``; FileError if it is missing, damaged, or holds anything else."""
     path = cell / "model.pt"
     try:
         content = load_tensors(path, device)
+        if isinstance(content, dict) and "flows" in content:  # as it was written before all methods were saved alike
+            content = {"highest": content["scale"]["sum_maximum"], **content, "model": content.pop("flows")}
         _Content.model_validate(content)
     except FileNotFoundError as error:
         target = shlex.quote(f"{path.parent}/metrics.json")
-        raise BgadError(f"{path}: there is no model; run the cell first: snakemake --cores all {target}.") from error
-    except (NoTensors, ValidationError) as error:
-        raise BgadError(f"{path}: not a model of this project, or damaged; run the cell again.") from error
-    return content
+        raise FileError(f"{path}: there is no model; run the cell first: snakemake --cores all {target}.") from error
+    except (NoTensors, ValidationError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: not a model of this project, or damaged; run the cell again.") from error
+    return {"scale": None, "model": None, **content}
+
+
+def _backbone(recipe: Recipe, trained_on: str, file: Path, device: torch.device, weights: Path | None) -> Backbone:
+    backbone = load_backbone(recipe.backbone, device, weights)
+    if backbone.weights_sha256 != trained_on:
+        raise FileError(
+            f"{file}: trained on features of other weights (SHA-256 {trained_on[:12]}...) than those that are loaded now "
+            f"({backbone.weights_sha256[:12]}...); name the file of its weights, or run the cell again."
+        )
+    return backbone
 
 
 class _Scale(BaseModel, strict=True):
@@ -224,18 +183,23 @@ class _Scale(BaseModel, strict=True):
 
 
 class _Content(BaseModel, arbitrary_types_allowed=True):
-    """Of flows, ``flows`` and ``scale``; of a detector, ``highest`` and, where it could be kept, ``model``."""
+    """model.pt: ``scale`` of flows only; ``model`` is missing where it could not be kept."""
 
     cell: Cell
     recipe: Recipe
     weights_sha256: str
     threshold: float = Field(strict=True)  # nan: none
-    flows: list[dict[str, Tensor]] = Field(default=[], min_length=3, max_length=3)
+    highest: FiniteFloat = Field(strict=True)
     scale: _Scale | None = None
-    highest: FiniteFloat | None = Field(default=None, strict=True)
+    model: Any = None
 
     @model_validator(mode="after")
-    def _is_whole(self):
-        if math.isinf(self.threshold) or (self.scale if self.flows else self.highest) is None:
-            raise ValueError("an infinite threshold, flows without a scale, or a detector without its highest score")
+    def _is_complete(self):
+        is_flow = self.cell.method in PAPER_METHODS
+        states = self.model if isinstance(self.model, list) else []
+        are_states = len(states) == 3 and all(isinstance(state, dict) for state in states)
+        if math.isinf(self.threshold) or is_flow != (self.scale is not None) or (is_flow and not are_states):
+            raise ValueError("an infinite threshold, flows without a scale, or no flow for each level")
+        if is_flow and not all(isinstance(value, Tensor) for state in states for value in state.values()):
+            raise ValueError("a flow's state that is not tensors")
         return self

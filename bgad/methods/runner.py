@@ -1,13 +1,13 @@
-"""One cell of a detector (bgad/detectors), from its split and cached features to the same files as any other cell.
+"""One cell, whatever its method: from its split and cached features to metrics.json and the files next to it.
 
-A detector is fitted once and evaluated once, so that last and best are one and the same; likelihoods.json is null, since
-there are none. Of the recipe only the backbone and the image size matter.
+The steps: fit the method on the normal images (and k known anomalies), evaluate it on the test set, write what it leaves.
 """
 
+import inspect
 import io
 import time
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,112 +17,107 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bgad import methods
+from bgad.anomalies.synthetic import SyntheticMaker
 from bgad.config.cells import Cell
 from bgad.config.provenance import method_sha256
 from bgad.config.settings import Recipe
 from bgad.data.layouts import Index
 from bgad.data.splits import Split
-from bgad.errors import BgadError
-from bgad.evaluation.evaluate import evaluate_maps, test_sets, together
+from bgad.errors import DataError, TrainingError
+from bgad.evaluation import outputs
+from bgad.evaluation.evaluate import Evaluation, TestSet, check_finite, evaluate, evaluate_maps, test_sets, together
+from bgad.evaluation.likelihoods import BOUNDARY_IMAGES, histograms_of_levels
 from bgad.evaluation.metrics import best_f1_threshold
-from bgad.evaluation.outputs import (
-    environment,
-    figures_row,
-    metrics,
-    save_gallery,
-    save_history,
-    save_model,
-    save_scores,
-    timing,
-)
 from bgad.features.cache import FeatureCache
 from bgad.io import write_json
 from bgad.memory import in_smaller_batches
-from bgad.methods import Images
+from bgad.methods import Images, Setting
+from bgad.model.cpu import coupling
 from bgad.randomness import torch_generator
+from bgad.training.checkpoint import Checkpoint
+from bgad.training.train import Epochs
 
-IMAGES_AT_ONCE = 32  # that a detector scores; bounds memory, changes nothing else
+IMAGES_AT_ONCE = 16  # that are scored; bounds memory, and is halved where memory does not suffice
 
 
-def run_detector_cell(
+def run_cell(
     cell: Cell,
     recipe: Recipe,
     index: Index,
     split: Split,
     cache: FeatureCache,
+    pools: dict[str, FeatureCache],
     root: Path,
     device: torch.device,
     output: Path,
-    say: Callable[[str], None] = print,
-    images_at_once: int | None = None,
+    weights: Path | None = None,
+    log: Callable[[str], None] = print,
+    workers: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> dict:
     """Fits and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
-    ``root`` is the data set's folder. The detector's draws depend on the cell's own names. BgadError if what the detector
-    returns cannot be used.
+    ``pools`` holds the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools; other recipes make
+    them in each pass, in ``workers`` processes next to the training, from the images in ``root``, the data set's folder. Every draw
+    depends on the cell's own names. A training that was stopped resumes from its ``checkpoint``. DataError if anomalies should be
+    known and there are no masks; TrainingError if the method diverges or returns what cannot be used.
     """
     started = time.perf_counter()
-    images_at_once = images_at_once or IMAGES_AT_ONCE
     known = split.known(cell.k)
     if known and not index.has_masks:
-        raise BgadError(
+        raise DataError(
             f"{cell.dataset}/{cell.category} has no masks, so its anomalies cannot be known: k {cell.k} needs ground_truth; "
-            "use k 0."
+            "use k 0 (methods bgad-wo and nf)."
         )
-    detector = methods.load(cell.method)
+    method = methods.load(cell.method)
     cache = replace(cache, levels=[level.to(device) for level in cache.levels])
-    tests = test_sets(cache, index, split, cell.k)
-    category = root / cell.category
-    normal = _images(cache, cache.rows_of(split.train_normal), category)
-    if known:
-        assert cache.masks is not None  # as the index has masks
-        rows = cache.rows_of(known)
-        normal = replace(normal, known=replace(_images(cache, rows, category), masks=cache.masks[rows]))
+    scorer = Scorer(method, cache, root / cell.category, test_sets(cache, index, split, cell.k))
+    maker = SyntheticMaker(index, split, root / cell.category, cache.image_size)
+    setting = Setting(cell, recipe, device, maker, known, cache.weights_sha256, pools, weights, workers)
+    normal = cache.rows_of(split.train_normal)
+    epochs = Epochs(scorer.row_of_epoch, log, checkpoint)
 
-    mark = time.perf_counter()
-    model = detector.fit(normal, torch_generator("detector", *astuple(cell)))
-    train_seconds = time.perf_counter() - mark
-    rows, places = together(tests)
+    model = _fit(method, scorer.training_images(normal, setting), torch_generator("train", *astuple(cell)), epochs)
+    # Nothing was evaluated here yet where training had ended before, as the checkpoint says.
+    evaluations = scorer.evaluations or scorer.evaluate(model, epochs.history[-1]["epoch"])
 
-    def scores(count: int) -> Tensor:
-        return torch.cat([score_images(detector, model, _images(cache, part, category)) for part in rows.split(count)])
-
-    maps = in_smaller_batches(scores, images_at_once)
-    evaluations = {name: evaluate_maps(maps[places[name]], test) for name, test in tests.items()}
-    evaluate_seconds = time.perf_counter() - mark - train_seconds
-    history = [{"epoch": 0, **figures_row(evaluations), "seconds": round(train_seconds, 3)}]
-    shown = [f"{name} {value:.2f}" for name, value in evaluations["test"].figures.items() if value is not None]
-    say("  ".join([f"fitted in {train_seconds:.1f} s", *shown]))
-
-    evaluation, test = evaluations["test"], tests["test"]
-    types_known = {image.path: image.type for image in index.images if image.path in known}
+    test, evaluation = scorer.tests["test"], evaluations["test"]
+    types = {image.path: image.type for image in index.images}
+    types_known = {path: types[path] for path in known}
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
-    save_scores(output, test, evaluation)
-    save_history(output, history)
-    save_model(output, cell, recipe, cache, threshold, {"highest": maps.max().item(), **_learned(model, say)})
-    save_gallery(output, cache, test, evaluation, threshold)
-    write_json(output / "likelihoods.json", None)
+    outputs.save_scores(output, test, evaluation)
+    outputs.save_history(output, epochs.history)
+    outputs.save_model(output, cell, recipe, cache, threshold, evaluation, _saved(method, model, log))
+    outputs.save_gallery(output, cache, test, evaluation, threshold)
+    write_json(output / "likelihoods.json", _likelihoods(scorer, model, recipe, normal, types_known, evaluation))
+    features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
+    blocks = coupling.describe() if device.type == "cpu" else "plain"
     values = {
-        **metrics(cell, recipe, split, cache, history, test, evaluation, types_known),
+        **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known),
+        **_released_test_command(scorer, model, cell, recipe, split, types),
         "source_sha256": method_sha256(cell.method),
-        "timing": timing(started, cache.seconds, train_seconds, evaluate_seconds, device),
-        "environment": environment(device),
+        "timing": outputs.timing(started, features_seconds, epochs.seconds, scorer.seconds, device),
+        "environment": outputs.environment(device) | {"blocks": blocks},
     }
     write_json(output / "metrics.json", values)
     return values
 
 
-@torch.inference_mode()
-def score_images(detector: ModuleType, model: Any, images: Images) -> Tensor:
-    """The anomaly maps that the detector gives ``images``, brought to their size bilinearly: (N, S, S) float32, on the CPU."""
-    name = f"{detector.__name__.replace('.', '/')}.py"
-    maps = torch.as_tensor(detector.score(model, images)).float().cpu()
+def score_images(method: ModuleType, model: Any, images: Images) -> list[Tensor] | Tensor:
+    """What the method's ``score`` returns for ``images``: log-likelihoods, (N, h, w) a level, as they are, or maps, brought to
+    (N, S, S) bilinearly, float32, on the CPU. TrainingError if the maps cannot be used."""
+    with torch.inference_mode():
+        found = method.score(model, images)
+        if isinstance(found, list):
+            return found
+        maps = torch.as_tensor(found).float().cpu()
+    name = f"{method.__name__.replace('.', '/')}.py"
     if maps.ndim != 3 or len(maps) != len(images):
-        raise BgadError(
+        raise TrainingError(
             f"{name}: score returned maps of shape {tuple(maps.shape)} for {len(images)} images; return a map (h, w) for each."
         )
     if not maps.isfinite().all():
-        raise BgadError(f"{name}: score returned a value that is not finite; return finite maps.")
+        raise TrainingError(f"{name}: score returned a value that is not finite; return finite maps.")
     return interpolate(maps[:, None], size=(images.size, images.size), mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -133,22 +128,111 @@ def images_of_levels(levels: list[Tensor], files: list[Path], size: int) -> Imag
     return Images(maps, files, size)
 
 
-def _images(cache: FeatureCache, rows: Tensor, category: Path) -> Images:
-    """The cache's images in ``rows``; where these follow each other, as a category's training images do, nothing is copied."""
-    start, stop = int(rows[0]), int(rows[-1]) + 1
-    in_a_row = torch.equal(rows, torch.arange(start, stop))
-    levels = [level[start:stop] if in_a_row else level[rows.to(level.device)] for level in cache.levels]
-    return images_of_levels(levels, [category / cache.paths[row] for row in rows], cache.image_size)
+@dataclass
+class Scorer:
+    """A cell's images as its method sees them, scored and evaluated."""
+
+    method: ModuleType
+    cache: FeatureCache
+    category: Path  # folder
+    tests: dict[str, TestSet]
+    seconds: float = 0.0  # of all evaluations
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # the last one of each test set
+
+    def row_of_epoch(self, model: Any, epoch: int) -> dict:
+        """The metrics of an epoch as columns of history.csv."""
+        return outputs.metrics_row(self.evaluate(model, epoch))
+
+    def evaluate(self, model: Any, epoch: int) -> dict[str, Evaluation]:
+        started = time.perf_counter()
+        self.evaluations = self.evaluated(self.tests, model, epoch)
+        self.seconds += time.perf_counter() - started
+        return self.evaluations
+
+    def evaluated(self, tests: dict[str, TestSet], model: Any, epoch: int) -> dict[str, Evaluation]:
+        """Each test set's evaluation; an image that is in several of them is scored once."""
+        rows, places = together(tests)
+        found = self.score(model, rows)
+        if isinstance(found, Tensor):
+            return {name: evaluate_maps(found[places[name]], test) for name, test in tests.items()}
+        # This also finds out about the last step of an epoch, whose effect no loss shows.
+        check_finite(found, f"training diverged: after meta epoch {epoch}", "lower schedule.learning_rate in the recipe")
+        size = self.cache.image_size
+        return {name: evaluate([level[places[name]] for level in found], test, size) for name, test in tests.items()}
+
+    def score(self, model: Any, rows: Tensor) -> list[Tensor] | Tensor:
+        """As ``score_images``, for the cache's images in ``rows``; needs memory for IMAGES_AT_ONCE of them."""
+
+        def in_batches(count: int) -> list[Tensor] | Tensor:
+            found = [score_images(self.method, model, self.images(part)) for part in rows.split(count)]
+            if isinstance(found[0], Tensor):
+                return torch.cat(found)  # type: ignore[arg-type]
+            return [torch.cat(level) for level in zip(*found, strict=True)]
+
+        return in_smaller_batches(in_batches, IMAGES_AT_ONCE)
+
+    def training_images(self, normal: Tensor, setting: Setting) -> Images:
+        images = replace(self.images(normal), setting=setting)
+        if not setting.known:
+            return images
+        assert self.cache.masks is not None  # as the index has masks
+        rows = self.cache.rows_of(setting.known)
+        return replace(images, known=replace(self.images(rows), masks=self.cache.masks[rows]))
+
+    def images(self, rows: Tensor) -> Images:
+        """The cache's images in ``rows``; consecutive ones, as a category's training images usually are, are not copied."""
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        consecutive = torch.equal(rows, torch.arange(start, stop))
+        levels = [level[start:stop] if consecutive else level[rows.to(level.device)] for level in self.cache.levels]
+        return images_of_levels(levels, [self.category / self.cache.paths[row] for row in rows], self.cache.image_size)
 
 
-def _learned(model: Any, say: Callable[[str], None]) -> dict:
-    """The model for model.pt; nothing where it is made of more than tensors and plain values."""
+def _fit(method: ModuleType, images: Images, rng: torch.Generator, epochs: Epochs) -> Any:
+    """The fitted model. A method without epochs of its own has one, so that its last and best metrics are the same."""
+    if "epochs" in inspect.signature(method.fit).parameters:
+        return method.fit(images, rng, epochs)
+    started = time.perf_counter()
+    model = method.fit(images, rng)
+    epochs.seconds = time.perf_counter() - started
+    row = epochs.evaluate(model, 0)
+    epochs.history.append({"epoch": 0, **row, "seconds": round(epochs.seconds, 3)})
+    shown = [f"{name} {value:.2f}" for name, value in row.items() if value is not None]
+    epochs.log("  ".join([f"fitted in {epochs.seconds:.1f} s", *shown]))
+    return model
+
+
+def _likelihoods(
+    scorer: Scorer, model: Any, recipe: Recipe, normal: Tensor, types_known: dict[str, str], evaluation: Evaluation
+) -> dict | None:
+    """The content of likelihoods.json; None of a method that has no log-likelihoods."""
+    if not evaluation.likelihoods:
+        return None
+    some = normal[torch.linspace(0, len(normal) - 1, min(BOUNDARY_IMAGES, len(normal))).round().long()]
+    known = scorer.cache.rows_of(tuple(types_known)) if types_known else None
+    assert known is None or scorer.cache.masks is not None  # known anomalies have masks
+    of_known = None if known is None else (scorer.score(model, known), scorer.cache.masks[known])
+    types = {*types_known.values()}
+    return histograms_of_levels(recipe, scorer.score(model, some), of_known, types, scorer.tests["test"], evaluation)
+
+
+def _released_test_command(scorer: Scorer, model: Any, cell: Cell, recipe: Recipe, split: Split, types: dict[str, str]) -> dict:
+    """What the released test command would print for the last epoch: it leaves the known anomalies in the test set."""
+    if cell.k == 0 or not recipe.quirks.test_command_keeps_known or cell.method != "bgad":
+        return {}
+    everything = {"test": TestSet.of(scorer.cache, split.full_test(), types)}
+    return {"released_test_command": scorer.evaluated(everything, model, recipe.schedule.meta_epochs - 1)["test"].metrics}
+
+
+def _saved(method: ModuleType, model: Any, log: Callable[[str], None]) -> dict:
+    """The model for model.pt; nothing if it holds more than tensors and plain values and its method has no ``save``."""
+    if hasattr(method, "save"):
+        return {"model": method.save(model)}
     buffer = io.BytesIO()
     try:
         torch.save(model, buffer)
         buffer.seek(0)
         torch.load(buffer, weights_only=True)
     except Exception as error:  # of many kinds, by what the model holds; all mean the same here
-        say(f"The model is not kept, since it holds more than tensors and plain values: {str(error).splitlines()[0]}")
+        log(f"The model is not kept, since it holds more than tensors and plain values: {str(error).splitlines()[0]}")
         return {}
     return {"model": model}

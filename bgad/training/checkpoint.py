@@ -1,4 +1,8 @@
-"""The checkpoint of a cell: what its training goes on from when it was stopped, to the same bits on a CPU."""
+"""The checkpoint of a cell: training that was stopped resumes from it, to the same bits on a CPU.
+
+The last one is the trained model: a cell that was killed after its training only evaluates and writes again. The workflow deletes
+checkpoints when a run ends (workflow/Snakefile), so that a forced run trains.
+"""
 
 import hashlib
 import json
@@ -27,7 +31,7 @@ def key_of(
     pools: dict[str, FeatureCache],
     device: torch.device,
 ) -> str:
-    """A hash of what decides the bits of a cell: its inputs, the code, and the kind of machine that computes."""
+    """A hash of all that decides the bits of a cell: its inputs, the code, PyTorch's version and the kind of device."""
     caches = [cache.sha256, cache.weights_sha256, {kind: pool.sha256 for kind, pool in pools.items()}]
     inputs = [asdict(cell), recipe.sha256, asdict(index), split.sha256, caches]
     parts = [*inputs, method_sha256(cell.method), device.type, torch.__version__]
@@ -35,10 +39,9 @@ def key_of(
 
 
 class Checkpoint:
-    """checkpoint.pt in the cell's ``folder``, due ``every`` seconds.
+    """checkpoint.pt in the cell's ``folder``, due every ``every`` seconds.
 
-    It counts for nothing under another ``key`` than its own, or where steps would round otherwise than before: with another
-    number of threads, or without the compiled code. It is to go once the cell is whole.
+    Ignored unless the ``key`` matches, and the number of threads and the way blocks are computed, which decide how steps round.
     """
 
     def __init__(self, folder: Path, key: str, every: float):
@@ -47,7 +50,7 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self) -> dict | None:
-        """What was saved last; None where there is nothing, or nothing whole, or it was saved under another key."""
+        """What was saved last; None if there is nothing, if it is damaged, or if its key is another."""
         try:
             found = load_tensors(self._path, torch.device("cpu"))
         except (FileNotFoundError, NoTensors):
@@ -63,6 +66,3 @@ class Checkpoint:
         """``state``: tensors and plain values."""
         save_tensors(self._path, {"key": self._key, "state": state})
         self._saved = time.monotonic()
-
-    def remove(self) -> None:
-        self._path.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """The order in which feature vectors reach the optimizer: the mini-batches of one pass over the data.
 
-Two kinds, named by a recipe's ``sampling.kind``: ``image_batches`` as in the released code, and ``vector_draws``, which
-draws vectors of all images at once from the cache. Shuffles are made where the generator is; nothing within a pass waits for a
-number from the features' device but the start of a level's draws.
+Two kinds, named by a recipe's ``sampling.kind``: ``image_batches`` as in the released code (docs/protocol.md, Training), and
+``vector_draws``, which draws vectors of all images at once from the cache. Shuffles are made on the generator's device; within a
+pass nothing waits for a number from the features' device, except at the start of a level's draws.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bgad.anomalies.entries import AnomalyEntries
 from bgad.anomalies.synthetic import AnomalousImages
 from bgad.config.settings import ImageBatches, Recipe, VectorDraws
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class MiniBatch:
     """The vectors of one optimizer step: ``features`` (V, C) of one level at ``position`` (V,), ``is_anomaly`` (V,) or None.
 
-    ``step`` counts the schedule's steps within the meta epoch and ``steps_per_epoch`` how many there are.
+    ``step`` counts the schedule's steps within the meta epoch, and ``steps_per_epoch`` is their number.
     """
 
     level: int
@@ -31,25 +32,18 @@ class MiniBatch:
     steps_per_epoch: int
 
 
-@dataclass(frozen=True)
-class NormalImages:
-    """The normal training images: ``rows`` (N,), on the CPU, of ``levels``, the cache's (all images, h * w, C)."""
-
-    levels: list[Tensor]
-    rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 def mini_batches(
     recipe: Recipe,
-    normal: NormalImages,
-    entries: list[AnomalousImages],
+    normal: list[Tensor],
+    entries: AnomalyEntries,
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
-    """The mini-batches of one pass; ``entries`` are the parts of the anomaly entries, none when only normals train."""
+    """The mini-batches of pass ``sub_epoch`` of a meta epoch.
+
+    ``normal``: vectors of the normal images, (N, h * w, C) a level. ``entries``: the pass's anomaly entries, none when only normal
+    images train.
+    """
     of_pass = (recipe.schedule.sub_epochs, normal, entries, sub_epoch, rng)
     if isinstance(recipe.sampling, ImageBatches):
         return _image_batches(recipe.sampling, *of_pass)
@@ -59,21 +53,21 @@ def mini_batches(
 def _image_batches(
     sampling: ImageBatches,
     sub_epochs: int,
-    normal: NormalImages,
-    entries: list[AnomalousImages],
+    normal: list[Tensor],
+    entries: AnomalyEntries,
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
     """Shuffled batches of images; per batch and level, all vectors shuffled and cut into steps, remainders dropped."""
-    total = len(normal) + sum(len(part) for part in entries)
+    total = len(normal[0]) + sum(len(part) for part in entries)
     batches = total // sampling.images
     if batches == 0:
-        raise BgadError(
+        raise ConfigError(
             f"sampling.images is {sampling.images}, more than the {total} images of a pass; use a recipe with smaller batches."
         )
     order = torch.randperm(total, generator=rng, device=rng.device)[: batches * sampling.images].cpu()
     for batch, rows in enumerate(_rows(order.split(sampling.images), normal, entries)):
-        for level in range(len(normal.levels)):
+        for level in range(len(normal)):
             maps, defects = _images(rows, normal, entries, level)
             count, channels = maps.shape[1], maps.shape[2]
             vectors, flags = maps.reshape(-1, channels), defects.flatten()
@@ -89,25 +83,24 @@ def _image_batches(
                 )
 
 
-def _rows(batches: Sequence[Tensor], normal: NormalImages, entries: list[AnomalousImages]) -> list[list[Tensor]]:
-    """Each batch's images as rows of the cache, and of each of the entries: numbers below len(normal) are normal images."""
+def _rows(batches: Sequence[Tensor], normal: list[Tensor], entries: AnomalyEntries) -> list[list[Tensor]]:
+    """Each batch's images as rows of ``normal`` and of each part of the entries; in ``batches`` they are numbered in that order."""
     found = []
     for chosen in batches:
-        start = len(normal)
-        found.append(normal.rows[chosen[chosen < start]])
-        for part in entries:
+        start = 0
+        for part in (normal[0], *entries):
             found.append(chosen[(chosen >= start) & (chosen < start + len(part))] - start)
             start += len(part)
-    # On the device in one piece: small copies, and sets whose size only the device knows, would make every batch wait.
-    on_device = torch.cat(found).to(normal.levels[0].device).split([len(rows) for rows in found])
+    # Copied to the device in one piece: small copies, and sets whose size only the device knows, would make every batch wait.
+    on_device = torch.cat(found).to(normal[0].device).split([len(rows) for rows in found])
     kinds = 1 + len(entries)
     return [list(on_device[place : place + kinds]) for place in range(0, len(found), kinds)]
 
 
-def _images(rows: list[Tensor], normal: NormalImages, entries: list[AnomalousImages], level: int) -> tuple[Tensor, Tensor]:
+def _images(rows: list[Tensor], normal: list[Tensor], entries: AnomalyEntries, level: int) -> tuple[Tensor, Tensor]:
     """The images of ``rows``: their vectors (n, h * w, C) and defects (n, h * w)."""
     of_normal, *of_entries = rows
-    maps = [normal.levels[level][of_normal]]
+    maps = [normal[level][of_normal]]
     defects = [torch.zeros(maps[0].shape[:2], dtype=torch.bool, device=maps[0].device)]
     for part, inside in zip(entries, of_entries, strict=True):
         maps.append(part.levels[level][inside])
@@ -118,25 +111,22 @@ def _images(rows: list[Tensor], normal: NormalImages, entries: list[AnomalousIma
 def _vector_draws(
     sampling: VectorDraws,
     sub_epochs: int,
-    normal: NormalImages,
-    entries: list[AnomalousImages],
+    normal: list[Tensor],
+    entries: AnomalyEntries,
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
-    """A share of each level's normal vectors, without repetition; each step tops them up with vectors of the entries."""
+    """A share of each level's normal vectors, without repetition; each step adds vectors of the entries."""
     from_entries = min(round(sampling.vectors * sampling.anomaly_share), sampling.vectors - 1) if entries else 0
     from_normal = sampling.vectors - from_entries
     for level, share in enumerate(sampling.level_shares):
-        count, channels = normal.levels[level].shape[1:]
-        everything = len(normal) * count
-        steps = max(1, int(everything * share) // from_normal)
-        flat = normal.levels[level].view(-1, channels)
-        rows = normal.rows.to(flat.device)
-        order = torch.randperm(everything, generator=rng, device=rng.device)[: steps * from_normal].to(flat.device)
+        images, count, channels = normal[level].shape
+        steps = max(1, int(images * count * share) // from_normal)
+        flat = normal[level].reshape(-1, channels)
+        order = torch.randperm(images * count, generator=rng, device=rng.device)[: steps * from_normal].to(flat.device)
         pools = _defect_pools(sampling, entries, level, from_entries)
         for step, chunk in enumerate(order.split(from_normal)):
-            vectors = [flat[rows[chunk // count] * count + chunk % count]]
-            positions, flags = [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]
+            vectors, positions, flags = [flat[chunk]], [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]
             for part, pool, size in pools:
                 drawn = pool[torch.randint(len(pool), (size,), generator=rng, device=rng.device).to(pool.device)]
                 vectors.append(part.levels[level].view(-1, channels)[drawn])
@@ -153,9 +143,9 @@ def _vector_draws(
 
 
 def _defect_pools(
-    sampling: VectorDraws, entries: list[AnomalousImages], level: int, size: int
+    sampling: VectorDraws, entries: AnomalyEntries, level: int, size: int
 ) -> list[tuple[AnomalousImages, Tensor, int]]:
-    """How a step's ``size`` vectors divide: equally over the entries' parts, and each by the share on the defects."""
+    """How a step's ``size`` vectors are divided: equally over the parts of the entries, and within each by the share on defects."""
     pools = []
     for number, part in enumerate(entries):
         of_part = size // len(entries) + (number < size % len(entries))
