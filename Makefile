@@ -11,7 +11,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make test-slurm   a small suite on a real one-node Slurm of its own, disturbed; passes over itself without root"
 	@echo "make fuzz    10,000 hostile inputs for each reader of files from outside"
-	@echo "make kills   a suite killed with -9 at 50 random moments, against one left in peace; writes docs/kills.json"
+	@echo "make kills   a suite killed with -9 at 50 random moments, against one left in peace; writes benchmarks/records/kills.json"
 	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
 	@echo "make lint    ruff, snakefmt and mypy"
 	@echo "make lock    requirements.lock anew, from the ranges in pyproject.toml"

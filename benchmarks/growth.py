@@ -1,11 +1,10 @@
-"""How time and memory of a cell grow with images, image size and k, and those of a plan with its cells, on this machine.
+"""How a cell's time and memory grow with images, image size and k, and a plan's with its cells, on this machine.
 
-    python benchmarks/growth.py [--output docs]      about eight minutes, 4 GB of temporary files; Linux, for its /proc
+    python benchmarks/growth.py [--output benchmarks/records]      eight minutes, 4 GB of temporary files; Linux, for /proc
 
-Draws growth.png, and growth.json has every run. A cell is the recipe `cpu` through bgad.methods.bgad.run_cell in one thread, with
-two of its meta epochs and a tenth of the vectors in each; its features are noise in a mapped cache on disk, which the
-machine still has in memory from its writing. A plan is `snakemake -n`. Each run is a process of its own; all take turns, the
-second time backwards, so that a drift of the machine does not look like growth.
+Writes growth.json (every run) and growth.png. A cell is the recipe `cpu` in one thread, with two meta epochs and a tenth of the
+vectors. Its features are noise, memory-mapped from a cache that the machine still holds in memory. A plan is `snakemake -n`.
+Each run is a separate process. Runs take turns, the second time in reverse: a drift of the machine must not look like growth.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from bgad.data.layouts import ImageRecord, Index, catalogue
 from bgad.features.backbone import STRIDES
 from bgad.features.cache import load
 from bgad.io import whole, write_json
-from bgad.methods.bgad import run_cell
+from bgad.methods.runner import run_cell
 
 CHANNELS = (24, 40, 112)  # of the recipe's backbone, tf_efficientnet_lite0
 
@@ -56,7 +55,7 @@ PLANS: dict[str, list[Plan]] = {"cells planned": [(("demo",), 1), (("unseen",), 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/records"))
     parser.add_argument("--cell", nargs=4, metavar=("IMAGES", "SIZE", "K", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
@@ -74,7 +73,7 @@ def main() -> None:
             folder = Path(temporary, f"plan{len(facts)}")
             facts[plan], tables = copy_workflow(*plan, folder)
             commands[plan] = [sys.executable, "-m", "snakemake", "-n", "-q", "all", "--cores", "1", *tables], folder
-        measured(*commands[CellSize()])  # compiles the flows' code, where it was not yet
+        measured(*commands[CellSize()])  # compiles the flows' code the first time
         for order in (1, -1):
             for what in list(commands)[::order]:
                 runs.setdefault(what, []).append(measured(*commands[what]))
@@ -89,10 +88,10 @@ def main() -> None:
 
 
 def measured(command: list, folder: Path) -> dict[str, float]:
-    """Runs a command: wall and processor seconds, its most resident and anonymous memory in MB, and the JSON that it prints.
+    """Runs a command. Returns wall and processor seconds, peak resident and anonymous memory in MB, and the JSON it prints.
 
-    Resident memory counts pages of mapped files, which the system drops when it needs room. The kernel keeps its peak (as does
-    ru_maxrss, but a process starts with that of the one it came from); anonymous memory is looked at every 10 ms.
+    Resident memory includes pages of mapped files, which the system drops when it needs room. The kernel keeps its peak (so
+    does ru_maxrss, but a child starts with its parent's); anonymous memory is sampled every 10 ms.
     """
     peaks, start = {"VmHWM:": 0, "RssAnon:": 0}, time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
@@ -130,7 +129,7 @@ def recipe_of(size: CellSize) -> Recipe:
 
 
 def index_of(size: CellSize) -> Index:
-    """Images that are nowhere: a cell over cached features opens none. The test set is the same whatever k is."""
+    """An index of images that do not exist: a cell over cached features opens none. The test set is the same for every k."""
     counts = {"test/dent": 53 + max(size.k, 10), "test/good": 20, "train/good": size.images}  # as bottle has
     paths = [Path(kind, f"{number:04}.png") for kind, count in counts.items() for number in range(count)]
     images = [
@@ -141,7 +140,7 @@ def index_of(size: CellSize) -> Index:
 
 
 def write_features(size: CellSize, folder: Path) -> float:
-    """A cell's caches: of its images and its pool; noise that comes again every eight images. Returns their features in MB."""
+    """Writes a cell's image and pool caches: noise that repeats every eight images. Returns the size of the features in MB."""
     index, each, side = index_of(size), recipe_of(size).anomalies.pool, size.image_size
     pool = [path for path in splits.draw(index, "seen", 0).known(size.k) for _ in range(each)]
     for name, paths in (("features", [image.path for image in index.images]), ("pool", pool)):
@@ -162,7 +161,7 @@ def write_features(size: CellSize, folder: Path) -> float:
 
 
 def copy_workflow(suites: tuple | None, times: int, folder: Path) -> tuple[dict, list[str]]:
-    """The workflow where nothing is made yet, with ``times`` the seeds: what it plans, and the tables to ask for."""
+    """Copies the workflow without any results, with ``times`` the seeds. Returns what it plans and the tables to ask for."""
     for name in ("workflow", "config"):
         shutil.copytree(name, folder / name)
     shutil.copy("Snakefile", folder)
@@ -178,16 +177,16 @@ def copy_workflow(suites: tuple | None, times: int, folder: Path) -> tuple[dict,
 
 
 def draw(results: dict, path: Path) -> None:
-    """A column for each thing that grows, time above memory: the quickest run of each point, and the largest."""
-    from bgad.report import plot_style as ps  # not above: a cell shall not carry pandas and seaborn
+    """One column per quantity that grows, time above memory: the fastest run of each point, and the one with most memory."""
+    from bgad.report.plots import style as ps  # not above: a cell must not load pandas and seaborn
 
     lines = [  # row, what, label, look
         (0, "seconds", "time: whole process", {"color": ps.COLOURS[0], "marker": "o"}),
-        (0, "train_s", "of it training", {"color": ps.COLOURS[1], "marker": "s", "ls": "--"}),
-        (0, "evaluate_s", "of it evaluation", {"color": ps.COLOURS[2], "marker": "^", "ls": ":"}),
-        (1, "resident_mb", "memory: resident, with pages of mapped files", {"color": ps.COLOURS[3], "marker": "D"}),
-        (1, "anonymous_mb", "of it the process's own (anonymous)", {"color": ps.COLOURS[4], "marker": "v", "ls": "--"}),
-        (1, "cache_mb", "beside it: the feature caches on disk", {"color": ps.PALE, "marker": "x", "ls": ":"}),
+        (0, "train_s", "of which training", {"color": ps.COLOURS[1], "marker": "s", "ls": "--"}),
+        (0, "evaluate_s", "of which evaluation", {"color": ps.COLOURS[2], "marker": "^", "ls": ":"}),
+        (1, "resident_mb", "memory: resident, including mapped files", {"color": ps.COLOURS[3], "marker": "D"}),
+        (1, "anonymous_mb", "of which anonymous", {"color": ps.COLOURS[4], "marker": "v", "ls": "--"}),
+        (1, "cache_mb", "feature caches on disk", {"color": ps.PALE, "marker": "x", "ls": ":"}),
     ]
     with ps.style():
         figure, axes = ps.panels(2, 4, 2, [1.8, 1.8])
@@ -197,11 +196,9 @@ def draw(results: dict, path: Path) -> None:
                 values = [(min, max)[row](run.get(what, point.get(what, 0)) for run in point["runs"]) for point in points]
                 if any(values):
                     axes[row][column].plot([point[key] for point in points], values, ms=4, lw=1.3, clip_on=False, **look)
-            for row, unit in enumerate(("time (s)", "most memory (MB)")):
+            for row, unit in enumerate(("time (s)", "peak memory (MB)")):
                 axes[row][column].set(xlim=(0, None), ylim=(0, None), xlabel=name if row else "", ylabel="" if column else unit)
-        caption = (
-            f"Recipe {results['recipe']}; 200 images, 256 pixels, k 10 where they do not grow. {results['cpu']}, one thread."
-        )
+        caption = f"Recipe {results['recipe']}; otherwise 200 images, 256 pixels, k 10. {results['cpu']}, one thread."
         handles = [ps.handle(label, ms=4, lw=1.3, **look) for _, _, label, look in lines]
         ps.finish(figure, "How time and memory grow", caption, handles, columns=2)
         with whole(path) as temporary:

@@ -1,6 +1,6 @@
 """A suite that is killed with -9 at random moments and started again with the plain command, beside one left in peace.
 
-    python benchmarks/kills.py [--kills 50] [--seed 0] [--output docs/kills.json]      about twenty minutes on two cores
+    python benchmarks/kills.py [--kills 50] [--seed 0] [--output FILE]      about twenty minutes on two cores
 
 Half of the kills hit the whole tree of processes, the others Snakemake alone, whose jobs then go on without it. In the end both
 suites must have the same table and figures to the last digit, and no cell that was finished may have been trained again: its
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "kills.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/records/kills.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = compare(Path(folder), options.kills, seeds=max(2, options.kills // 6), rng=random.Random(options.seed))

@@ -1,13 +1,13 @@
-"""How far apart the same table comes out under other threads, library versions and processors, on this machine.
+"""How much results differ with the number of threads, library versions and processors, on this machine.
 
-    python benchmarks/same_everywhere.py [--output docs] [--with FOLDER ...]      a quarter of an hour
+    python benchmarks/same_everywhere.py [--with FOLDER ...]      a quarter of an hour
 
-Each run goes from nothing to the cells and their table in a process of its own, and is held against the first one: one thread,
-compiled blocks, the locked versions. A FOLDER has other versions, which come first:
+Each run computes the cells and their table from scratch in a separate process. The first run is the reference: one thread,
+compiled blocks, the locked versions. A FOLDER holds other library versions, which take precedence:
 
     python -m pip install --no-deps --target FOLDER numpy==2.0.2 scipy==1.13.1
 
-Writes same-everywhere.json and same-everywhere.md. With ``--golden`` the golden cell of the tests is computed and written anew.
+Writes benchmarks/records/same-everywhere.json and docs/same-everywhere.md. ``--golden`` recomputes the tests' stored cell.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from bgad.config.methods import PAPER_METHODS
 from bgad.config.settings import Block, Dataset, Suite, load_recipe
 from bgad.data import mini, splits
 from bgad.data.layouts import build_index
-from bgad.evaluation.metrics import METRICS as FIGURES
+from bgad.evaluation.metrics import METRICS
 from bgad.features.backbone import load_backbone
 from bgad.features.cache import compute, load
 from bgad.io import write_json, write_text
@@ -42,6 +42,8 @@ from bgad.methods.runner import run_cell
 from bgad.report.tables.suite import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "benchmarks/records/same-everywhere.json"
+PAGE = ROOT / "docs/same-everywhere.md"
 GOLDEN = ROOT / "tests" / "golden"
 GOLDEN_CELL = Cell("golden", "mini", "gravel", "seen", 3, "bgad", 0)
 DEMO = ROOT / "config/recipes/demo.yaml"
@@ -69,24 +71,24 @@ SUITE = Suite(
     ],
 )
 WHAT = {
-    "points": "image and pixel AUROC, AUPRO and PRO of the last epoch, in points of percent",
-    "losses": "each level's loss in each meta epoch, in parts of itself",
-    "scores": "the images' scores, in parts of the range between the lowest and the highest",
+    "points": "image and pixel AUROC, AUPRO and PRO of the last epoch, in percentage points",
+    "losses": "each level's loss in each meta epoch, relative",
+    "scores": "image scores, relative to their range",
 }
-# Five to eight times the worst of docs/same-everywhere.json: other processors than those stand-ins are to fit too.
+# Five to eight times the worst in benchmarks/records/same-everywhere.json, which leaves room for real other processors.
 TOLERANCE = {"points": 0.01, "losses": 1e-5, "scores": 1e-3}
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# As a processor without AVX would compute, as far as libraries let themselves be told.
+# As close to a processor without AVX as the libraries' settings allow.
 OLDER = {
     "ATEN_CPU_CAPABILITY": "default",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     "OPENBLAS_CORETYPE": "Nehalem",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",  # as numpy 2.4 calls them
-    "BGAD_PLAIN": "1",  # the compiled blocks are built for the processor that is there
+    "BGAD_PLAIN": "1",  # the compiled blocks are built for this processor
 }
 RUNS: dict[str, dict[str, str]] = {
-    "the same again": {},
+    "reference repeated": {},
     "2 threads": {"OMP_NUM_THREADS": "2"},
     "8 threads": {"OMP_NUM_THREADS": "8"},
     "plain PyTorch blocks": {"BGAD_PLAIN": "1"},
@@ -94,13 +96,12 @@ RUNS: dict[str, dict[str, str]] = {
         key: OLDER[key] for key in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
     },
     "numpy and scipy without AVX": {key: OLDER[key] for key in ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")},
-    "an older processor: all of these three": OLDER,
+    "older processor: the last three together": OLDER,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("docs"))
     parser.add_argument("--with", type=Path, nargs="*", default=[], dest="versions", metavar="FOLDER")
     parser.add_argument("--golden", action="store_true")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
@@ -133,20 +134,23 @@ def main() -> None:
                 "cells": {cell: difference(reference["cells"][cell], of) for cell, of in other["cells"].items()},
             }
             print(name, results["runs"][name], flush=True)
-    reference["fields_of_the_table"] = len(reference.pop("table"))
-    results["reference"] = reference
-    write_json(options.output / "same-everywhere.json", results)
-    write_text(options.output / "same-everywhere.md", page(results))
+    results["reference"] = {
+        "versions": reference["versions"],
+        "fields_of_the_table": len(reference["table"]),
+        "split_sha256": {cell: of["split_sha256"] for cell, of in reference["cells"].items()},
+    }
+    write_json(RECORD, results)
+    write_text(PAGE, page(results))
 
 
 def page(results: dict) -> str:
-    """The Markdown of a measurement."""
+    """The record as Markdown."""
     paper, others = (
         [name_of(cell) for cell in CELLS if (cell.method in PAPER_METHODS) is of_paper] for of_paper in (True, False)
     )
     columns = [(cells, what) for cells in (paper, others) for what in WHAT if cells is paper or what != "losses"]
-    heads = [f"{'flows' if cells is paper else 'detectors'}: {what}" for cells, what in columns]
-    rows = [["against the reference", "pixels", "table", *heads], ["---"] * (3 + len(columns))]
+    heads = [f"{'flows' if cells is paper else 'baselines'}: {what}" for cells, what in columns]
+    rows = [["run", "pixels", "table", *heads], ["---"] * (3 + len(columns))]
     for name, apart in results["runs"].items():
         largest = (max(apart["cells"][cell][what] for cell in cells) for cells, what in columns)
         rows.append([name, str(apart["pixels"]), str(apart["table"]), *map(readable, largest)])
@@ -157,30 +161,34 @@ def page(results: dict) -> str:
     versions = ", ".join(f"{library} {version}" for library, version in results["reference"]["versions"].items())
     return f"""# The same everywhere
 
-The same table comes out the same under any number of threads, with compiled or plain blocks, with other versions of numpy and
-scipy, and on a processor that is told to do without AVX, to a **stated tolerance**:
+Results do not depend on the machine beyond a **stated tolerance**: not on the number of threads, on compiled or plain blocks,
+on the numpy and scipy versions, or on whether the processor has AVX.
 
-| | what | worst | tolerance |
+| | what | largest difference | tolerance |
 |:--|:--|--:|--:|
 {meanings}
 
-The tolerance is five to eight times the worst that was measured, since other processors are to fit too. `tests/test_golden.py`
-computes a stored cell anew, from nothing to its figures, and holds it against that.
+The tolerance is five to eight times the largest difference, to leave room for other processors. `tests/test_golden.py`
+recomputes a stored cell from scratch and holds it to this tolerance.
 
-## Measured
+## Measurements
 
-By `benchmarks/same_everywhere.py` on {results["date"]}, on {results["cpu"]} with torch {results["torch"]}. Five cells and their
-table were computed from nothing, data set and all, and held against a reference: one thread, compiled blocks,
-{versions}. The flows are bgad with k 3 on gravel (the golden cell), and bgad with k 10 and nf on coins, as in the demo; the
-detectors are PaDiM and PatchCore on coins. How many pixels of the embedded data set's images and masks are not the same, how
-many of the {fields} fields of table.csv, whose figures have two digits after the point, and the largest differences of cells.
-0 is the same in all digits that the files have, seven of a score:
+`python benchmarks/same_everywhere.py`, {results["date"]}, {results["cpu"]}, torch {results["torch"]}. Each run
+computes five cells and their table from scratch and compares them with a reference: one thread, compiled blocks, {versions}.
+The flows are bgad with k 3 on gravel (the golden cell), and bgad with k 10 and nf on coins, as in the demo. The baselines
+are PaDiM and PatchCore on coins.
+
+*Pixels* counts differing pixels in the embedded data set's images and masks, *table* counts differing fields among the {fields}
+of table.csv. The other columns are the largest difference in any cell. 0 means identical in every stored digit (scores have
+seven).
 
 {table}
 
-"Without AVX" stands for an older processor: PyTorch, oneDNN, MKL, OpenBLAS and numpy were told to do without, and the
-compiled blocks, which are built for the processor that is there, were left out. **Not measured**: a real second processor,
-arm64, AVX-512, a GPU, other versions of torch, and longer trainings than the demo's, in which roundings have more time to grow.
+"Without AVX" stands in for an older processor: PyTorch, oneDNN, MKL, OpenBLAS and numpy were told not to use it, and the
+compiled blocks, which are built for the current processor, were off.
+
+**Not measured**: a second physical processor, arm64, AVX-512, a GPU, other torch versions, and trainings longer than the demo's,
+in which rounding errors have more time to grow.
 """
 
 
@@ -189,7 +197,7 @@ def readable(value: float) -> str:
 
 
 def run(environment: dict[str, str], folder: Path) -> dict[str, dict]:
-    """``computed`` for every cell, by the name of its recipe, and the versions, in a process with that environment."""
+    """Computes every cell in a process with that environment: the cells by name, their table, and the library versions."""
     path = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), str(ROOT))))
     command = [sys.executable, __file__, "--into", str(folder)]
     variables = {**os.environ, **environment, "PYTHONPATH": path}
@@ -198,12 +206,12 @@ def run(environment: dict[str, str], folder: Path) -> dict[str, dict]:
 
 
 def difference(one: dict, other: dict) -> dict[str, float]:
-    """The largest differences between two computations of a cell, by what differs (see WHAT); a detector has no losses."""
-    figures = [(one["figures"][metric], other["figures"][metric]) for metric in FIGURES]
+    """The largest differences between two computations of a cell, by kind (see WHAT). Baselines have no losses."""
+    metrics = [(one["metrics"][metric], other["metrics"][metric]) for metric in METRICS]
     losses = [pair for rows in zip(one["losses"], other["losses"], strict=True) for pair in zip(*rows, strict=True)]
     scores = [(one["scores"][path], other["scores"][path]) for path in one["scores"] | other["scores"]]
     return {
-        "points": max(abs(a - b) for a, b in figures),
+        "points": max(abs(a - b) for a, b in metrics),
         "losses": max((abs(a - b) / abs(a) for a, b in losses), default=0.0),
         "scores": max(abs(a - b) for a, b in scores) / (max(one["scores"].values()) - min(one["scores"].values())),
     }
@@ -214,21 +222,21 @@ def name_of(cell: Cell) -> str:
 
 
 def table_of_all(folder: Path) -> list[str]:
-    """The fields of the table of all cells, made from their folders as a suite's is."""
+    """The fields of the table of all cells, collected from their folders like a suite's."""
     write_table("cells", SUITE, [*CELLS], folder / "table.md", folder / "table.csv", folder, folder)
     with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
         return [field for row in csv.reader(file) for field in row]
 
 
 def differing_pixels(one: Path, other: Path) -> int:
-    """How many pixels of the two embedded data sets, images and masks, are not the same."""
+    """How many pixels differ between the two embedded data sets, images and masks."""
     names = sorted(path.relative_to(one) for path in one.rglob("*.png"))
     assert names == sorted(path.relative_to(other) for path in other.rglob("*.png"))
     return sum(int((np.asarray(Image.open(one / name)) != np.asarray(Image.open(other / name))).sum()) for name in names)
 
 
 def computed(cell: Cell, recipe_file: Path, folder: Path) -> dict:
-    """The cell from nothing, on a CPU with as many threads as $OMP_NUM_THREADS says: its figures, losses and scores."""
+    """Computes the cell from scratch on a CPU with $OMP_NUM_THREADS threads: its metrics, losses and scores."""
     device, recipe, root = torch.device("cpu"), load_recipe(recipe_file), folder / "mini"
     devices.choose("cpu", int(os.environ.get("OMP_NUM_THREADS", 1)))
     mini.generate(root, cell.category)
@@ -236,7 +244,7 @@ def computed(cell: Cell, recipe_file: Path, folder: Path) -> dict:
     split = splits.draw(index, cell.split, cell.seed)
     backbone, size = load_backbone(recipe.backbone, device), recipe.image_size
     caches, out = folder / cell.category, folder / cell.folder
-    if not caches.exists():  # the first cell of its category, which is one with known anomalies
+    if not caches.exists():  # the first cell of a category has known anomalies
         compute(index, root, backbone, size, caches / "features")
         compute_synthetic("cutpaste", index, split, root, backbone, size, 10, recipe.anomalies.pool, caches / "pool")
     inputs, silent = (cell, recipe, index, split, load(caches / "features")), lambda line: None
@@ -246,8 +254,8 @@ def computed(cell: Cell, recipe_file: Path, folder: Path) -> dict:
         scores = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
     with (out / "history.csv").open(newline="") as file:
         losses = [[float(row[f"loss_{level}"]) for level in (1, 2, 3) if "loss_1" in row] for row in csv.DictReader(file)]
-    figures = {metric: values[metric]["last"] for metric in FIGURES}
-    return {"cell": asdict(cell), "split_sha256": split.sha256, "figures": figures, "losses": losses, "scores": scores}
+    metrics = {metric: values[metric]["last"] for metric in METRICS}
+    return {"cell": asdict(cell), "split_sha256": split.sha256, "metrics": metrics, "losses": losses, "scores": scores}
 
 
 if __name__ == "__main__":

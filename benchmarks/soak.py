@@ -1,12 +1,12 @@
 """A thousand tiny cells through the workflow in one go, a twentieth of which are killed: does anything grow, is anything lost?
 
-    python benchmarks/soak.py [--cells 1000] [--output docs]      an hour on two cores; Linux, for its /proc
+    python benchmarks/soak.py [--cells 1000] [--output benchmarks/records]      an hour on two cores; Linux, for its /proc
 
 In a temporary copy of the workflow a recipe and a suite of this file's own are run with one command. Of the cells chosen by a
 draw, every process that trains them is killed with signal 9 a moment after it starts, in each of its attempts; nothing in
 the workflow knows of it. Then: the table has to name exactly the killed cells, Snakemake's memory must not grow with the cells
 that are done, and the last hundred cells must take no longer than the first. Anything else ends in an error. soak.json has the
-figures, soak.png shows them.
+summary, soak.png shows every cell.
 
 Time is counted in seconds of processor as well, since other work of the machine makes wall time say little.
 """
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/records"))
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it takes Snakemake and its folder with it
     with tempfile.TemporaryDirectory(prefix="soak") as temporary:
@@ -86,9 +86,11 @@ def main() -> None:
         results = figures(folder, cells, chosen, seen, seconds)
     found = {"date": datetime.date.today().isoformat(), "cores": options.cores, "snakemake_ended_with": status, **results}
     found |= {"recipe": RECIPE, "environment": environment(devices.choose("cpu", 1))}
-    write_json(options.output / "soak.json", found)
     draw(found, options.output / "soak.png")
-    print({key: value for key, value in found.items() if not isinstance(value, list)})
+    summary = {key: value for key, value in found.items() if key not in ("memory", "processor_s", "wall_s")}
+    summary |= {key: len(found[key]) for key in ("chosen_to_fail", "named_in_the_table")}
+    write_json(options.output / "soak.json", summary)
+    print(summary)
     if not (results["named_in_the_table"] == results["chosen_to_fail"] and status):
         raise SystemExit("error: the table does not name exactly the cells that were killed.")
     for name in ("snakemake_mb", "processor_s_of_first_and_last"):
@@ -202,7 +204,7 @@ def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, secon
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Snakemake's memory against the jobs that are done, and the time of each cell in the order of their ends."""
-    from bgad.report import plot_style as ps
+    from bgad.report.plots import style as ps
 
     dots, line = {"ls": "", "marker": ".", "ms": 3}, {"lw": 1.3}
     looks = [{"color": ps.COLOURS[0], **line}, {"color": ps.COLOURS[1], **dots}, {"color": ps.PALE, **dots}]
@@ -212,8 +214,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         memory.plot([row[1] for row in found["memory"]], [row[2] for row in found["memory"]], **looks[0])
         times.plot(found["wall_s"], **looks[2])
         times.plot(found["processor_s"], **looks[1])
-        memory.set(xlim=(0, None), ylim=(0, None), xlabel="jobs that are done", ylabel="MB")
-        times.set(xlim=(0, None), ylim=(0, None), xlabel="cells in the order of their ends", ylabel="seconds")
+        memory.set(xlim=(0, None), ylim=(0, None), xlabel="jobs done", ylabel="MB")
+        times.set(xlim=(0, None), ylim=(0, None), xlabel="cells, in the order they finished", ylabel="seconds")
         failed = len(found["chosen_to_fail"])
         caption = f"{found['cells']} cells on {found['cores']} cores, {failed} of them killed. {found['environment']['cpu']}."
         handles = [ps.handle(label, **look) for label, look in zip(labels, looks, strict=True)]
