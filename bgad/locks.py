@@ -1,111 +1,44 @@
-"""Who is at work: locks that the system takes back when their process ends, however it ends.
+"""One process at a time in a folder. The system releases a lock when its process ends, however it ends."""
 
-Snakemake's own locks are files that a killed run leaves behind, after which no run starts until somebody has looked that none
-is alive and removed them. Here the system knows.
-"""
-
-import fcntl
-import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bgad.errors import BgadError
+from filelock import FileLock, Timeout
 
-_run: int | None = None  # of this process, which has it as long as it lives
-HALF_WRITTEN = re.compile(r"\.\w+\.\d+(\.\w+)?")  # as files.whole and finished.keep call what is not whole yet
-LOOK = 0.05  # seconds; longer than nobody_runs has the lock
+from bgad.errors import FileError
 
-
-def begin_run(state: Path) -> None:
-    """Marks a run of the workflow whose Snakemake keeps its records in ``state``, and removes the locks of dead runs there.
-
-    Where another run is alive nothing is removed: Snakemake itself stops a run that would make what that one makes.
-    """
-    global _run
-    if _run is not None:
-        return
-    with suppress(OSError):  # where there are no locks, or not for this user: what a dead run left is then removed by hand
-        _run = _opened(state / "alive")
-        if _taken(_run, LOOK):
-            shutil.rmtree(state / "locks", ignore_errors=True)
-        fcntl.flock(_run, fcntl.LOCK_SH)
-
-
-def nobody_runs(state: Path) -> bool:
-    """Whether it is known that no run is alive whose Snakemake keeps its records in ``state``."""
-    try:
-        lock = os.open(state / "alive", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return _taken(lock)
-    except OSError:
-        return False
-    finally:
-        os.close(lock)
-
-
-def _taken(lock: int, patience: float = 0) -> bool:
-    """Whether the lock could be had for this process alone, at once or after ``patience`` seconds."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(patience)
-        return patience > 0 and _taken(lock)
-    return True
+TEMPORARY = re.compile(r"\.\w+\.\d+(\.\w+)?")  # the names that io.whole gives files while it writes them
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Waits until no other process makes what belongs into ``folder``, a cell or a cache: one that outlived its run may still
-    be at it. What a process was writing there when it was killed is removed.
-
-    Gives whether there was one to wait for.
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process works in ``folder``, such as one that outlived its killed run, and removes the temporary
+    files that a killed process left there. FileError if the folder cannot be written.
     """
-    path = folder / ".lock"
+    lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock, waited = _of_this_process(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(f"{folder}: another process is working here; waiting for it to end.", flush=True)
+            lock.acquire()
     except OSError as error:
-        raise BgadError(f"{folder}: cannot be written ({error.strerror}); make room there or choose another place.") from error
+        raise FileError(f"{folder}: cannot be written ({error.strerror}); make room there or choose another place.") from error
     try:
-        yield waited
+        _sweep(folder)
+        yield
     finally:
         with suppress(OSError):
-            path.unlink()
-        os.close(lock)
-
-
-def _of_this_process(path: Path) -> tuple[int, bool]:
-    """The file ``path``, open and locked, and whether another process had it locked before."""
-    waited = False
-    while True:
-        lock = _opened(path)
-        try:
-            if not _taken(lock):
-                waited = True
-                print(f"{path.parent}: another process is at work here; waiting for its end.", flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system that knows no locks: two at once make the same files twice, and no others
-            return lock, waited
-        # Who had the lock has taken the file away; where that was another, this is a lock that nobody else sees.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), path.stat()):
-                _sweep(path.parent)
-                return lock, waited
-        os.close(lock)
+            (folder / ".lock").unlink()  # while it is locked: those who wait for it see that it is gone, and make a new one
+        lock.release()
 
 
 def _sweep(folder: Path) -> None:
     for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
-        if HALF_WRITTEN.fullmatch(path.name):
+        if TEMPORARY.fullmatch(path.name):
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

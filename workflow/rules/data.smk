@@ -1,4 +1,4 @@
-# From nothing to images on disk, to the index that later steps read instead of folders, to splits.
+# Images on disk, the index of a category, which later steps read instead of folders, and its splits.
 
 
 rule download:
@@ -69,7 +69,7 @@ rule index:
         gpu=0,
     params:
         root=root_of,
-        # This data set's settings alone: a change of another's makes no index anew.
+        # Only this data set's settings: a change to another one makes no index again.
         datasets=lambda wildcards: json.dumps({wildcards.dataset: settings_of(wildcards.dataset)}),
         source=source_sha256("index"),
     message:

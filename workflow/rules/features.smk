@@ -1,11 +1,11 @@
-# The frozen backbone over a category's images, once for all the cells of that backbone and size.
+# A category's images through the frozen backbone, once for all cells with that backbone and image size.
 
 
 rule features:
     input:
         paths.INDEX,
     output:
-        # features.json is written last: where it is, the cache is whole.
+        # features.json is written last: once it is there, the cache is complete.
         multiext(f"{paths.FEATURES}/", "level1.npy", "level2.npy", "level3.npy", "masks.npy", "thumbnails.npy", "features.json"),
     log:
         "resources/logs/features/{backbone}/{image_size}/{dataset}/{category}.log",

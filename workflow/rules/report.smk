@@ -1,6 +1,5 @@
-# A suite's cells as a table and plots. reports/table.md is the paper suite's.
+# A suite's cells as a table, plots and a page. reports/table.md is the paper suite's.
 
-# What a reader looks up first comes first.
 PLOTS = {
     "auroc-by-k": "AUROC against known anomalies",
     "known-unseen": "known and unseen defect types",
@@ -86,7 +85,7 @@ rule table:
             f"{paths.REPORT}/table.md",
             caption="../report/table.rst",
             category="{suite}",
-            labels={"what": "every number beside the published one", "kind": "table"},
+            labels={"what": "every number next to the published one", "kind": "table"},
         ),
         csv=report(
             f"{paths.REPORT}/table.csv",
@@ -125,7 +124,7 @@ rule page:
             f"{paths.REPORT}/report.html",
             caption="../report/page.rst",
             category="{suite}",
-            labels={"what": "everything, to filter and browse", "kind": "page"},
+            labels={"what": "all results, to filter and browse", "kind": "page"},
         ),
     log:
         "resources/logs/page/{suite}.log",
@@ -157,7 +156,7 @@ use rule table as paper_table with:
             "reports/table.md",
             caption="../report/table.rst",
             category="paper",
-            labels={"what": "every number beside the published one", "kind": "table"},
+            labels={"what": "every number next to the published one", "kind": "table"},
         ),
         csv=report(
             "reports/table.csv",

@@ -7,9 +7,8 @@
     interrupted  no lock lists it, and its log ends in the middle
     not run      no lock lists it, and it has no log
 
-Known from files that are only read, so that no running Snakemake is disturbed. Locks count while a run is alive; where that
-cannot be known (bgad/locks.py), those of a killed one count until the next run. Not seen are a Snakemake with --nolock and
-`bgad cell` on its own.
+Known from files that are only read, so that no running Snakemake is disturbed. A killed run's locks count until `snakemake
+--unlock` removes them. Not seen are a Snakemake with --nolock and `bgad cell` on its own.
 """
 
 import time
@@ -24,7 +23,6 @@ from statistics import fmean
 from bgad.config.cells import Cell
 from bgad.config.methods import PAPER_METHODS
 from bgad.io import end_of
-from bgad.locks import nobody_runs
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, status_without_metrics
 
 RUNNING, QUEUED = "running", "queued"
@@ -96,8 +94,6 @@ def status_of(cells: Iterable[Cell], root: Path = Path(), now: float | None = No
 def _locks(root: Path) -> dict[str, float]:
     """Outputs that running Snakemakes have locked, each with the time of the lock."""
     found: dict[str, float] = {}
-    if nobody_runs(root / ".snakemake"):
-        return found
     for path in (root / ".snakemake" / "locks").glob("*.output.lock"):
         with suppress(OSError):  # released meanwhile
             found |= dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").splitlines(), path.stat().st_mtime)
