@@ -66,16 +66,6 @@ def test_what_cannot_be_read_did_not_make_a_cell(root):
     assert statuses(root) == [f"stale: recipe {NEW}"] * 2
 
 
-def test_a_cell_that_was_to_be_made_anew_is_in_no_table(root):
-    found = collect(CELLS, root, outdated=[CELLS[1].folder.as_posix()])
-    assert [*found.status.values()] == [
-        "done",
-        "stale: what it was made from has changed, and could not be made again; run the suite again",
-    ]
-    last = found.figures.query("metric == 'image_auroc'").set_index("seed")["last"]
-    assert last[0] == 90.0 and last.isna()[1]
-
-
 def test_another_draw_of_a_split_makes_its_own_cells_stale(root):
     file = root / Today(root).split(CELLS[1])[0]
     split(CELLS[1], ("test/hole/0.png",)).save(file)

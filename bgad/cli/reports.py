@@ -9,8 +9,6 @@ from typer import Option
 from bgad.cli.app import app
 from bgad.cli.options import Datasets, SuiteName, data_root, suite_cells
 
-Outdated = Annotated[Path | None, Option(help="File with the folders of cells that were to be made anew, one a line.")]
-
 
 @app.command()
 def cells(
@@ -30,7 +28,6 @@ def table(
     suite: SuiteName,
     output: Annotated[Path, Option(help="Markdown file; the CSV of the same content goes beside it.")],
     plots: Annotated[Path, Option(help="Folder of the plots that the table links to.")],
-    outdated: Outdated = None,
     datasets: Datasets = None,
 ) -> None:
     """Writes a suite's table from the cells that are there, naming those that are not.
@@ -40,14 +37,13 @@ def table(
     from bgad.report.tables.suite import write_table
 
     definition, wanted, left_out = suite_cells(suite, datasets)
-    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out, _lines(outdated))
+    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out)
 
 
 @app.command()
 def report(
     suite: SuiteName,
     output: Annotated[Path, Option(help="HTML file to write.")],
-    outdated: Outdated = None,
     datasets: Datasets = None,
 ) -> None:
     """Writes a suite's report as one page that opens from a file, from the cells that are there.
@@ -57,7 +53,7 @@ def report(
     from bgad.report.page.page import write_page
 
     definition, wanted, left_out = suite_cells(suite, datasets)
-    write_page(suite, definition, wanted, output, Path(), left_out, _lines(outdated))
+    write_page(suite, definition, wanted, output, Path(), left_out)
 
 
 @app.command()
@@ -102,7 +98,3 @@ def examples(
         index = Index.load(Path(paths.INDEX.format(**names)))
         categories.append((index, Split.load(Path(split)), root / cell.category))
     write_examples(definition.title, categories, output)
-
-
-def _lines(path: Path | None) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path else []

@@ -9,7 +9,7 @@ import io
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -21,7 +21,7 @@ from bgad.config.cells import Cell
 from bgad.config.names import check_text
 from bgad.errors import BgadError
 from bgad.io import content_of, end_of, read_json
-from bgad.report.stale import OUTDATED, PARTS, Today
+from bgad.report.stale import PARTS, Today
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
 SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
@@ -67,11 +67,10 @@ class Collected:
     notes: dict[str, list[Cell]]
 
 
-def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False, outdated: Collection[str] = ()) -> Collected:
+def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False) -> Collected:
     """Reads the folders of ``cells`` under ``root``.
 
-    A cell that is stale (stale.py) has no figures, unless ``stale_too``: then nobody looks whether it is. Neither has one of
-    the folders ``outdated``, of which Snakemake knows that they were to be made anew. BgadError if a
+    A cell that is stale (stale.py) has no figures, unless ``stale_too``: then nobody looks whether it is. BgadError if a
     metrics.json belongs to another cell than the folder it lies in; any other damage is the status of that cell.
     """
     status, figures, full_test, released_test, by_type, history, origins = {}, [], [], [], [], [], []
@@ -81,8 +80,6 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False,
         metrics, status[cell] = _read(cell, root)
         if metrics and not stale_too and (stale := today.stale(cell, metrics.model_dump(include={*PARTS}))):
             metrics, status[cell] = None, stale
-        if metrics and cell.folder.as_posix() in outdated:
-            metrics, status[cell] = None, OUTDATED
         fields = _fields(cell)
         figures += _figure_rows(fields, metrics, status[cell])
         if cell.k == 0:

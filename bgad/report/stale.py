@@ -19,7 +19,6 @@ from bgad.errors import BgadError
 
 STALE = "stale: "
 SAME, CHANGED, GONE = "as today", "changed since", "not there today"
-OUTDATED = f"{STALE}what it was made from has changed, and could not be made again; run the suite again"
 DAMAGED = "damaged"  # in the place of a hash, which it is none of
 PARTS = {"recipe_sha256": "recipe", "split_sha256": "split", "source_sha256": "code"}
 

@@ -8,7 +8,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -56,15 +56,14 @@ def write_page(
     output: Path,
     root: Path = Path(),
     left_out: Sequence[str] = (),
-    outdated: Collection[str] = (),
 ) -> None:
-    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` and ``outdated`` as for the table. Pictures are
+    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` as for the table. Pictures are
     left out beyond LIMIT bytes.
 
     Cells without figures, and pictures that are missing, damaged or too many, are named in the page. BgadError if a cell's
     metrics.json is another cell's.
     """
-    write_text(output, page(suite_name, suite, cells, root, left_out, outdated=outdated))
+    write_text(output, page(suite_name, suite, cells, root, left_out))
 
 
 def page(
@@ -74,10 +73,9 @@ def page(
     root: Path = Path(),
     left_out: Sequence[str] = (),
     states: Mapping[Cell, str] | None = None,
-    outdated: Collection[str] = (),
 ) -> str:
     """The page as text. ``states``: of cells that are being made, what to call them instead of interrupted or not run."""
-    collected = collect(cells, root, outdated=outdated)
+    collected = collect(cells, root)
     collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
     status = list(collected.status.values())
     _, records = published_section(collected)

@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bgad.config.cells import Cell
@@ -42,14 +42,13 @@ def write_table(
     plots_folder: Path,
     root: Path = Path(),
     left_out: Sequence[str] = (),
-    outdated: Collection[str] = (),
 ) -> None:
     """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same figures, as CSV.
 
     ``plots_folder`` is where bgad.report.plots.suite wrote the suite's plots; ``left_out`` names, each with its reason, what the
-    suite's hard-* cannot have; ``outdated`` as for collect. BgadError if a cell's metrics.json is another cell's.
+    suite's hard-* cannot have. BgadError if a cell's metrics.json is another cell's.
     """
-    collected = collect(cells, root, outdated=outdated)
+    collected = collect(cells, root)
     lines, records = [], []
     for section in SECTIONS:
         section_lines, section_records = section(collected)
