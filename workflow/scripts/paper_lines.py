@@ -1,18 +1,18 @@
-"""Puts the line numbers of docs/paper.md right after an edit of the code: python workflow/scripts/paper_lines.py
+"""Updates the line numbers in docs/protocol.md after the code has moved: python workflow/scripts/paper_lines.py
 
-A place is written [`bgad/training/losses.py:65`](../bgad/training/losses.py#L65) `explicit_boundary`; the name decides the line.
+A place is written [`bgad/training/losses.py:65`](../bgad/training/losses.py#L65) `explicit_boundary`; the name finds the line.
 """
 
 import ast
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
+PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 PLACE = re.compile(r"\[`(?P<file>[\w/.]+):\d+`\]\(\.\./(?P=file)#L\d+\) `(?P<name>[\w.]+)`")
 
 
 def with_lines(text: str, root: Path) -> str:
-    """``text`` with the line of each place as it is in the files under ``root``. KeyError if a file has no such name."""
+    """``text`` with every place's line as in the files under ``root``. KeyError if a file does not define the name."""
 
     def place(match: re.Match) -> str:
         file, name = match["file"], match["name"]
@@ -23,7 +23,7 @@ def with_lines(text: str, root: Path) -> str:
 
 
 def _lines(path: Path) -> dict[str, int]:
-    """The line of each function, class and method (class.method) of a Python file, or of each function of a C file."""
+    """The lines of functions, classes and methods (class.method) in a Python file, or of functions in a C file."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         numbered = enumerate(text.splitlines(), start=1)
