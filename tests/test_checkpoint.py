@@ -1,14 +1,10 @@
-"""A training that is stopped after a meta epoch and goes on from its checkpoint, beside one that nothing has disturbed."""
-
-import json
+"""A training that is stopped after a meta epoch and resumed from its checkpoint, compared with one that was never stopped."""
 
 import pytest
 import torch
 from test_results import CPU, Category, recipe
 
-from bgad import finished
 from bgad.config.cells import Cell
-from bgad.config.paths import CELL_FILES
 from bgad.config.settings import Recipe
 from bgad.features.backbone import load_backbone
 from bgad.methods.runner import run_cell
@@ -33,7 +29,7 @@ def of_kind(name: str) -> Recipe:
     if name != "vectors":
         values["sampling"] = {"kind": "image_batches", "images": 4, "vectors": 16}
         values["quirks"] |= {"idle_levels_keep_momentum": True, "warm_up_counts_loaders": True}
-    if name == "anew":
+    if name == "every_pass":
         values["anomalies"] |= {"synthetic": "every_pass", "strategy": "all"}
         values["anomalies"].pop("pool")
     return Recipe.model_validate(values)
@@ -43,7 +39,7 @@ def made(category: Category, cell: Cell, of: Recipe, name: str, key: str = "key"
     """The cell, made in the folder ``name``, with a checkpoint after every meta epoch; killed after ``stop_after`` of them."""
     lines = []
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         lines.append(line)
         if line.startswith(f"epoch {stop_after}/"):
             raise Stopped
@@ -51,39 +47,53 @@ def made(category: Category, cell: Cell, of: Recipe, name: str, key: str = "key"
     folder = category.root / name
     inputs = (cell, of, category.index, category.split, category.cache, category.pools, category.root, CPU, folder)
     checkpoint = Checkpoint(folder, key, 0)
-    metrics = run_cell(*inputs, say=say, checkpoint=checkpoint)
-    checkpoint.remove()
+    metrics = run_cell(*inputs, log=log, checkpoint=checkpoint)
     return metrics | {"said": lines}
 
 
-@pytest.mark.parametrize("kind", ["vectors", "batches", "anew"])
-def test_it_goes_on_to_the_same_bits(category, kind):
+@pytest.mark.parametrize("kind", ["vectors", "batches", "every_pass"])
+def test_it_resumes_to_the_same_bits(category, kind):
     cell, of = Cell("tiny", "own", "part", "seen", 3, "bgad", 0), of_kind(kind)
-    undisturbed, name = made(category, cell, of, f"{kind} undisturbed"), f"{kind} stopped"
+    uninterrupted, name = made(category, cell, of, f"{kind} uninterrupted"), f"{kind} stopped"
     # In the 2nd and again in the 3rd meta epoch: what it has just said is not in the checkpoint yet.
     for stop in (2, 3):
         with pytest.raises(Stopped):
             made(category, cell, of, name, stop_after=stop)
         assert {path.name for path in (category.root / name).iterdir()} == {"checkpoint.pt"}
     resumed = made(category, cell, of, name)
-    assert resumed["said"][0] == "going on after epoch 2, from checkpoint.pt"
+    assert resumed["said"][0] == "resuming after epoch 2 from checkpoint.pt"
     assert [line.split()[1] for line in resumed["said"][1:]] == ["3/3"]
     for file in FILES:
-        assert (category.root / name / file).read_bytes() == (category.root / f"{kind} undisturbed" / file).read_bytes()
-    for values in (undisturbed, resumed):
+        assert (category.root / name / file).read_bytes() == (category.root / f"{kind} uninterrupted" / file).read_bytes()
+    for values in (uninterrupted, resumed):
         del values["timing"], values["said"]
-    assert undisturbed == resumed
+    assert uninterrupted == resumed
+
+
+def test_the_last_checkpoint_is_the_trained_model(category):
+    """A cell that is made again from it, as after a kill before the cell was recorded, is evaluated and written only."""
+    cell, of = Cell("tiny", "own", "part", "seen", 1, "bgad", 0), of_kind("vectors")
+    trained, folder = made(category, cell, of, "trained"), category.root / "trained"
+    before = {file: (folder / file).read_bytes() for file in (*FILES, "history.csv")}
+    for file in before:
+        (folder / file).unlink()
+    again = made(category, cell, of, "trained")
+    assert not any(line.startswith("epoch") for line in again["said"])
+    assert {file: (folder / file).read_bytes() for file in before} == before
+    for values in (trained, again):
+        del values["timing"], values["said"]
+    assert trained == again
 
 
 @pytest.mark.parametrize("method", ["nf", "bgad-wo"])
 def test_so_does_a_training_without_anomalies(category, method):
     cell, of = Cell("tiny", "own", "part", "seen", 0, method, 1), of_kind("batches")
-    made(category, cell, of, f"{method} undisturbed")
+    made(category, cell, of, f"{method} uninterrupted")
     with pytest.raises(Stopped):
         made(category, cell, of, f"{method} stopped", stop_after=3)
     made(category, cell, of, f"{method} stopped")
     for file in FILES:
-        whole, resumed = (category.root / f"{method} {name}" / file for name in ("undisturbed", "stopped"))
+        whole, resumed = (category.root / f"{method} {name}" / file for name in ("uninterrupted", "stopped"))
         assert whole.read_bytes() == resumed.read_bytes()
 
 
@@ -97,10 +107,11 @@ def with_zeros(content: bytes) -> bytes:
     return content[:start] + bytes(512) + content[start + 512 :]
 
 
-def test_a_checkpoint_of_something_else_or_a_damaged_one_counts_for_nothing(category):
+def test_a_checkpoint_of_something_else_or_a_damaged_one_is_ignored(category):
     cell, of = Cell("tiny", "own", "part", "seen", 1, "bgad", 0), of_kind("vectors")
     path = category.root / "other" / "checkpoint.pt"
     for damage in (None, cut_short, with_zeros, lambda content: b"", lambda content: b"\x80\x04K\x01."):
+        path.unlink(missing_ok=True)
         with pytest.raises(Stopped):
             made(category, cell, of, "other", key="of this", stop_after=3)
         if damage:
@@ -109,7 +120,7 @@ def test_a_checkpoint_of_something_else_or_a_damaged_one_counts_for_nothing(cate
         assert said[0].startswith("epoch 1/3"), said
 
 
-def test_a_checkpoint_of_steps_that_round_otherwise_counts_for_nothing(tmp_path, monkeypatch):
+def test_a_checkpoint_of_steps_that_round_otherwise_is_ignored(tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     Checkpoint(tmp_path, "key", 0).save({"epoch": 1})
     assert Checkpoint(tmp_path, "key", 0).load() == {"epoch": 1}
@@ -155,45 +166,3 @@ def test_the_key_depends_on_all_that_decides_a_cell(category):
     }
     keys = {key_of(*inputs)} | {key_of(*inputs[:place], other, *inputs[place + 1 :]) for place, other in others.items()}
     assert len(keys) == 1 + len(others)
-
-
-def test_a_finished_cell_has_its_files_back_for_the_same_key_alone(tmp_path):
-    folder = tmp_path / "cell"
-    (folder / "gallery").mkdir(parents=True)
-
-    def write() -> None:
-        for name in (*CELL_FILES, "train.log", "checkpoint.pt"):
-            (folder / name).write_text(json.dumps(name))
-
-    def there() -> set[str]:
-        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
-            path.relative_to(folder).as_posix() for path in (folder / ".finished").rglob("*")
-        }
-
-    def take_away() -> None:  # as Snakemake does with the files of an incomplete cell
-        for name in there():
-            (folder / name).unlink()
-
-    write()
-    finished.keep(folder, "key")
-    assert not finished.bring_back(folder, "key"), "it is there, so who calls wants it anew"
-    assert finished.bring_back(folder, "key", just_made=True)
-    before = (folder / "metrics.json").stat().st_ino
-    take_away()
-    assert not finished.bring_back(folder, "another")
-    assert there() == set()
-    assert finished.bring_back(folder, "key")
-    assert there() == set(CELL_FILES)
-    assert (folder / "metrics.json").stat().st_ino == before
-    take_away()
-    (folder / ".finished" / "scores.csv").unlink()  # by a run that was killed while it forgot them
-    assert not finished.bring_back(folder, "key")
-    assert there() == set()
-    finished.forget(folder)
-    assert not finished.bring_back(folder, "key")
-
-    # A run took its first files away while a process that had outlived the run before made it.
-    write()
-    (folder / "scores.csv").unlink()
-    finished.keep(folder, "key")
-    assert not finished.bring_back(folder, "key", just_made=True)

@@ -17,12 +17,13 @@ from bgad.config.paths import GALLERY
 from bgad.config.settings import Block, Dataset, Recipe, read_yaml, validated
 from bgad.data.layouts import build_index
 from bgad.data.splits import draw
-from bgad.errors import BgadError
+from bgad.errors import BgadError, DataError, FileError
 from bgad.evaluation.metrics import aupro, auroc, best_f1_threshold
 from bgad.features.backbone import load_backbone
 from bgad.features.cache import compute, load
+from bgad.methods import runner
 from bgad.methods.predict import predict
-from bgad.methods.runner import run_detector_cell
+from bgad.methods.runner import run_cell
 
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
@@ -71,7 +72,7 @@ class Category:
 
     def run(self, method: str, output: Path, k: int = 0, log=lambda line: None) -> dict:
         cell = Cell("tiny", "own", "part", "seen", k, method, 0)
-        return run_detector_cell(cell, self.recipe, self.index, self.split, self.cache, self.root, CPU, output, say)
+        return run_cell(cell, self.recipe, self.index, self.split, self.cache, {}, self.root, CPU, output, log=log)
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +98,9 @@ def test_a_file_is_a_detector_by_its_name(seat):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "there is no detector wrong; use one of other, or add bgad/methods/wrong.py."),
-        ("def fit(images, rng): ...", "bgad/methods/wrong.py: has no function score; a detector is two"),
-        ("def score(model, images): ...", "bgad/methods/wrong.py: has no function fit; a detector is two"),
+        (None, "there is no method wrong; use one of bgad, bgad-wo, nf, other, or add bgad/methods/wrong.py."),
+        ("def fit(images, rng): ...", "bgad/methods/wrong.py: has no function score"),
+        ("def score(model, images): ...", "bgad/methods/wrong.py: has no function fit"),
         ("import there_is_no_such_module", "bgad/methods/wrong.py: cannot be imported"),
         ("def fit(", "bgad/methods/wrong.py: cannot be imported"),
     ],
@@ -199,9 +200,9 @@ def test_a_model_of_more_than_tensors_is_not_kept_and_predict_says_so(category, 
     class_of_its_own = "class Mean:\n    pass\n\n" + MEAN
     seat("odd", class_of_its_own.replace("return {", "return Mean() or {").replace('model["mean"]', "0"))
     said = []
-    category.run("odd", tmp_path / "cell", say=said.append)
+    category.run("odd", tmp_path / "cell", log=said.append)
     assert any("The model is not kept" in line for line in said)
-    with pytest.raises(BgadError, match=r"model.pt: the detector odd could not keep its model"):
+    with pytest.raises(FileError, match=r"model\.pt.* odd "):
         predict([], tmp_path / "cell", CPU)
 
 
@@ -221,7 +222,7 @@ def test_without_masks_there_is_image_auroc_alone(tmp_path, seat):
     category = Category(tmp_path / "data", masks=False)
     metrics = category.run("mean", tmp_path / "k0")
     assert metrics["image_auroc"]["last"] is not None and metrics["pixel_auroc"]["last"] is None
-    with pytest.raises(BgadError, match=r"own/part has no masks.*use k 0"):
+    with pytest.raises(DataError, match=r"own/part .*ground_truth"):
         category.run("mean", tmp_path / "k1", k=1)
     assert not (tmp_path / "k1").exists()
 

@@ -4,15 +4,16 @@ import errno
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bgad import cli
-from bgad.evaluation import evaluate
+from bgad import cli, methods
 from bgad.features.cache import FeatureCache
 from bgad.memory import in_smaller_batches, is_out_of_memory
+from bgad.methods import runner
 from bgad.model.cpu import coupling
 from bgad.model.flow import ConditionalFlow
 from bgad.model.scoring import scored
@@ -93,13 +94,16 @@ def test_an_evaluation_is_the_same_however_many_images_are_taken_at_once(blocks,
         monkeypatch.setattr(coupling, "available", lambda x: False)
     flows, cache = flows_and_cache()
 
+    scorer = runner.Scorer(methods.load("bgad"), cache, Path("part"), {})
+
     def maps(images):
-        levels = evaluate.likelihood_maps(flows, cache, torch.arange(IMAGES), torch.device("cpu"), images)
+        monkeypatch.setattr(runner, "IMAGES_AT_ONCE", images)
+        levels = scorer.score(flows, torch.arange(IMAGES))
         return [*levels, scored(levels, 32, images_at_once=images)[0]]
 
     together = maps(IMAGES)
     assert all(torch.equal(a, b) for a, b in zip(together[3:], [scored(together[:3], 32)[0]], strict=True))
-    for images in (1, 2, 3, evaluate.IMAGES_AT_ONCE):
+    for images in (1, 2, 3):
         for a, b in zip(maps(images), together, strict=True):
             assert torch.equal(a, b), f"{images} images"
 
@@ -107,21 +111,21 @@ def test_an_evaluation_is_the_same_however_many_images_are_taken_at_once(blocks,
 LIMITED = """
 import resource, torch
 from pathlib import Path
-from bgad.evaluation import evaluate
 from bgad.features.cache import FeatureCache
+from bgad.methods import runner
 
-class Flow:
-    def log_likelihood_maps(self, features):
-        return features.new_ones(len(features), 128, 128, 280).sum(3)
+class Method:
+    def score(self, model, images):
+        return [images.levels[0].new_ones(len(images), 128, 128, 280).sum(3)]
 
-flow = Flow()
+runner.IMAGES_AT_ONCE = 8
 cache = FeatureCache(512, [str(n) for n in range(8)], [torch.ones(8, 128 * 128, 24)], None, 0.0)
-rows, cpu = torch.arange(8), torch.device("cpu")
-evaluate.likelihood_maps([flow], cache, rows[:1], cpu, 1)  # what is loaded at its first use is there
+rows, scorer = torch.arange(8), runner.Scorer(Method(), cache, Path("part"), {})
+scorer.score(None, rows[:1])  # what is loaded at its first use is there
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 # 280 numbers a vector is 18 MB an image; all eight are 147 MB.
 resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 10**6, used + 120 * 10**6))
-print(tuple(evaluate.likelihood_maps([flow], cache, rows, cpu, 8)[0].shape))
+print(tuple(scorer.score(None, rows)[0].shape))
 """
 
 

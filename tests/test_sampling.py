@@ -8,12 +8,12 @@ import torch
 from bgad.anomalies.synthetic import AnomalousImages
 from bgad.config.settings import Recipe, read_yaml
 from bgad.errors import BgadError
-from bgad.training.sampling import NormalImages, mini_batches
+from bgad.training.sampling import mini_batches
 
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 SIDES = (8, 4, 2)  # of the three levels, at 32 pixels
 PARTS = (range(100, 103), range(200, 202))  # the images of the two parts of the anomaly entries
-ROWS = [4, 9, 0, 7, 1, 5, 8]  # of the cache: the normal training images, out of 10
+ROWS = [4, 9, 0, 7, 1, 5, 8]  # the numbers of the normal training images
 
 
 def recipe(name, **sampling):
@@ -39,7 +39,7 @@ def is_defect(level, image, row, column):
 
 
 def normal_images():
-    return NormalImages([maps_of(range(10), level) for level in range(3)], torch.tensor(ROWS))
+    return [maps_of(ROWS, level) for level in range(3)]
 
 
 def anomaly_entries():
@@ -163,12 +163,12 @@ def test_batches_are_made_without_waiting_for_the_device_of_the_features(name, s
     normal, entries = normal_images(), anomaly_entries() if with_entries else []
     chosen, rng = recipe(name, **sampling), torch.Generator().manual_seed(0)
     expected = [batch.features.shape for batch in mini_batches(chosen, normal, entries, 0, rng)]
-    normal.levels[:] = [level.to("meta") for level in normal.levels]
+    normal = [level.to("meta") for level in normal]
     batches = list(mini_batches(chosen, normal, [part.to(torch.device("meta")) for part in entries], 0, rng))
     assert [batch.features.shape for batch in batches] == expected
     assert all(batch.features.is_meta and batch.position.is_meta for batch in batches)
     with pytest.raises((RuntimeError, NotImplementedError)):
-        normal.levels[0][normal.levels[0] > 0]
+        normal[0][normal[0] > 0]
 
 
 # --- vector_draws ---------------------------------------------------------------------------------------------------

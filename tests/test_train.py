@@ -1,6 +1,7 @@
 """Training: the learning rate by hand, which loss sees what and when, the two quirks, and that it learns and repeats."""
 
 import math
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 
 from bgad.anomalies.synthetic import AnomalousImages
 from bgad.config.settings import Recipe, read_yaml
-from bgad.errors import BgadError
+from bgad.errors import TrainingError
+from bgad.methods.bgad import build_flows
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.training import losses, train
-from bgad.training.sampling import MiniBatch, NormalImages
+from bgad.training.losses import maximum_likelihood
+from bgad.training.sampling import MiniBatch, mini_batches
 
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 SIDES, CHANNELS = [8, 4, 2], [4, 5, 6]
@@ -31,16 +34,14 @@ def tiny(name="paper", **changes):
 
 
 def make_flows(recipe):
-    return train.build_flows(recipe, CHANNELS, SIDES, torch_generator("test"), frozen_generator("test"))
+    return build_flows(recipe, CHANNELS, SIDES, torch_generator("test"), frozen_generator("test"))
 
 
 def normal_images(count=6):
     rng = torch.Generator().manual_seed(1)
-    levels = [
-        2 + 0.5 * torch.randn(count + 1, side**2, channels, generator=rng)
-        for side, channels in zip(SIDES, CHANNELS, strict=True)
+    return [
+        2 + 0.5 * torch.randn(count, side**2, channels, generator=rng) for side, channels in zip(SIDES, CHANNELS, strict=True)
     ]
-    return NormalImages(levels, torch.arange(count) + 1)
 
 
 def anomaly_entries(count=2):
@@ -52,11 +53,12 @@ def anomaly_entries(count=2):
     return [AnomalousImages(levels, defects)]
 
 
-def run(recipe, method="bgad", entries=anomaly_entries, seed=0, normal=None):
-    flows = make_flows(recipe)
-    rng = torch_generator("run", seed)
-    reports = list(train.train(recipe, method, flows, normal or normal_images(), entries, rng))
-    return flows, reports
+def run(recipe, method="bgad", entries=None, seed=0, normal=None):
+    """The trained flows, and the history's rows without their times."""
+    flows, epochs = make_flows(recipe), train.Epochs(lambda flows, epoch: {"evaluated": epoch}, log=lambda line: None)
+    entries = repeat(anomaly_entries()) if entries is None else entries
+    train.train(recipe, method, flows, normal or normal_images(), entries, torch_generator("run", seed), epochs)
+    return flows, [{name: value for name, value in row.items() if name != "seconds"} for row in epochs.history]
 
 
 # --- the learning rate ----------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ def test_each_step_is_taken_at_its_rate(monkeypatch, method, overshoots):
             return super().step()
 
     monkeypatch.setattr(train, "Adam", Spy)
-    _, reports = run(recipe, method, normal=normal_images(20))
+    _, rows = run(recipe, method, normal=normal_images(20))
     # 5 batches of 4 in a pass, also with the 2 entries; 16 + 4 + 1 steps in each, of one rate.
     assert recipe.quirks.warm_up_counts_loaders
     off = recipe.model_copy(update={"quirks": recipe.quirks.model_copy(update={"warm_up_counts_loaders": False})})
@@ -85,7 +87,7 @@ def test_each_step_is_taken_at_its_rate(monkeypatch, method, overshoots):
         for _ in range(21)
     ]
     assert asked == expected
-    assert [report.learning_rate for report in reports] == [expected[104], expected[209]]
+    assert [row["learning_rate"] for row in rows] == [expected[104], expected[209]]
     # The warm-up ends where the cosine over 2 meta epochs does, at 2e-7, so that "over" is below.
     assert (min(expected) < 2e-7) == overshoots
 
@@ -93,76 +95,73 @@ def test_each_step_is_taken_at_its_rate(monkeypatch, method, overshoots):
 # --- which loss -----------------------------------------------------------------------------------------------------
 
 
-def test_step_loss_by_method_and_epoch():
+@pytest.mark.parametrize(("method", "later"), [("bgad", "with_anomalies"), ("bgad-wo", "without"), ("nf", "likelihood")])
+def test_the_loss_is_the_methods_from_meta_epoch_1_on(monkeypatch, method, later):
     changed = {"beta": 0.2, "tau": 0.3, "normalizer": 7.0, "push_pull_weight": 0.5, "focal": True}
-    recipe = tiny(loss=changed)
-    flow = make_flows(recipe)[0]
+    # At this rate the flows stay as they are.
+    recipe = tiny(loss=changed, schedule={"meta_epochs": 3, "sub_epochs": 1, "learning_rate": 1e-12})
     rng = torch.Generator().manual_seed(6)
-    features, position = 1 + torch.randn(40, 4, generator=rng), torch.randint(64, (40,), generator=rng)
-    is_anomaly = torch.arange(40) % 4 == 0
-    batch = MiniBatch(0, features, position, is_anomaly, 0, 1)
-    log_likelihood = flow.log_likelihood(features, position)
-
-    likelihood = losses.maximum_likelihood(log_likelihood)
-    with_anomalies = losses.bgad_loss(log_likelihood, is_anomaly, **changed)
-    without = losses.bgad_without_anomalies_loss(log_likelihood, **changed)
-    assert len({round(value.item(), 5) for value in (likelihood, with_anomalies, without)}) == 3
-    for method, first, later in (
-        ("bgad", likelihood, with_anomalies),
-        ("bgad-wo", likelihood, without),
-        ("nf", likelihood, likelihood),
-    ):
+    batches = []
+    for level, (side, channels) in enumerate(zip(SIDES, CHANNELS, strict=True)):
+        features, position = 1 + torch.randn(40, channels, generator=rng), torch.randint(side**2, (40,), generator=rng)
+        batches.append(MiniBatch(level, features, position, torch.arange(40) % 4 == 0, level, 3))
+    monkeypatch.setattr(train, "mini_batches", lambda *_: batches)
+    _, rows = run(recipe, method)
+    for flow, batch in zip(make_flows(recipe), batches, strict=True):
+        log_likelihood = flow.log_likelihood(batch.features, batch.position)
+        expected = {
+            "likelihood": losses.maximum_likelihood(log_likelihood),
+            "with_anomalies": losses.bgad_loss(log_likelihood, batch.is_anomaly, **changed),
+            "without": losses.bgad_without_anomalies_loss(log_likelihood, **changed),
+        }
+        assert len({round(value.item(), 5) for value in expected.values()}) == 3
         # Meta epoch 0 is plain maximum likelihood: no focal weights, no boundary.
-        assert train.step_loss(recipe, method, 0, flow, batch).item() == pytest.approx(first.item(), rel=1e-6)
-        for epoch in (1, 2):
-            assert train.step_loss(recipe, method, epoch, flow, batch).item() == pytest.approx(later.item(), rel=1e-6)
+        found = [row[f"loss_{batch.level + 1}"] for row in rows]
+        assert found == pytest.approx([expected[name].item() for name in ("likelihood", later, later)], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["paper", "cpu"])
 def test_bgad_uses_the_entries_from_meta_epoch_1_on(monkeypatch, name):
-    recipe = tiny(name)
     seen, asked = [], []
-    original = train.step_loss
 
-    def spy(recipe, method, epoch, flow, batch):
-        seen.append((epoch, batch))
-        return original(recipe, method, epoch, flow, batch)
+    def batches(*arguments):
+        for batch in mini_batches(*arguments):
+            seen.append(batch)
+            yield batch
 
     def entries():
-        asked.append(len(seen))
-        return anomaly_entries()
+        while True:
+            asked.append(len(seen))
+            yield anomaly_entries()
 
-    monkeypatch.setattr(train, "step_loss", spy)
-    run(recipe, "bgad", entries)
-    first = [batch for epoch, batch in seen if epoch == 0]
-    second = [batch for epoch, batch in seen if epoch == 1]
-    assert all(batch.is_anomaly is None for batch in first)
+    monkeypatch.setattr(train, "mini_batches", batches)
+    run(tiny(name), "bgad", entries())
+    # Asked for again in each of the two passes of meta epoch 1, and never before.
+    assert len(asked) == 2
+    first, second = seen[: asked[0]], seen[asked[0] :]
+    assert first and all(batch.is_anomaly is None for batch in first)
     assert all(batch.is_anomaly is not None for batch in second)
     assert any(batch.is_anomaly.any() for batch in second)
-    # Asked for anew in each of the two passes of meta epoch 1, and never before.
-    assert len(asked) == 2
-    assert asked[0] == len(first)
 
 
 @pytest.mark.parametrize("method", ["nf", "bgad-wo"])
 @pytest.mark.parametrize("name", ["paper", "cpu"])
 def test_the_other_methods_never_ask_for_the_entries(method, name):
-    def entries():
-        raise AssertionError("known anomalies were asked for")
-
-    _, reports = run(tiny(name), method, entries)
-    assert [report.epoch for report in reports] == [0, 1]
+    _, rows = run(tiny(name), method, iter(()))
+    assert [row["epoch"] for row in rows] == [0, 1]
 
 
 def test_meta_epoch_0_is_the_same_for_all_methods():
-    recipe = tiny(quirks={"warm_up_counts_loaders": False})  # a slip of the loop with anomalies alone
-    flows = {}
-    for method in ("bgad", "bgad-wo", "nf"):
-        flows[method] = make_flows(recipe)
-        next(train.train(recipe, method, flows[method], normal_images(), anomaly_entries, torch_generator("run")))
+    recipe = tiny(quirks={"warm_up_counts_loaders": False}, schedule={"meta_epochs": 1})  # a slip of the loop with anomalies
+    flows = {method: run(recipe, method)[0] for method in ("bgad", "bgad-wo", "nf")}
     for method in ("bgad-wo", "nf"):
         for flow, other in zip(flows["bgad"], flows[method], strict=True):
             assert all(torch.equal(a, b) for a, b in zip(flow.parameters(), other.parameters(), strict=True))
+
+
+def test_an_epoch_is_evaluated_when_it_is_due_and_the_last_one_always():
+    _, rows = run(tiny("cpu", schedule={"meta_epochs": 5, "evaluate_every": 2}), "nf")
+    assert [row.get("evaluated") for row in rows] == [None, 1, None, 3, 4]
 
 
 # --- the quirk of idle levels ---------------------------------------------------------------------------------------
@@ -181,14 +180,15 @@ def test_idle_levels_keep_their_momentum_only_as_a_quirk(monkeypatch, quirk):
     def batches(recipe, normal, entries, sub_epoch, rng):
         for level in range(3):
             places.append(offset.detach().clone())
-            features = normal.levels[level][0]
+            features = normal[level][0]
             yield MiniBatch(level, features, torch.arange(len(features)), None, level, 3)
             if level == 0:
                 gradients.append(offset.grad.clone())
         places.append(offset.detach().clone())
 
     monkeypatch.setattr(train, "mini_batches", batches)
-    list(train.train(recipe, "nf", flows, normal, list, torch_generator("run")))
+    epochs = train.Epochs(lambda flows, epoch: {}, log=lambda line: None)
+    train.train(recipe, "nf", flows, normal, iter(()), torch_generator("run"), epochs)
     assert gradients[0].abs().min() > 1e-5  # well above Adam's epsilon of 1e-8
     moves = [places[1] - places[0], places[2] - places[1], places[3] - places[2]]
     # Level 1's own step: Adam's first, a rate in the direction of the gradient.
@@ -221,10 +221,10 @@ def test_equal_generators_give_equal_flows_to_the_bit(name):
 def test_training_lowers_the_loss_of_every_level(name):
     changed = {"meta_epochs": 6, "sub_epochs": 4, "learning_rate": 1e-2}
     recipe = tiny(name, schedule=changed)
-    flows, reports = run(recipe, "nf")
-    assert len(reports) == 6
+    flows, rows = run(recipe, "nf")
+    assert len(rows) == 6
     for level in range(3):
-        course = [report.losses[level] for report in reports]
+        course = [row[f"loss_{level + 1}"] for row in rows]
         assert course[-1] < 0.9 * course[0], course
     # The reported loss is that of the flows: unseen draws of the same distribution are likelier than before.
     rng = torch.Generator().manual_seed(9)
@@ -241,11 +241,11 @@ def test_known_anomalies_become_less_likely():
     recipe = tiny("cpu", schedule=schedule, sampling={"level_shares": [1.0, 1.0, 1.0], "vectors": 64})
     normal, entries = normal_images(), anomaly_entries(4)
     for level in range(3):
-        entries[0].levels[level][:] = normal.levels[level][1:5]
+        entries[0].levels[level][:] = normal[level][:4]
         entries[0].levels[level][entries[0].defects[level]] += 1.0
     gaps = {}
     for method in ("bgad", "nf"):
-        flows, _ = run(recipe, method, lambda: entries, normal=normal)
+        flows, _ = run(recipe, method, repeat(entries), normal=normal)
         with torch.no_grad():
             maps = flows[0].log_likelihood_maps(entries[0].levels[0]).flatten(1)
         flags = entries[0].defects[0]
@@ -266,20 +266,22 @@ def test_rotations_stay_as_drawn():
 @pytest.mark.parametrize(("name", "steps"), [("paper", 8), ("cpu", 4)])
 def test_diverged_training_is_an_error_that_names_meta_epoch_level_and_step(monkeypatch, name, steps, value):
     """Level 2 has ``steps`` in a meta epoch; in its third of the second, the loss is ``value``."""
-    original, taken = train.step_loss, []
+    taken, batches = [], []
 
-    def spoilt(recipe, method, epoch, flow, batch):
-        taken.append((epoch, batch.level))
-        loss = original(recipe, method, epoch, flow, batch)
-        return loss + value if taken.count((1, 1)) == 3 and batch.level == 1 else loss
+    def counted(*arguments):
+        for batch in mini_batches(*arguments):
+            batches.append(batch.level)
+            yield batch
 
-    monkeypatch.setattr(train, "step_loss", spoilt)
-    with pytest.raises(BgadError) as error:
+    def spoilt(log_likelihood):
+        taken.append(batches[-1])
+        loss = maximum_likelihood(log_likelihood)
+        return loss + value if taken.count(1) == steps + 3 and batches[-1] == 1 else loss
+
+    monkeypatch.setattr(train, "mini_batches", counted)
+    monkeypatch.setattr(train, "maximum_likelihood", spoilt)
+    with pytest.raises(TrainingError, match=rf"meta epoch 1 .*level 2 .*step 3 of {steps} .*schedule\.learning_rate"):
         run(tiny(name), "nf")
-    assert str(error.value) == (
-        f"training diverged: in meta epoch 1 the loss of level 2 is not finite from its step 3 of {steps} on; "
-        "lower schedule.learning_rate in the recipe."
-    )
 
 
 def test_flows_of_a_recipe():

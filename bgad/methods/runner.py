@@ -181,9 +181,9 @@ class Scorer:
 
     def images(self, rows: Tensor) -> Images:
         """The cache's images in ``rows``; consecutive ones, as a category's training images usually are, are not copied."""
-        start, stop = int(rows[0]), int(rows[-1]) + 1
-        consecutive = torch.equal(rows, torch.arange(start, stop))
-        levels = [level[start:stop] if consecutive else level[rows.to(level.device)] for level in self.cache.levels]
+        start, count = int(rows[0]), len(rows)
+        consecutive = torch.equal(rows, torch.arange(start, start + count))
+        levels = [level[start : start + count] if consecutive else level[rows.to(level.device)] for level in self.cache.levels]
         return images_of_levels(levels, [self.category / self.cache.paths[row] for row in rows], self.cache.image_size)
 
 
