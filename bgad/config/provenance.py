@@ -26,9 +26,8 @@ ENTRIES = {
     "report": ("bgad.report.tables.suite", "bgad.report.plots.suite", "bgad.report.page.page"),
     "examples": ("bgad.report.plots.examples",),
 }
-# Between two of these a string stands alone: a docstring, or nothing at all.
-STATEMENT_ENDS = {tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
+ENDS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}  # of a statement, or of what comes before the first in a block
+LAYOUT = {tokenize.COMMENT, tokenize.NL}
 
 
 def source_sha256(step: str, package: Path = PACKAGE) -> str:
@@ -43,14 +42,14 @@ def method_sha256(method: str, package: Path = PACKAGE) -> str:
 
 
 def files_of(entries: tuple[str, ...], package: Path = PACKAGE) -> set[Path]:
-    """The files that the modules ``entries`` come to: they, all that they import of this package, and data files next to them."""
+    """The files of the modules ``entries``, of all that they import of this package, and the data files next to them."""
     found: set[Path] = set()
     to_do = [path for entry in entries for path in _files(entry, package)]
     while to_do:
         path = to_do.pop()
         if path not in found:
             found.add(path)
-            to_do += [file for module in _imports(path) for file in _files(module, package)]
+            to_do += [file for module in _imports(_text(path)) for file in _files(module, package)]
     return found | {file for path in found for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py"}
 
 
@@ -58,7 +57,7 @@ def files_of(entries: tuple[str, ...], package: Path = PACKAGE) -> set[Path]:
 def _sha256(entries: tuple[str, ...], package: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(files_of(entries, package)):
-        content = "\0".join(_tokens(path)).encode() if path.suffix == ".py" else path.read_bytes()
+        content = "\0".join(_tokens(_text(path))).encode() if path.suffix == ".py" else path.read_bytes()
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + content + b"\n")
     return digest.hexdigest()
 
@@ -76,11 +75,15 @@ def _files(module: str, package: Path) -> list[Path]:
     return found
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """The names of this package that a file imports, wherever in it."""
+def _imports(source: str) -> tuple[str, ...]:
+    """The names of this package that a module imports, wherever in it."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -89,17 +92,17 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 @cache
-def _tokens(path: Path) -> tuple[str, ...]:
-    """The code of a file without comments, docstrings and layout."""
-    tokens = [token for token in _whole_strings(path.read_text(encoding="utf-8")) if token[0] not in LAYOUT]
-    kept, before = [], tokenize.NEWLINE
-    for place, (kind, text) in enumerate(tokens):
-        alone = kind == tokenize.STRING and before in STATEMENT_ENDS and tokens[place + 1][0] == tokenize.NEWLINE
-        if not alone:
-            # An indentation counts, but not of how many spaces it is.
-            kept.append(text if text.strip() else tokenize.tok_name[kind])
-        before = kind
-    return tuple(kept)
+def _tokens(source: str) -> tuple[str, ...]:
+    """The code of a module without comments, docstrings and layout."""
+    tokens = [token for token in _whole_strings(source) if token[0] not in LAYOUT]
+    kept: list[tuple[int, str]] = []
+    for kind, text in tokens:
+        if kind == tokenize.NEWLINE and kept and kept[-1][0] == tokenize.STRING and (len(kept) == 1 or kept[-2][0] in ENDS):
+            kept.pop()  # a string that is a statement: a docstring
+        else:
+            kept.append((kind, text))
+    # An indentation counts, but not its number of spaces.
+    return tuple(text if text.strip() else tokenize.tok_name[kind] for kind, text in kept)
 
 
 def _whole_strings(source: str) -> Iterator[tuple[int, str]]:
