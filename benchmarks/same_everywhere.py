@@ -187,8 +187,8 @@ seven).
 "Without AVX" stands in for an older processor: PyTorch, oneDNN, MKL, OpenBLAS and numpy were told not to use it, and the
 compiled blocks, which are built for the current processor, were off.
 
-**Not measured**: a second physical processor, arm64, AVX-512, a GPU, other torch versions, and trainings longer than the demo's,
-in which rounding errors have more time to grow.
+**Not measured**: a second physical processor, arm64, AVX-512, a GPU, other torch versions, and trainings longer than the
+demo's, in which rounding errors have more time to grow.
 """
 
 
