@@ -104,7 +104,8 @@ def _metric(name: str, metric: Callable[..., float], labels: np.ndarray, scores:
 
 
 def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str, dict]:
-    """Each defect type against all normal test images: image and pixel AUROC, count, and whether the type was known in training."""
+    """Each defect type against all normal test images: image and pixel AUROC, count, and whether the type was known in
+    training."""
     types = np.array(test.types)
     result = {}
     for kind in sorted(set(test.types) - {"good"}):

@@ -101,8 +101,8 @@ def save_gallery(folder: Path, cache: FeatureCache, test: TestSet, evaluation: E
 def save_model(
     folder: Path, cell: Cell, recipe: Recipe, cache: FeatureCache, threshold: float, evaluation: Evaluation, learned: dict
 ) -> None:
-    """Tensors and plain values only, so that it loads with weights_only. A flow's maps go by ``scale``; ``highest`` is the highest
-    score of the test set."""
+    """Tensors and plain values only, so that it loads with weights_only. A flow's maps go by ``scale``; ``highest`` is the
+    highest score of the test set."""
     content = {
         "cell": asdict(cell),
         "recipe": recipe.model_dump(),

@@ -9,7 +9,7 @@ The file's name is the method's in suites and results. ``NAME = "..."`` in it is
 The same runner runs all of them (runner.py). BGAD, in bgad.py, has three further capabilities:
 
     fit(images, rng, epochs)        a training in epochs, which ``epochs`` evaluates, logs and keeps checkpoints of
-    score(...) -> list              log-likelihoods, (N, h, w) a level, which bgad/model/scoring.py turns into maps of a test set
+    score(...) -> list              log-likelihoods, (N, h, w) a level; bgad/model/scoring.py turns them into maps
     save(model), restore(...)       a model that is more than tensors and plain values, to model.pt and back
 """
 

@@ -117,7 +117,7 @@ def images_in(given: list[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
             if not inside:
-                raise DataError(f"{path}: no images directly in this folder ({', '.join(sorted(IMAGE_ENDINGS))}); name one that has some.")
+                raise DataError(f"{path}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}); name a folder that does.")
             found += inside
         else:
             found.append(path)
@@ -127,9 +127,8 @@ def images_in(given: list[Path]) -> list[Path]:
 def load_model(cell: Path, device: torch.device, weights: Path | None = None) -> Model:
     """The model of the folder ``cell`` on ``device``.
 
-    FileError if there is none, if it is damaged, or if the backbone's weights (of the file ``weights``, where one is named) are not
-    those that it was trained on.
-    """
+    FileError if there is none, if it is damaged, or if the backbone's weights (of the file ``weights``, where one is named) are
+    not those that it was trained on."""
     content, file = read_model(cell, device), cell / "model.pt"
     name = content["cell"]["method"]
     method, recipe = methods.load(name), Recipe.model_validate(content["recipe"])

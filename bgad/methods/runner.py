@@ -57,10 +57,10 @@ def run_cell(
 ) -> dict:
     """Fits and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
-    ``pools`` holds the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools; other recipes make
-    them in each pass, in ``workers`` processes next to the training, from the images in ``root``, the data set's folder. Every draw
-    depends on the cell's own names. A training that was stopped resumes from its ``checkpoint``. DataError if anomalies should be
-    known and there are no masks; TrainingError if the method diverges or returns what cannot be used.
+    ``pools`` holds the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools; other recipes
+    make them in each pass, in ``workers`` processes next to the training, from the images in ``root``, the data set's folder.
+    Every draw depends on the cell's own names. A training that was stopped resumes from its ``checkpoint``. DataError if
+    anomalies should be known and there are no masks; TrainingError if the method diverges or returns what cannot be used.
     """
     started = time.perf_counter()
     known = split.known(cell.k)

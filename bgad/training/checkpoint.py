@@ -1,7 +1,7 @@
 """The checkpoint of a cell: training that was stopped resumes from it, to the same bits on a CPU.
 
-The last one is the trained model: a cell that was killed after its training only evaluates and writes again. The workflow deletes
-checkpoints when a run ends (workflow/Snakefile), so that a forced run trains.
+The last one is the trained model: a cell that was killed after its training only evaluates and writes again. The workflow
+deletes checkpoints when a run ends (workflow/Snakefile), so that a forced run trains.
 """
 
 import hashlib

@@ -60,9 +60,9 @@ def train(
 ) -> None:
     """Trains ``flows`` in place and leaves the rows of its epochs in ``epochs``.
 
-    ``normal``: the feature vectors of the normal training images, (N, h * w, C) a level. ``entries`` gives the anomaly entries of
-    one pass after another. ``state`` is what a checkpoint holds: training resumes after its epoch, to the same bits on a CPU.
-    TrainingError if a loss is not finite.
+    ``normal``: the feature vectors of the normal training images, (N, h * w, C) a level. ``entries`` gives the anomaly entries
+    of one pass after another. ``state`` is what a checkpoint holds: training resumes after its epoch, to the same bits on a
+    CPU. TrainingError if a loss is not finite.
     """
     schedule, quirks, constants = recipe.schedule, recipe.quirks, recipe.loss.model_dump()
     parameters = [p for flow in flows for p in flow.parameters() if p.requires_grad]
@@ -119,8 +119,8 @@ def train(
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int, one_loader: bool = False) -> float:
     """The rate of a step: a cosine over the meta epochs, after a linear warm-up to the cosine's value at the warm-up's end.
 
-    ``step`` of ``steps_per_epoch`` counts through all the passes of meta epoch ``epoch``. ``one_loader``: only normal images are
-    loaded, so the released code's slip with the number of its loaders does not happen.
+    ``step`` of ``steps_per_epoch`` counts through all the passes of meta epoch ``epoch``. ``one_loader``: only normal images
+    are loaded, so the released code's slip with the number of its loaders does not happen.
     """
     schedule = recipe.schedule
     if epoch >= schedule.warm_up_epochs:
