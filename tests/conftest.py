@@ -1,9 +1,8 @@
-"""What several test files share: a copy of the project to run the workflow in, and no network for anybody."""
+"""What several test files share: a copy of the project to run the workflow in, and a guard against using the network."""
 
 import atexit
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = ROOT / "tests" / "offline"
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Also for what tests start: the guard of offline/ comes before a sitecustomize that the machine may have.
+# Processes that tests start have the guard too: offline/ comes before a sitecustomize of the machine.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
 os.environ["BGAD_NETWORK_NOTES"] = NOTES = tempfile.mkstemp(suffix=".network")[1]
 atexit.register(os.unlink, NOTES)
@@ -27,17 +26,17 @@ import no_network  # noqa: E402
 
 no_network.forbid()
 
-# They run the workflow, for a minute or two each.
+# They run the workflow, for up to a minute each.
 LONG = ("test_end_to_end.py", "test_own_data.py", "test_own_method.py", "test_workflow.py", "test_docs.py")
 
 
 def pytest_collection_modifyitems(items):
-    """The long files first: begun last, one of them would leave all cores but its own idle in the end."""
+    """The long files first: if one of them started last, all other cores would wait for it."""
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def reached_out() -> str:
-    """Where this process's tests, and what they started, wanted to connect since the last look."""
+    """The connections that this process's tests, and processes they started, tried to make since the last call."""
     text = Path(NOTES).read_text()
     Path(NOTES).write_text("")
     return text
@@ -45,19 +44,19 @@ def reached_out() -> str:
 
 @pytest.fixture(autouse=True)
 def no_network_is_used() -> Iterator[None]:
-    """Fails a test during which anything wanted to connect beyond this machine, also where a library hid the refusal."""
+    """Fails a test during which anything tried to connect to another machine, even if a library hid the refusal."""
     yield
     assert reached_out() == ""
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Tensors of a test's size gain nothing from more threads, which wait for each other on a busy machine."""
+    """Tensors as small as those of tests gain nothing from more threads."""
     torch.set_num_threads(1)
 
 
 class Project:
-    """A copy of the workflow in a folder of its own, whose path has a space."""
+    """A copy of the workflow in its own folder, whose path has a space."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -69,7 +68,7 @@ class Project:
                 shutil.copy(source, folder / name)
 
     def stand_in_for(self, *rules: str) -> None:
-        """Has every step of these files of rules touch its files instead of doing its work."""
+        """Makes every step in these rule files touch its output instead of doing its work."""
         for path in (self.folder / "workflow" / "rules" / f"{name}.smk" for name in rules):
             text = path.read_text()
             start = text.find("    shell:")
@@ -81,16 +80,11 @@ class Project:
             path.write_text(text)
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
-        """Runs Snakemake with two cores and returns all it says; with ``check``, it has to succeed."""
-        options = ["--cores", "2", *arguments]
-        if "-n" in options:  # most of the runs
-            output = self.folder / ".said"
-            status = forked.snakemake(self.folder, options, output)
-            said = output.read_text()
-        else:
-            command = [sys.executable, "-m", "snakemake", *options]
-            run = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-            status, said = run.returncode, run.stdout + run.stderr
+        """Runs Snakemake with two cores and returns its output. With ``check`` it must succeed, without it must fail."""
+        output = self.folder / ".said"
+        # With the profile's timespan, short runs would take up to 5 seconds to exit.
+        status = forked.snakemake(self.folder, ["--cores", "2", "--max-jobs-per-timespan", "100/1s", *arguments], output)
+        said = output.read_text()
         assert (status == 0) is check, said
         return said
 
@@ -103,7 +97,7 @@ def project(tmp_path_factory) -> Project:
 
 
 def job_counts(said: str) -> dict[str, int]:
-    """The jobs of each rule, from Snakemake's table of job statistics; {} when there is nothing to be done."""
+    """The number of jobs per rule, from Snakemake's job statistics; {} if there is nothing to be done."""
     lines = said.splitlines()
     if "Job stats:" not in lines:
         assert "Nothing to be done" in said, said

@@ -1,4 +1,4 @@
-"""Snakemake in a process that is forked from one with its libraries loaded, which take two thirds of a plan's time."""
+"""Snakemake in a process forked from one that has its libraries loaded; loading them takes two thirds of a dry run's time."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.report.html_reporter",
 
 
 def snakemake(folder: Path, arguments: list[str], output: Path) -> int:
-    """Runs ``python -m snakemake *arguments`` in ``folder``; returns the exit status. What it says goes to ``output``."""
+    """Runs ``python -m snakemake *arguments`` in ``folder``, its output to the file ``output``; returns the exit status."""
     process = FORKS.Process(target=_run, args=(folder, arguments, output, dict(os.environ)))
     process.start()
     try:
         process.join()
     finally:
-        process.kill()  # where the wait was cut off
+        process.kill()  # if the wait was interrupted
     assert process.exitcode is not None
     return process.exitcode
 

@@ -45,7 +45,7 @@ def write_table(
 ) -> None:
     """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same figures, as CSV.
 
-    ``plots_folder`` is where bgad.report.plots.suite wrote the suite's plots; ``left_out`` names, each with its reason, what the
+    ``plots_folder`` has the plots of bgad.report.plots.suite; ``left_out`` names, each with its reason, what the
     suite's hard-* cannot have. BgadError if a cell's metrics.json is another cell's.
     """
     collected = collect(cells, root)
