@@ -1,4 +1,4 @@
-"""The one owner of devices: which one computes, with how many threads, and what is known about it."""
+"""The one owner of devices: which one computes, with how many threads, and what a result records about it."""
 
 import ctypes
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 
 def choose(name: str = "auto", threads: int | None = None) -> torch.device:
@@ -17,18 +17,18 @@ def choose(name: str = "auto", threads: int | None = None) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     _keep_freed_memory()
-    # Flows end in tiny gradients whose denormal numbers would slow a CPU many times over.
+    # Trained flows have tiny gradients, whose denormal numbers slow a CPU many times over.
     torch.set_flush_denormal(True)
-    # By default a GPU's convolutions round what they multiply to TensorFloat-32's 10 bits, which puts features two
-    # thousandths off from a CPU's.
+    # By default a GPU's convolutions round their inputs to TensorFloat-32's 10 bits, and features differ from a CPU's by two
+    # thousandths.
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise BgadError(f"device {name}: unknown; use auto, cpu, cuda or cuda:<n>.")
+        raise ConfigError(f"device {name}: unknown; use auto, cpu, cuda or cuda:<n>.")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BgadError(f"device {name}: this machine has {torch.cuda.device_count()} GPUs; use auto or cpu.")
+        raise ConfigError(f"device {name}: this machine has {torch.cuda.device_count()} GPUs; use auto or cpu.")
     return device
 
 
@@ -45,10 +45,10 @@ def gpus() -> list[tuple[str, int]]:
 
 
 def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
-    """The most memory that this process has had: resident, and on the GPU (None without one), in MB."""
+    """The peak memory of this process in MB: resident, and on the GPU (None without one)."""
     status = Path("/proc/self/status")
     high_water = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
-    if high_water:  # getrusage's figure would begin with the peak of the process that started this one
+    if high_water:  # getrusage also counts the peak of the process that started this one
         resident = int(high_water[1]) / 2**10
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -58,9 +58,9 @@ def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc not to hand large freed blocks back to the system: fetching them again faults in every page.
+    """Tells glibc to keep large freed blocks: getting them back from the system faults in every page.
 
-    A step on a CPU allocates hundreds of buffers of about a megabyte. Elsewhere than with glibc nothing happens.
+    A step on a CPU allocates hundreds of buffers of about a megabyte. Without glibc nothing happens.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3  # from malloc.h
     try:

@@ -1,4 +1,4 @@
-"""Running out of memory: telling it from other failures, and going on with fewer images at once."""
+"""Running out of memory: telling it from other failures, and retrying with fewer images at once."""
 
 import errno
 import re
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-# What PyTorch says of it on a GPU, of its libraries there, and on a CPU; its own types of errors are RuntimeErrors too. The
-# last is Python's of a process that makes images beside a training: a system without memory kills one.
+# How PyTorch words it on a GPU, in its libraries there, and on a CPU; its own error types are RuntimeErrors too. The last is
+# for a worker process that makes images: a system without memory kills it.
 SAYS = re.compile(
     r"out of memory|ALLOC_FAILED|Create\(handle\)|can't allocate memory|bad_alloc|bad allocation|pool was terminated abruptly",
     re.IGNORECASE,
@@ -22,16 +22,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException) -> str:
-    """The sentence for people."""
+    """The sentence that the user sees."""
     said = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
-    way = "give each more of the GPU (gpu_mb in config/config.yaml)" if "CUDA" in str(error) else "give it more memory"
-    return f"out of memory ({said}); let fewer things run at once (--cores), or {way}."
+    way = "give each training more of the GPU (gpu_mb in config/config.yaml)" if "CUDA" in str(error) else "add memory"
+    return f"out of memory ({said}); run fewer steps at once (--cores), or {way}."
 
 
 def in_smaller_batches(work: Callable[[int], T], images_at_once: int) -> T:
-    """``work(images_at_once)``; where memory does not suffice, again with half as many, down to one image at a time.
+    """``work(images_at_once)``; if memory runs out, again with half as many, down to one image at a time.
 
-    ``work`` has to give the same for any number, but for rounding, and to leave nothing behind when it fails. The last error is
+    ``work`` must give the same result for any number, up to rounding, and leave nothing behind when it fails. The last error is
     raised.
     """
     while True:
@@ -40,6 +40,6 @@ def in_smaller_batches(work: Callable[[int], T], images_at_once: int) -> T:
         except Exception as error:
             if images_at_once == 1 or not is_out_of_memory(error):
                 raise
-        # Out here, where the error and with it the failed work's tensors are gone.
-        print(f"out of memory with {images_at_once} images at once; going on with {images_at_once // 2}")
+        # Outside the except block the error is gone, and with it the failed work's tensors.
+        print(f"out of memory with {images_at_once} images at once; retrying with {images_at_once // 2}")
         images_at_once //= 2

@@ -1,7 +1,7 @@
-"""The one owner of randomness: every draw comes from a generator made here, from the names of what is drawn.
+"""The one owner of randomness: every draw comes from a generator made here, seeded by the names of what is drawn.
 
-Nothing here touches a global generator, so a cell's numbers depend on its own names and seed alone, never on what ran
-before it in the same process.
+Nothing here touches a global generator, so a cell's numbers depend only on its own names and seed, never on what ran before it
+in the same process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def seed_of(*names: object) -> int:
 
 def torch_generator(*names: object, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on ``device``, seeded from ``names``."""
-    import torch  # takes seconds, and drawing a split needs none of it
+    import torch  # takes seconds to import, and drawing a split does not need it
 
     return torch.Generator(device=device).manual_seed(seed_of(*names))
 
@@ -43,20 +43,20 @@ def numpy_generator(*names: object) -> np.random.Generator:
 
 
 def frozen_generator(*names: object) -> np.random.RandomState:
-    """A numpy generator whose stream never changes between numpy versions (NEP 19), for what must stay the same for ever."""
+    """A numpy generator whose stream never changes between numpy versions (NEP 19), for draws that must never change."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed_of(*names))))
 
 
 def released_generator(seed: int) -> random.Random:
-    """Python's own generator, seeded as the released code seeds it: with the number itself. For its draws alone."""
+    """Python's own generator, seeded with the number itself, as the released code does. Only for its draws."""
     return random.Random(seed)
 
 
 def shuffled(items: Iterable[str], *names: object) -> list[str]:
-    """``items`` in a random order that depends on ``names`` and on each item's own text alone.
+    """``items`` in a random order that depends only on ``names`` and on each item's own text.
 
-    Each item is ranked by the SHA-256 of the names and the item, so the order in which items arrive, the platform and
-    the library versions change nothing, and a new item leaves the order of the others as it was.
+    Each item is ranked by the SHA-256 of the names and the item. The order of arrival, the platform and library versions
+    change nothing, and a new item leaves the order of the others as it was.
     """
     prefix = "/".join(map(str, names))
     return sorted(items, key=lambda item: hashlib.sha256(f"{prefix}/{item}".encode()).hexdigest())

@@ -4,7 +4,7 @@ import pytest
 
 from bgad.config.cells import Cell, check, expand, left_out
 from bgad.config.settings import Block, Suite
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 CATALOGUE = {
     "mvtec": {
@@ -112,44 +112,36 @@ def test_what_was_left_out_is_said_once():
 def test_a_type_named_with_a_k_that_it_cannot_give_is_refused():
     block = {"dataset": "own", "categories": ["wood"], "splits": ["hard-color"], "k": [1, 10]}
     for function in (expand, left_out):
-        with pytest.raises(BgadError) as error:
+        with pytest.raises(ConfigError, match=r"Suite of the test.*wood.*hard-color.*k 10.*8 images"):
             function(suite(block), CATALOGUE.__getitem__)
-        assert str(error.value) == (
-            "Suite of the test: wood has no hard-color with k 10: the type has 8 images; ask for a smaller k."
-        )
     assert len(folders(block | {"k": [1, 8]})) == 2
 
 
 def test_an_unknown_category_is_named_with_those_that_there_are():
-    with pytest.raises(BgadError) as error:
+    with pytest.raises(ConfigError, match=r"mvtec.*\bbotle\b.*bottle, toothbrush, zipper"):
         folders({"categories": ["bottle", "botle"]})
-    assert str(error.value) == ("Suite of the test: data set mvtec has no category botle; it has bottle, toothbrush, zipper.")
 
 
 @pytest.mark.parametrize("split", ["hard-rough", "broken", "unseen", "hard-", "hard", ""])
 def test_an_unknown_split_is_named_with_those_that_there_are(split):
-    with pytest.raises(BgadError) as error:
+    with pytest.raises(ConfigError, match=rf"bottle.*split {split};.*broken, contamination"):
         folders({"categories": ["bottle"], "splits": ["seen", split]})
-    assert str(error.value) == (
-        f"Suite of the test: category bottle has no split {split}; "
-        "use seen, hard-* or hard-<type> with one of broken, contamination."
-    )
 
 
 def test_check_names_the_cell_that_there_cannot_be():
     check(CELL, CATALOGUE.__getitem__)
     wrong = {
-        "has no category screw": Cell("paper", "mvtec", "screw", "seen", 10, "bgad", 0),
-        "has no split hard-ko": Cell("paper", "mvtec", "bottle", "hard-ko", 10, "bgad", 0),
-        "has no k 0": Cell("paper", "mvtec", "bottle", "seen", 0, "bgad", 0),
-        "its k is [0]": Cell("paper", "mvtec", "bottle", "seen", 1, "nf", 0),
-        "the type has 8 images": Cell("paper", "own", "wood", "hard-color", 9, "bgad", 0),
-        "Input should be 'bgad', 'bgad-wo', 'nf', ": Cell("paper", "mvtec", "bottle", "seen", 1, "bgda", 0),
+        "screw": Cell("paper", "mvtec", "screw", "seen", 10, "bgad", 0),
+        "split hard-ko": Cell("paper", "mvtec", "bottle", "hard-ko", 10, "bgad", 0),
+        "bgad-wo": Cell("paper", "mvtec", "bottle", "seen", 0, "bgad", 0),
+        "method nf": Cell("paper", "mvtec", "bottle", "seen", 1, "nf", 0),
+        "8 images": Cell("paper", "own", "wood", "hard-color", 9, "bgad", 0),
+        "methods.0": Cell("paper", "mvtec", "bottle", "seen", 1, "bgda", 0),
     }
-    for sentence, cell in wrong.items():
-        with pytest.raises(BgadError) as error:
+    for named, cell in wrong.items():
+        with pytest.raises(ConfigError) as error:
             check(cell, CATALOGUE.__getitem__)
-        assert sentence in str(error.value)
+        assert named in str(error.value)
         assert cell.folder.as_posix() in str(error.value)
 
 
@@ -179,12 +171,12 @@ def test_a_cell_is_its_folder():
     ],
 )
 def test_what_is_no_folder_of_a_cell_is_refused(path):
-    with pytest.raises(BgadError, match="not the folder of a cell; it must look like results/"):
+    with pytest.raises(ConfigError, match="results/"):
         Cell.of_folder(path)
 
 
 def test_a_folder_of_a_method_that_there_is_not_is_refused():
-    with pytest.raises(BgadError, match="there is no method bgad2; use bgad, bgad-wo, nf"):
+    with pytest.raises(ConfigError, match=r"bgad2.*bgad, bgad-wo, nf"):
         Cell.of_folder("results/paper/mvtec/bottle/seen/k10/bgad2/seed0")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bgad.config.settings import load_recipe
-from bgad.errors import BgadError
+from bgad.errors import TrainingError
 from bgad.evaluation.likelihoods import BINS, GROUPS, groups_of, histograms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def test_the_axis_reaches_the_boundaries(recipe):
 
 
 def test_a_likelihood_that_is_not_finite_is_an_error(recipe):
-    with pytest.raises(BgadError, match="not finite"):
+    with pytest.raises(TrainingError, match="not finite"):
         histograms(recipe, torch.tensor([0.0, float("nan")]), {"normal": np.zeros(2)})
 
 

@@ -48,7 +48,7 @@ def test_fewer_images_at_once_until_they_fit(error, capsys):
     assert in_smaller_batches(work, 11) == "done with 2"
     assert tried == [11, 5, 2]
     assert capsys.readouterr().out == (
-        "out of memory with 11 images at once; going on with 5\nout of memory with 5 images at once; going on with 2\n"
+        "out of memory with 11 images at once; retrying with 5\nout of memory with 5 images at once; retrying with 2\n"
     )
 
 
@@ -134,16 +134,19 @@ def test_a_process_whose_memory_is_limited_goes_on():
     run = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     *tried, shape = run.stdout.splitlines()
-    assert tried[0] == "out of memory with 8 images at once; going on with 4"
+    assert tried[0] == "out of memory with 8 images at once; retrying with 4"
     assert shape == "(8, 128, 128)"
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (RuntimeError(ON_A_CPU + " Error code 12"), "or give it more memory.\n"),
-        (ERRORS[6], "(CUDA out of memory); let fewer things run at once (--cores), or give each more of the GPU (gpu_mb in "),
-        (MemoryError(), "error: out of memory (MemoryError); let fewer things run at once"),
+        (RuntimeError(ON_A_CPU + " Error code 12"), "or add memory.\n"),
+        (
+            ERRORS[6],
+            "(CUDA out of memory); run fewer steps at once (--cores), or give each training more of the GPU (gpu_mb",
+        ),
+        (MemoryError(), "error: out of memory (MemoryError); run fewer steps at once"),
     ],
 )
 def test_a_command_that_runs_out_of_memory_ends_in_a_sentence(error, sentence, monkeypatch, capsys):

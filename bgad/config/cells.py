@@ -1,4 +1,4 @@
-"""Cells, and the suites that expand to them. A cell is one training: the unit of work, caching, re-running and failure."""
+"""Cells, and how suites expand to them. A cell is one training: the unit of work, caching, re-running and failure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from bgad.config import paths
 from bgad.config.methods import names as method_names
 from bgad.config.settings import NAME, Block, Method, Suite, validated
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 # (data set) -> {category: {defect type: number of images}}, types in order
 Catalogue = Callable[[str], dict[str, dict[str, int]]]
@@ -29,33 +29,33 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        return Path(paths.CELL.format(**vars(self)))  # a workflow asks thousands of times, and asdict is slow
+        return Path(paths.CELL.format(**vars(self)))  # planning asks thousands of times, and asdict is slow
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Cell":
-        """The cell whose folder that is; BgadError if the path is not one of a cell, or names a method that there is not."""
+        """The cell of a folder; ConfigError if the path is not a cell's, or names an unknown method."""
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(paths.CELL))
         match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
         if not match or not all(re.fullmatch("[0-9]{1,9}", match[number]) for number in ("k", "seed")):
-            raise BgadError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
+            raise ConfigError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
         names, methods = match.groupdict(), method_names()
         for part in ("recipe", "dataset"):
             if not re.fullmatch(NAME, names[part]):
-                raise BgadError(f"{folder}: {names[part]} is no name of a {part}; it may have letters, digits, _, . and -.")
+                raise ConfigError(f"{folder}: {names[part]} cannot be the name of a {part}; use letters, digits, _, . and -.")
         if names["method"] not in methods:
-            raise BgadError(f"{folder}: there is no method {names['method']}; use {', '.join(methods)}.")
+            raise ConfigError(f"{folder}: there is no method {names['method']}; use {', '.join(methods)}.")
         return cls(k=int(names.pop("k")), seed=int(names.pop("seed")), **names)
 
     @classmethod
     def located(cls, folder: Path) -> tuple["Cell", Path]:
-        """The cell of that folder, and the folder that its ``results`` lies in, absolute."""
+        """The cell of a folder, and the absolute path of the folder that holds its ``results``."""
         folder = Path(folder).absolute()
         cell = cls.of_folder(folder)
         return cell, folder.parents[len(cell.folder.parts) - 1]
 
     @property
     def without_seed(self) -> "Cell":
-        """The same cell at seed -1: what cells that differ in their seed alone have in common."""
+        """The same cell at seed -1, which cells that differ only in their seed have in common."""
         return replace(self, seed=-1)
 
 
@@ -63,19 +63,19 @@ def expand(suite: Suite, catalogue: Catalogue) -> list[Cell]:
     """The cells of a suite, in the order of its grid, each once.
 
     ``catalogue(dataset)`` gives the categories of a data set with their defect types and numbers of images. ``hard-*`` is
-    every type that can give k known anomalies and leaves another to test on; see ``left_out``. BgadError names a category
-    or type that the data set does not have, and a type named in ``hard-<type>`` that has fewer images than k.
+    every type with at least k images that leaves another type to test on; see ``left_out``. ConfigError names a category
+    or type that the data set does not have, or a type named in ``hard-<type>`` with fewer images than k.
     """
     return list(_grid(suite, catalogue)[0])
 
 
 def left_out(suite: Suite, catalogue: Catalogue) -> list[str]:
-    """What ``hard-*`` passes over in a suite, each with the reason: "wood hard-color k10: the type has 8 images"."""
+    """What ``hard-*`` skips in a suite, each with the reason: "wood hard-color k10: the type has 8 images"."""
     return list(_grid(suite, catalogue)[1])
 
 
 def with_examples(cells: list[Cell]) -> list[Cell]:
-    """The cells whose known anomalies a suite's page of examples shows: of each category the first, seen before hard."""
+    """The cells whose known anomalies are shown as CutPaste examples: the first of each category, seen before hard."""
     first: dict[tuple[str, str], Cell] = {}
     for cell in sorted((cell for cell in cells if cell.k), key=lambda cell: cell.split != "seen"):
         first.setdefault((cell.dataset, cell.category), cell)
@@ -83,7 +83,7 @@ def with_examples(cells: list[Cell]) -> list[Cell]:
 
 
 def check(cell: Cell, catalogue: Catalogue) -> None:
-    """BgadError if there can be no such cell: an unknown category or type, or a method or type that does not go with k."""
+    """ConfigError if the cell cannot exist: an unknown category or type, or a k that its method or type does not allow."""
     lists = {"splits": [cell.split], "k": [cell.k], "methods": [cell.method], "seeds": [cell.seed]}
     values = {"recipe": cell.recipe, "dataset": cell.dataset, "categories": [cell.category], **lists}
     block = validated(Block, values, cell.folder.as_posix())
@@ -91,7 +91,7 @@ def check(cell: Cell, catalogue: Catalogue) -> None:
 
 
 def _grid(suite: Suite, catalogue: Catalogue) -> tuple[dict[Cell, None], dict[str, None]]:
-    """The cells of a suite and the sentences of what was left out, both in order and each once."""
+    """The cells of a suite, and the sentences about what was left out, both in order and each once."""
     cells: dict[Cell, None] = {}
     left: dict[str, None] = {}
     for block, category, types in _categories(suite, catalogue):
@@ -107,30 +107,30 @@ def _grid(suite: Suite, catalogue: Catalogue) -> tuple[dict[Cell, None], dict[st
                     continue
                 why = f"the type has {count} image{'s' if count > 1 else ''}"
                 if name != "hard-*":
-                    raise BgadError(f"{suite.title}: {category} has no {split} with k {k}: {why}; ask for a smaller k.")
+                    raise ConfigError(f"{suite.title}: {category} has no {split} with k {k}: {why}; ask for a smaller k.")
                 left[f"{category} {split} k{k}: {why}"] = None
     return cells, left
 
 
 def _categories(suite: Suite, catalogue: Catalogue) -> Iterator[tuple[Block, str, dict[str, int]]]:
-    """Each block of a suite with each of its categories and their defect types."""
+    """Each block of a suite with each of its categories and the category's defect types."""
     for block in suite.grid:
         known = catalogue(block.dataset)
         for category in known if block.categories == "all" else block.categories:
             if category not in known:
-                raise BgadError(
+                raise ConfigError(
                     f"{suite.title}: data set {block.dataset} has no category {category}; it has {', '.join(known)}."
                 )
             yield block, category, known[category]
 
 
 def _splits(title: str, name: str, category: str, types: dict[str, int]) -> list[str]:
-    """The splits of a category that a name in a suite stands for; none where hard-* would leave nothing to test on."""
+    """The splits that a name in a suite stands for; none where hard-* would leave nothing to test on."""
     every = [f"hard-{kind}" for kind in types]
     if name == "hard-*":
         return every if len(every) > 1 else []
     if name == "seen" or name in every:
         return [name]
-    raise BgadError(
+    raise ConfigError(
         f"{title}: category {category} has no split {name}; use seen, hard-* or hard-<type> with one of {', '.join(types)}."
     )

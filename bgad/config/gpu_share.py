@@ -1,4 +1,4 @@
-"""How many trainings a GPU takes at once, by its memory; asked while a workflow is planned, so without loading PyTorch."""
+"""How many trainings share a GPU, by its memory. Called while a workflow is planned, so it does not load PyTorch."""
 
 import math
 import subprocess
@@ -11,9 +11,9 @@ def has_gpu() -> bool:
 
 
 def percent_of_gpu(needed_mb: int) -> int:
-    """The share of the first GPU's memory that ``needed_mb`` is, in whole percent, 1 to 100.
+    """``needed_mb`` as a share of the first GPU's memory, in whole percent, 1 to 100.
 
-    100, so that trainings run one at a time, where they need more than there is or nobody says how much there is.
+    100, so that trainings run one at a time, if they need more than the GPU has or its memory is unknown.
     """
     total = _memory_mb()
     return min(100, max(1, math.ceil(100 * needed_mb / total))) if total else 100

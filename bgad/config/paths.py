@@ -1,18 +1,18 @@
-"""The one owner of paths: where every artefact lies, relative to the project's root.
+"""The one owner of paths: where every artefact is, relative to the project's root.
 
-The patterns hold Snakemake's wildcards, so the rules and the Python code name one and the same file.
+The patterns hold Snakemake's wildcards, so the rules and the Python code name the same files.
 """
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
 
 CELL = "results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}"
 METRICS = CELL + "/metrics.json"
 GALLERY = ("images.jpg", "masks.png", "maps.png", "gallery.json")  # in a cell's folder gallery
-# What a training leaves in a cell's folder, as rule train of the workflow lists it; metrics.json, which is written last, first.
+# What a cell leaves in its folder, as the outputs of rule train; metrics.json, which is written last, comes first.
 CELL_FILES = (
     *("metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
     *(f"gallery/{name}" for name in GALLERY),
@@ -41,22 +41,24 @@ def suite_file(suite: str) -> Path:
 
 
 def leads_out(path: str) -> bool:
-    """Whether a path or the target of a link is absolute, goes up, or cannot be one. Where none of a folder's does, no chain of
-    links can lead out of it either."""
+    """Whether a path or a link's target is absolute, goes up, or is invalid.
+
+    If none in a folder is, no chain of links can leave the folder either.
+    """
     parts = re.split(r"[/\\]", path)
     return not parts[0] or bool(re.match("[A-Za-z]:", path)) or ".." in parts or "\0" in path
 
 
 def check_inside(names: Iterable[str], source: Path) -> None:
-    """BgadError for the first of ``names``, read from ``source``, that leads out of its folder."""
+    """FileError for the first of ``names``, read from ``source``, that leads out of its folder."""
     outside = next(filter(leads_out, names), None)
     if outside is not None:  # it may be empty
-        raise BgadError(f"{source}: names {outside!r}, which is outside its folder; delete it and run again.")
+        raise FileError(f"{source}: names {outside!r}, which is outside its folder; delete it and run again.")
 
 
 def project_root() -> Path:
-    """The folder of the workflow and its configuration: where the command is called, else the checkout of this package."""
+    """The folder with the workflow and its configuration: the current one, else the checkout of this package."""
     for folder in (Path.cwd(), Path(__file__).resolve().parents[2]):
         if (folder / "Snakefile").is_file() and (folder / "config/config.yaml").is_file():
             return folder
-    raise BgadError(f"{Path.cwd()}: there is no Snakefile with config/config.yaml here; call this from the project's folder.")
+    raise ConfigError(f"{Path.cwd()}: there is no Snakefile with config/config.yaml here; change to the project's folder.")

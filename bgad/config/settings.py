@@ -1,7 +1,7 @@
-"""Everything that can be set, as typed objects, validated once at the door: recipes, suites and the configuration.
+"""All settings as typed objects, validated once when they are read: recipes, suites and the configuration.
 
-The files are config/config.yaml, config/recipes/<recipe>.yaml and config/suites/<suite>.yaml; config/README.md lists
-every key. A wrong key or value ends in one sentence that names the file and the key.
+The files are config/config.yaml, config/recipes/<recipe>.yaml and config/suites/<suite>.yaml; config/README.md lists every
+key. A wrong key or value is an error that names the file and the key.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from bgad.config import methods
 from bgad.config.plain_yaml import read_yaml
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 
 def _is_a_method(name: str) -> str:
@@ -29,7 +29,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME, max_length=150)]
 Method = Annotated[Name, AfterValidator(_is_a_method)]
 Share = Annotated[float, Field(gt=0, le=1)]
 T = TypeVar("T", bound=BaseModel)
-MANY = 1_000_000  # more than any count has sense: beyond it only memory or patience end
+MANY = 1_000_000  # no sensible count is higher
 
 
 class Settings(BaseModel):
@@ -48,43 +48,43 @@ class Loss(Settings):
     """The losses: boundary, semi-push-pull and focal weights."""
 
     normalizer: float = Field(gt=0, description="L = l / normalizer, the scale of the boundary and the weights")
-    beta: float = Field(ge=0, lt=1, description="share of the normal vectors that lies below the normal boundary b_n")
+    beta: float = Field(ge=0, lt=1, description="share of the normal vectors below the normal boundary b_n")
     tau: float = Field(ge=0, description="margin between the boundaries: b_a = b_n - tau")
-    push_pull_weight: float = Field(ge=0, description="lambda: weight of pull + push beside the maximum likelihood")
-    focal: bool = Field(description="weight each vector by how badly it fits")
+    push_pull_weight: float = Field(ge=0, description="lambda: weight of pull + push next to the maximum likelihood")
+    focal: bool = Field(description="weight each vector by how poorly it fits")
 
 
 class Schedule(Settings):
     """How long, and at which learning rate."""
 
     meta_epochs: int = Field(
-        ge=1, le=MANY, description="evaluations are between meta epochs; the first one is maximum likelihood"
+        ge=1, le=MANY, description="meta epochs, each of which can be evaluated; the first is maximum likelihood"
     )
-    sub_epochs: int = Field(ge=1, le=MANY, description="passes over the data in a meta epoch")
-    learning_rate: float = Field(gt=0, description="Adam's rate, before cosine and warm-up")
-    final_rate: float = Field(ge=0, le=1, description="the cosine's lower end, as a share of learning_rate")
-    warm_up_epochs: int = Field(ge=0, le=MANY, description="meta epochs of linear warm-up to the cosine's value at their end")
+    sub_epochs: int = Field(ge=1, le=MANY, description="passes over the data in each meta epoch")
+    learning_rate: float = Field(gt=0, description="Adam's learning rate, before cosine and warm-up")
+    final_rate: float = Field(ge=0, le=1, description="where the cosine ends, as a share of learning_rate")
+    warm_up_epochs: int = Field(ge=0, le=MANY, description="meta epochs of linear warm-up, to the cosine's value at their end")
     warm_up_from: float = Field(gt=0, le=1, description="where the warm-up starts, as a share of learning_rate")
     cosine: Literal["per_epoch", "per_step"] = Field(description="whether the cosine falls per meta epoch or per step")
-    evaluate_every: int = Field(ge=1, le=MANY, description="meta epochs between evaluations; the last one always is")
+    evaluate_every: int = Field(ge=1, le=MANY, description="meta epochs between evaluations; the last one is always evaluated")
 
 
 class ImageBatches(Settings):
-    """Steps as in the released code: batches of images, whose vectors are shuffled and cut into mini-batches."""
+    """Steps as in the released code: batches of images whose vectors are shuffled and cut into mini-batches."""
 
     kind: Literal["image_batches"]
-    images: int = Field(ge=1, le=MANY, description="images in a batch; the last incomplete batch is dropped")
-    vectors: int = Field(ge=2, le=MANY, description="vectors in a step; the remainder of a batch is dropped")
+    images: int = Field(ge=1, le=MANY, description="images in a batch; an incomplete last batch is dropped")
+    vectors: int = Field(ge=2, le=MANY, description="vectors in a step; the rest of a batch is dropped")
 
 
 class VectorDraws(Settings):
-    """Steps drawn straight from the cached vectors of all images: fewer, better mixed vectors a step."""
+    """Steps drawn from the cached vectors of all images: fewer vectors a step, better mixed."""
 
     kind: Literal["vector_draws"]
     vectors: int = Field(ge=2, le=MANY, description="vectors in a step")
     level_shares: tuple[Share, Share, Share] = Field(description="share of each level's vectors that a pass draws")
-    anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that comes from the known anomalies")
-    defect_share: float = Field(ge=0, le=1, description="share of those that lies on the defects themselves")
+    anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that come from the known anomalies")
+    defect_share: float = Field(ge=0, le=1, description="share of those that lie on the defects")
 
 
 STRATEGIES = {
@@ -96,23 +96,27 @@ STRATEGIES = {
 
 
 class Anomalies(Settings):
-    """What is made of the k known anomalies."""
+    """How the k known anomalies become training data."""
 
     strategy: Literal["repeat", "repeat+cutpaste", "repeat+pseudo", "all"] = Field(
-        description="the real images alone, or with CutPaste images, or with pseudo anomalies, or with both"
+        description="the real images only, or also CutPaste images, pseudo anomalies, or both"
     )
     repeat: int = Field(
-        ge=1, le=MANY, description="times that a pass has each known anomaly: its real image, and each kind's synthetic ones"
+        ge=1,
+        le=MANY,
+        description="entries of each known anomaly in a pass: real images, and as many synthetic ones of each kind",
     )
     synthetic: Literal["every_pass", "pool"] = Field(
-        description="synthetic images are made anew every pass, or drawn from a pool"
+        description="whether synthetic images are made for every pass or drawn from a pool"
     )
-    pool: int = Field(default=0, ge=0, le=MANY, description="images of each known anomaly in a kind's pool (synthetic: pool)")
+    pool: int = Field(
+        default=0, ge=0, le=MANY, description="images of each known anomaly in the pool of a kind (synthetic: pool)"
+    )
 
     @model_validator(mode="after")
     def _pool_has_a_size(self):
         if (self.synthetic == "pool") != (self.pool > 0):
-            raise ValueError("pool goes with synthetic: pool, and is at least 1 there")
+            raise ValueError("pool must be at least 1 with synthetic: pool, and 0 otherwise")
         return self
 
     @property
@@ -122,12 +126,16 @@ class Anomalies(Settings):
 
 
 class Quirks(Settings):
-    """What the released code does differently from what it seems to mean; true is the released behaviour."""
+    """Where the released code deviates from its evident intent; true reproduces the released code."""
 
     warm_up_counts_loaders: bool = Field(description="the warm-up divides by the number of loaders (2), not of batches")
     idle_levels_keep_momentum: bool = Field(description="Adam also moves the levels that a step has no gradient for")
-    draws_follow_one_another: bool = Field(description="a category's known anomalies depend on the draws of those before it")
-    test_command_keeps_known: bool = Field(description="the final test leaves the known anomalies in: reported apart")
+    draws_follow_one_another: bool = Field(
+        description="a category's known anomalies depend on the draws for the categories before it"
+    )
+    test_command_keeps_known: bool = Field(
+        description="the final test keeps the known anomalies in the test set; reported separately"
+    )
 
 
 class Recipe(Settings):
@@ -135,7 +143,7 @@ class Recipe(Settings):
 
     backbone: Name = Field(description="timm model with its weights' tag")
     image_size: int = Field(
-        ge=32, le=4096, multiple_of=32, description="images and masks are resized to this square, in pixels"
+        ge=32, le=4096, multiple_of=32, description="side of the square that images and masks are resized to, in pixels"
     )
     flow: Flow
     loss: Loss
@@ -157,7 +165,7 @@ class Recipe(Settings):
 
     @property
     def sha256(self) -> str:
-        """A hash of the values: comments and order in the file change nothing."""
+        """A hash of the values, whatever the file's comments and order."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
@@ -167,7 +175,7 @@ class Block(Settings):
     recipe: Name
     dataset: Name
     categories: Literal["all"] | list[str] = Field(default="all", description="categories, or all of them")
-    splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for every type in its turn")
+    splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for each type in turn")
     k: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1, description="counts of known anomalies")
     methods: list[Method] = Field(min_length=1, description="bgad, bgad-wo, nf, or another method: a file of bgad/methods")
     seeds: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1)
@@ -176,14 +184,14 @@ class Block(Settings):
     def _method_fits_k(self):
         for method in self.methods:
             if method == "bgad" and 0 in self.k:
-                raise ValueError("method bgad learns from known anomalies and has no k 0: that row is bgad-wo")
+                raise ValueError("method bgad learns from known anomalies, so its k is at least 1; use bgad-wo for k 0")
             if not methods.knows_anomalies(method) and self.k != [0]:
-                raise ValueError(f"method {method} knows no anomalies: its k is [0]")
+                raise ValueError(f"method {method} takes no known anomalies, so its k is [0]")
         return self
 
 
 class Suite(Settings):
-    """A set of cells and the question asked of them: one report."""
+    """A set of cells and the question they answer: one report."""
 
     title: str
     question: str
@@ -194,21 +202,21 @@ class Dataset(Settings):
     """Where a data set is and how its folders are laid out."""
 
     layout: Literal["mvtec", "btad"] = Field(default="mvtec", description="folder layout: MVTec AD's or BTAD's")
-    path: Path | None = Field(default=None, description="a copy that is already there; without it, it is downloaded")
+    path: Path | None = Field(default=None, description="an existing copy; without it, the data set is downloaded")
     textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
-    pool: int = Field(default=10, ge=1, le=MANY, description="known anomalies that leave the test set, whatever k is")
+    pool: int = Field(default=10, ge=1, le=MANY, description="known anomalies taken out of the test set, whatever k is")
 
 
 class Config(Settings):
     """config/config.yaml."""
 
     datasets: dict[Name, Dataset] = Field(min_length=1)
-    suites: list[Name] = Field(description="suites that exist, each a file in config/suites")
+    suites: list[Name] = Field(description="the suites, each a file in config/suites")
     weights: dict[Name, Path] = Field(default={}, description="local weight files of backbones, by timm name")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")
     threads: int = Field(default=1, ge=1, le=MANY, description="CPU threads of a training")
     gpu_mb: int = Field(default=4000, ge=1, le=10 * MANY, description="GPU memory that a training may need, in MB")
-    workers: int = Field(default=0, ge=0, le=MANY, description="processes that make images anew beside a training on a GPU")
+    workers: int = Field(default=0, ge=0, le=MANY, description="processes that make synthetic images while a GPU trains")
     checkpoint_every: int = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
 
 
@@ -217,14 +225,16 @@ class _Based(Settings):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The recipe in ``path``. One with the key ``base`` names another recipe beside it and states what differs from it."""
+    """The recipe in ``path``. With the key ``base``, a recipe names another one next to it and states only what differs."""
     values = read_yaml(path)
     if isinstance(values, dict) and "base" in values:
         base = validated(_Based, {"base": values["base"]}, path).base
         changes, base_file = values, Path(path).with_name(f"{base}{Path(path).suffix}")
         values = read_yaml(base_file)
         if isinstance(values, dict) and "base" in values:
-            raise BgadError(f"{path}: its base {base_file.name} has a base itself; name {values['base']} or state all values.")
+            raise ConfigError(
+                f"{path}: its base {base_file.name} has a base itself; name {values['base']} instead, or state all values."
+            )
         values = _changed(values, {key: value for key, value in changes.items() if key != "base"})
     return validated(Recipe, values, path)
 
@@ -234,36 +244,36 @@ def load_suite(path: Path) -> Suite:
 
 
 def validated(model: type[T], values: Any, source: Path | str) -> T:
-    """``values`` as a ``model``; BgadError with the first wrong key of ``source`` and what is wrong with it."""
+    """``values`` as a ``model``; ConfigError that names the first wrong key of ``source``."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         keys, first = _first_wrong(values, error)
         key = ".".join(keys)
         if first["type"] == "extra_forbidden":
-            raise BgadError(f"{source}: unknown key {key}; config/README.md lists the keys.") from error
+            raise ConfigError(f"{source}: unknown key {key}; config/README.md lists the keys.") from error
         if first["type"] == "missing":
-            raise BgadError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
+            raise ConfigError(f"{source}: key {key} is missing; config/README.md lists the keys.") from error
         where = f"{source}: {key}" if key else source
-        raise BgadError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
+        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
 
 
 def _changed(values: Any, changes: Any) -> Any:
-    """``values`` with the keys of ``changes`` put in their places, section by section."""
+    """``values`` with those of ``changes`` in their place, section by section."""
     if not (isinstance(values, dict) and isinstance(changes, dict)):
         return changes
     return {**values, **{key: _changed(values.get(key), change) for key, change in changes.items()}}
 
 
 def _first_wrong(values: Any, error: ValidationError) -> tuple[list[str], ErrorDetails]:
-    """The first error with its keys as they stand in the file; where several types are allowed, the one that fits furthest."""
+    """The first error and its keys as in the file; with several types allowed, the error of the one that fits furthest."""
     wrong = [(_keys(values, details), details) for details in error.errors()]
     first = wrong[0][0]
     return max((of for of in wrong if of[0][: len(first)] == first), key=lambda of: len(of[0]))
 
 
 def _keys(values: Any, details: ErrorDetails) -> list[str]:
-    """Where an error is, without the names of types that pydantic mixes into the path."""
+    """The keys that lead to an error, without the type names that pydantic puts among them."""
     keys = []
     for part in details["loc"]:
         inside = isinstance(values, dict) and part in values

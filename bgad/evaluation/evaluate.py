@@ -62,7 +62,7 @@ def test_sets(cache: FeatureCache, index: Index, split: Split, k: int) -> dict[s
 
 
 def together(tests: dict[str, TestSet]) -> tuple[Tensor, dict[str, list[int]]]:
-    """The rows of all test sets, each once, and the places of each set's images among them."""
+    """The rows of all test sets, each once, and where each set's images are among them."""
     rows = torch.unique(torch.cat([test.rows for test in tests.values()]))
     where = {row: place for place, row in enumerate(rows.tolist())}
     return rows, {name: [where[row] for row in test.rows.tolist()] for name, test in tests.items()}

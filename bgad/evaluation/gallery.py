@@ -1,9 +1,9 @@
-"""A cell's test images to look at, in the order of scores.csv: three sheets of tiles, and what their gray levels mean.
+"""A cell's test images as three sheets of tiles, in the order of scores.csv, and what their gray levels mean.
 
     images.jpg   thumbnails              maps.png       anomaly maps, a gray level a score
     masks.png    the true defects        gallery.json   tiles, scale, and the threshold of the verdicts
 
-Sheets, since a browser and a person open them alike, and a report of many cells carries a few files instead of thousands.
+Sheets, because a report of many cells then has a few files instead of thousands.
 """
 
 from pathlib import Path
@@ -23,8 +23,8 @@ QUALITY = 80  # of the JPEG: some 3 kB a thumbnail
 def write_gallery(folder: Path, thumbnails: np.ndarray, masks: np.ndarray | None, maps: np.ndarray, threshold: float) -> None:
     """``thumbnails`` (N, T, T, 3) uint8, ``masks`` (N, S, S) bool or None, anomaly ``maps`` (N, S, S), of N test images.
 
-    A tile's pixel is the highest of those of the map, and a defect where any of the mask's is, so that no peak that decides
-    an image's score is averaged away. ``threshold`` is on the maps' scale, nan where there is none.
+    A tile's pixel is the maximum of the map's pixels that it covers, and a defect if any of the mask's pixels is one, so no
+    peak that decides an image's score is averaged away. ``threshold`` is on the maps' scale, nan where there is none.
     """
     side = thumbnails.shape[1]
     low, high = float(maps.min()), float(maps.max())

@@ -1,7 +1,7 @@
-"""Where normal and anomalous vectors lie to the explicit boundary once a cell is trained: likelihoods.json.
+"""Where normal and anomalous vectors lie relative to the explicit boundary of a trained cell: likelihoods.json.
 
-For each level histograms of l = logp / C and, on the same axis, the boundaries b_n and b_a (BGAD, section 3.2), which the
-loss defines on l / normalizer.
+For each level, histograms of l = logp / C and, on the same axis, the boundaries b_n and b_a (BGAD, section 3.2), which the loss
+defines on l / normalizer.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from bgad.training.losses import explicit_boundary
 
 BINS = 60
 TAIL = 0.002  # share of a group's vectors that the axis may cut off to the left
-BOUNDARY_IMAGES = 32  # normal training images that the boundary is taken from: their vectors are thousands a level
+BOUNDARY_IMAGES = 32  # normal training images for the boundary: thousands of vectors a level
 GROUPS = ("normal", "known anomalies", "unseen images of known types", "unseen types")
 
 
@@ -46,7 +46,7 @@ def histograms_of_levels(
 def groups_of(levels: list[Tensor], masks: np.ndarray | None, normal: np.ndarray, known_type: np.ndarray) -> list[dict]:
     """Each level's l of test images by group: ``levels`` (N, h, w), ``masks`` (N, S, S), ``normal`` and ``known_type`` (N,).
 
-    Normal vectors are those of normal images; of anomalous images the vectors on the defect count alone, and all of them in a
+    Normal vectors are those of normal images. Of an anomalous image only the vectors on the defect count, or all of them in a
     category without masks.
     """
     found = []
@@ -64,9 +64,10 @@ def groups_of(levels: list[Tensor], masks: np.ndarray | None, normal: np.ndarray
 
 
 def histograms(recipe: Recipe, training: Tensor, groups: dict[str, np.ndarray]) -> dict:
-    """A level's axis, boundaries and shares: l of normal training vectors (N,), and of each group of vectors.
+    """A level's axis, boundaries and shares, from l of normal training vectors (N,) and of each group of vectors.
 
-    ``share`` is of a group's vectors in each bin; those below the axis are in the first. Groups without vectors are omitted.
+    ``share`` is the share of a group's vectors in each bin; the first bin also has those below the axis. Groups without vectors
+    are omitted.
     """
     present = {name: groups[name] for name in GROUPS if name in groups and len(groups[name])}
     everything = np.concatenate([training.numpy(), *present.values()])

@@ -1,7 +1,7 @@
 """The metrics of a cell: AUROC, exact AUPRO, the released code's PRO, and the threshold of the best F1.
 
-All four rest on one sort of the normal scores: the rank of an anomalous score among them says how many false positives
-stand above it, which is all that any of the curves needs. Higher scores mean more anomalous throughout.
+All four rest on one sort of the normal scores: the rank of an anomalous score among them is the number of false positives above
+it, which is all that any of the curves needs. Higher scores mean more anomalous throughout.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve, in 0..1, exact: the Mann-Whitney statistic, where a tied pair counts one half.
 
     ``labels`` (bool or 0/1, True = anomalous) and ``scores`` (finite) have the same shape, whatever it is: images or
-    pixels. ``nan`` when only one class is present. BgadError for other labels, another shape or non-finite scores.
+    pixels. ``nan`` if only one class is present. BgadError for other labels, another shape or non-finite scores.
     """
     labels, scores = _checked(labels, scores)
     normal, anomalous = np.sort(scores[~labels]), np.sort(scores[labels])
@@ -36,7 +36,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 def aupro(masks: ArrayLike, scores: ArrayLike, max_fpr: float = 0.3) -> float:
     """Area under the per-region overlap curve for FPR in 0..``max_fpr``, divided by ``max_fpr``: in 0..1, exact.
 
-    The measure of MVTec AD's own evaluation (Bergmann et al., IJCV 2021): regions are the 8-connected
+    The metric of MVTec AD's own evaluation (Bergmann et al., IJCV 2021): regions are the 8-connected
     components of each mask, PRO is the mean over all regions of the share of the region that is found, FPR is over
     every normal pixel of every image, and the curve has a point at each distinct score, straight lines between the
     points, and is cut at ``max_fpr`` on such a line.

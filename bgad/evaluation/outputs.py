@@ -1,4 +1,4 @@
-"""What a cell leaves behind, whatever its method:
+"""The files of a cell, whatever its method:
 
     metrics.json    the metrics and where they came from      history.csv   a row per meta epoch
     scores.csv      a row per test image, last epoch          model.pt      the model, and the threshold of scores
@@ -62,7 +62,7 @@ def metrics(
 
 
 def timing(started: float, features: float, train: float, evaluate: float, device: torch.device) -> dict:
-    """Seconds, the total since ``started`` (of time.perf_counter), and the most memory."""
+    """Seconds (the total since ``started``, a time.perf_counter) and peak memory."""
     resident, on_gpu = peak_memory_mb(device)
     seconds = {"features_s": features, "train_s": train, "evaluate_s": evaluate, "total_s": time.perf_counter() - started}
     return {name: round(value, 3) for name, value in seconds.items()} | {"peak_rss_mb": resident, "peak_gpu_mb": on_gpu}
@@ -116,7 +116,7 @@ def save_model(
 
 
 def _last_and_best(history: list[dict], prefix: str) -> dict[str, dict]:
-    """``last`` is the last epoch's value; ``best`` the maximum over the evaluations, first epoch of equals."""
+    """``last`` is the last epoch's value; ``best`` is the maximum over the evaluations, at the first epoch that reaches it."""
     found = {}
     for metric in METRICS:
         values = [(row[prefix + metric], row["epoch"]) for row in history if row.get(prefix + metric) is not None]
@@ -126,7 +126,7 @@ def _last_and_best(history: list[dict], prefix: str) -> dict[str, dict]:
 
 
 def _git_commit() -> str | None:
-    """The commit that this source tree is at, marked when it has changes; None outside a checkout."""
+    """The commit of this source tree, marked if it has changes; None outside a checkout."""
     here = Path(__file__).parents[1]
     try:
         found = [

@@ -5,8 +5,8 @@ channels, shape (N,); L = l / normalizer is what the boundary and the weights ar
 normalizer at 10 whatever the boundary's is, as the released code does. ``is_anomaly`` is (N,) boolean or 0/1. Source: BGAD,
 sections 3.2 and 3.3, with the constants of the released code.
 
-Sets of vectors are masks and never indices: nothing here waits for a number from the device, and a step can be recorded as
-a CUDA graph. For the same reason constants enter by operations that take a number, not by a tensor made on the CPU.
+Sets of vectors are masks, never indices, so nothing waits for a number from the device and a step can be recorded as a CUDA
+graph. For the same reason constants enter through operations that take a number, not as tensors made on the CPU.
 """
 
 import math
@@ -25,7 +25,7 @@ def bgad_loss(
     push_pull_weight: float = 1.0,
     focal: bool = True,
 ) -> Tensor:
-    """The loss of one mini-batch with known anomalies: ML + lambda (pull + push), or ML alone when none is in it."""
+    """The loss of a mini-batch with known anomalies: ML + lambda (pull + push), or ML only if it holds none."""
     if is_anomaly is None:
         weights = normal_focal_weights(log_likelihood) if focal else None
         return maximum_likelihood(log_likelihood, weights)
@@ -46,7 +46,7 @@ def bgad_without_anomalies_loss(
     push_pull_weight: float = 1.0,
     focal: bool = True,
 ) -> Tensor:
-    """The loss of the paper's "without anomalies" row: ML + lambda pull, all vectors being normal."""
+    """The loss of the paper's "without anomalies" row: ML + lambda pull, with all vectors normal."""
     is_anomaly = torch.zeros_like(log_likelihood, dtype=torch.bool)
     weights = normal_focal_weights(log_likelihood) if focal else None
     boundary = explicit_boundary(log_likelihood, is_anomaly, beta, tau, normalizer)
@@ -55,7 +55,7 @@ def bgad_without_anomalies_loss(
 
 
 def maximum_likelihood(log_likelihood: Tensor, weights: Tensor | None = None, is_anomaly: Tensor | None = None) -> Tensor:
-    """Mean of -log sigmoid(l) over the normal vectors, which all are unless ``is_anomaly`` says so, each times its weight."""
+    """Mean of -log sigmoid(l) over the normal vectors, each times its weight; without ``is_anomaly`` all vectors are normal."""
     loss = -logsigmoid(log_likelihood)
     if is_anomaly is not None:
         return _mean_over(loss, ~is_anomaly.bool(), weights)
@@ -71,9 +71,9 @@ def explicit_boundary(
     """
     is_anomaly = is_anomaly.bool()
     normal = (log_likelihood.detach() / normalizer).masked_fill(is_anomaly, math.inf)
-    # In double precision, so that the rank is Python's int(beta * N_n) for every beta and count.
+    # In double precision, so the rank is Python's int(beta * N_n) for every beta and count.
     rank = ((~is_anomaly).sum().double() * beta).long()
-    # No rank is above that of a batch without anomalies, so this many of the lowest values are enough.
+    # No rank exceeds that of a batch without anomalies, so this many of the lowest values suffice.
     lowest = normal.topk(int(beta * len(normal)) + 1, largest=False).values
     b_n = lowest.gather(0, rank[None])[0]
     return b_n, b_n - tau
@@ -111,7 +111,7 @@ def focal_weights(log_likelihood: Tensor, is_anomaly: Tensor, normalizer: float 
 def normal_focal_weights(log_likelihood: Tensor, normalizer: float = 10.0) -> Tensor:
     """1 where L > -0.2, else 11.7 (1 - e^L)^0.5 |L|: normal vectors that the flow finds unlikely count more. (N,)"""
     scaled = log_likelihood.detach() / normalizer
-    # Above -0.2 the root's argument can be negative (L > 0); that branch is not taken, so its value is clamped away.
+    # Above -0.2 the root's argument can be negative (L > 0); that branch is not taken, so its argument is clamped.
     unlikely = 11.7 * (1 - scaled.exp()).clamp(min=0).sqrt() * scaled.abs()
     return torch.where(scaled > -0.2, torch.ones_like(scaled), unlikely)
 
@@ -124,10 +124,10 @@ def abnormal_focal_weights(log_likelihood: Tensor, normalizer: float = 10.0) -> 
 
 
 def _mean_over(values: Tensor, chosen: Tensor, weights: Tensor | None) -> Tensor:
-    """The mean of the chosen values, each times its weight: 0 of none, and what is not chosen takes no gradient."""
+    """The mean of the chosen values, each times its weight; 0 if none is chosen. The others get no gradient."""
     left_out = ~chosen
     values = values.masked_fill(left_out, 0)
     if weights is not None:
-        # Masked on its own: on the way back a zero times an infinite weight would be NaN.
+        # The weights are masked too: in the backward pass a zero times an infinite weight would be NaN.
         values = values * weights.masked_fill(left_out, 0)
     return values.sum() / chosen.sum().clamp(min=1)
