@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_results import CPU, Category, recipe
+from test_runner import CPU, Category, recipe
 
 from bgad.config.cells import Cell
 from bgad.config.settings import Recipe

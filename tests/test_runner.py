@@ -1,4 +1,4 @@
-"""A cell from its split and cached features to its files: with and without masks, and what predict makes of its model."""
+"""A cell from its split and cached features to its files, with and without masks, and predictions by its model."""
 
 import csv
 import subprocess
@@ -197,7 +197,7 @@ def test_every_way_of_training_repeats_to_the_bit(whole, monkeypatch, backbone, 
         assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_a_model_scores_pictures_as_its_cell_did(whole):
+def test_a_model_scores_images_as_its_cell_did(whole):
     _, folder = whole.run(3, "bgad", "to predict", recipe())
     with (folder / "scores.csv").open() as file:
         scores = {row["path"]: row for row in csv.DictReader(file)}
@@ -232,14 +232,14 @@ def test_a_last_step_that_leaves_no_finite_likelihood_is_an_error(whole, monkeyp
     assert not (whole.root / "spoilt").exists()
 
 
-def test_a_picture_without_a_finite_score_is_an_error(whole):
+def test_an_image_without_a_finite_score_is_an_error(whole):
     _, folder = whole.run(3, "bgad", "to spoil", recipe())
     content = torch.load(folder / "model.pt", weights_only=True)
     content["model"][2]["module_list.0.global_offset"].fill_(torch.nan)
     torch.save(content, folder / "model.pt")
-    picture = whole.root / "part/test/good/000.png"
+    image = whole.root / "part/test/good/000.png"
     with pytest.raises(TrainingError, match=r"000\.png.*model\.pt.*level 3"):
-        predict([picture], folder, CPU)
+        predict([image], folder, CPU)
 
 
 def test_features_of_other_weights_are_refused(whole, tmp_path, monkeypatch, backbone):

@@ -1,4 +1,4 @@
-"""The seat of other methods: which detectors there are, what is refused in a sentence, and what their cells leave behind."""
+"""The contract for methods: which there are, what is refused in a sentence, and what their cells leave behind."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def score(model, images):
 
 @pytest.fixture
 def seat(tmp_path, monkeypatch):
-    """A folder of detectors of its own; ``seat(name, text)`` puts one there."""
+    """An empty folder of methods; ``seat(name, text)`` puts one there."""
     monkeypatch.setattr(method_files, "FOLDER", tmp_path)
     monkeypatch.setattr(methods, "__path__", [str(tmp_path)])
 
@@ -86,7 +86,7 @@ def test_two_come_with_the_project():
     assert not method_files.knows_anomalies("patchcore")
 
 
-def test_a_file_is_a_detector_by_its_name(seat):
+def test_a_file_is_a_method_by_its_name(seat):
     seat("_helpers", "")
     seat("a.b", MEAN)
     seat("mean-of-all", MEAN)
@@ -105,7 +105,7 @@ def test_a_file_is_a_detector_by_its_name(seat):
         ("def fit(", "bgad/methods/wrong.py: cannot be imported"),
     ],
 )
-def test_what_is_no_detector_is_refused_in_a_sentence(seat, text, sentence):
+def test_a_file_that_defines_no_method_is_refused(seat, text, sentence):
     seat("other", MEAN)
     if text is not None:
         seat("wrong", text)
@@ -122,7 +122,7 @@ def test_a_name_that_cannot_be_read_is_said(seat, text):
         method_files.display_name("wrong")
 
 
-def test_known_anomalies_go_to_a_detector_that_says_so(seat):
+def test_known_anomalies_go_to_a_method_that_says_so(seat):
     def block(method, k):
         values = {"recipe": "demo", "dataset": "mini", "splits": ["seen"], "k": k, "methods": [method], "seeds": [0]}
         return validated(Block, values, "suite.yaml")
@@ -162,7 +162,7 @@ def test_a_cell_leaves_the_same_files_as_any_other(category, tmp_path, method):
     assert json.loads((tmp_path / "likelihoods.json").read_text()) is None
 
 
-def test_the_figures_are_those_of_the_maps(category, tmp_path, seat):
+def test_the_metrics_are_those_of_the_maps(category, tmp_path, seat):
     seat("mean", MEAN)
     metrics = category.run("mean", tmp_path)
     cache, paths = category.cache, category.split.test(0)
@@ -181,7 +181,7 @@ def test_the_figures_are_those_of_the_maps(category, tmp_path, seat):
 
 
 @pytest.mark.parametrize("method", ["patchcore", "padim", "mean"])
-def test_its_model_scores_pictures_as_its_cell_did(category, tmp_path, seat, method):
+def test_its_model_scores_images_as_its_cell_did(category, tmp_path, seat, method):
     for name in ("patchcore", "padim"):
         seat(name, (Path(methods.__file__).parent / f"{name}.py").read_text())
     seat("mean", MEAN)
