@@ -131,7 +131,7 @@ def test_known_anomalies_go_to_a_method_that_says_so(seat):
     seat("normal-only", MEAN.replace("KNOWS_ANOMALIES = True", ""))
     assert block("mean", [0, 10]).k == [0, 10]
     assert block("normal-only", [0]).k == [0]
-    with pytest.raises(BgadError, match="method normal-only knows no anomalies: its k is"):
+    with pytest.raises(BgadError, match="method normal-only"):
         block("normal-only", [0, 10])
     with pytest.raises(BgadError, match=r"Input should be 'bgad', 'bgad-wo', 'nf', 'mean' or 'normal-only'"):
         block("patchcore", [0])

@@ -69,7 +69,7 @@ def train(
     device = parameters[0].device
     optimizer = Adam(parameters, recordable=available(device))
     losses = torch.zeros(len(flows), device=device)  # sums, kept on the device: no step waits for its loss
-    finite = torch.zeros(len(flows), device=device)  # steps of a level before the first whose loss was not finite
+    finite_steps = torch.zeros(len(flows), device=device)  # of a level, before the first whose loss was not finite
     moving: set[int] = set()  # levels that Adam's momentum moves in every step
     first = _resume(state, flows, optimizer, rng, moving, recipe) if state else 0
 
@@ -85,13 +85,13 @@ def train(
         loss.backward()
         optimizer.step()
         losses[batch.level].add_(loss.detach())
-        finite[batch.level].add_(losses[batch.level].isfinite())  # a sum that is not finite stays so
+        finite_steps[batch.level].add_(losses[batch.level].isfinite())  # a sum that is not finite stays so
 
     take_step = _on(device, step)
     for epoch in range(first, schedule.meta_epochs):
         started = time.perf_counter()
         losses.zero_()
-        finite.zero_()
+        finite_steps.zero_()
         steps = [0] * len(flows)
         for sub_epoch in range(schedule.sub_epochs):
             of_pass = next(entries) if method == "bgad" and epoch > 0 else []
@@ -103,7 +103,7 @@ def train(
                 take_step(batch, (batch.level, epoch > 0, batch.is_anomaly is None, frozenset(moving)))
                 steps[batch.level] += 1
         means = (losses / torch.tensor(steps, device=device)).tolist()
-        _check_finite(means, finite.tolist(), steps, epoch)
+        _check_finite(means, finite_steps.tolist(), steps, epoch)
         epochs.seconds += time.perf_counter() - started
 
         row = {"epoch": epoch, "learning_rate": rate, **{f"loss_{level}": mean for level, mean in enumerate(means, start=1)}}
