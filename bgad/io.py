@@ -9,10 +9,8 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +18,6 @@ from bgad.errors import BgadError
 
 MOST_BYTES = 10**8  # of a file that is read at once: the largest of ours, an index, has a hundredth
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a sign beyond 16 bits as two halves
-CLOCKS_DIFFER = 60  # seconds; of a machine and a file server, in good order
 
 
 @contextmanager
@@ -72,22 +69,6 @@ def check_room(folder: Path) -> None:
     probe = Path(folder) / f".room.{os.getpid()}"
     write_text(probe, " " * 2**20)
     probe.unlink()
-
-
-def check_clock(*inputs: Path) -> None:
-    """BgadError if one of the files is from the future, as after a clock was set back.
-
-    Snakemake refuses what is made from it, as older than its input, but only at the end.
-    """
-    now = time.time()
-    for path in inputs:
-        made = path.stat().st_mtime if path.exists() else now
-        if made - now > CLOCKS_DIFFER:
-            then, today = (f"{datetime.fromtimestamp(of):%Y-%m-%d %H:%M}" for of in (made, now))
-            raise BgadError(
-                f"{path}: is from the future ({then}, and it is {today}), so that nothing made from it would count as newer; "
-                "set the clock right, or touch the file."
-            )
 
 
 def _to_disk(path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import os
-import time
 
 import pytest
 
 from bgad.errors import BgadError
-from bgad.io import check_clock, read_json, several, whole, write_json, write_text
+from bgad.io import read_json, several, whole, write_json, write_text
 
 
 def names(folder):
@@ -97,29 +96,3 @@ def test_a_name_is_given_only_to_what_is_on_the_disk(tmp_path, monkeypatch):
     with several(tmp_path / "results") as folder:
         (folder / "a.csv").write_text("x")
     assert done == ["fsync", "replace"] * 2
-
-
-def test_the_hour_that_comes_twice_in_autumn_is_no_future(tmp_path, monkeypatch):
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    try:
-        second_ten_past_two = 1792890600  # 2026-10-25 01:10 UTC
-        write_text(path := tmp_path / "split.json", "")
-        os.utime(path, (second_ten_past_two - 1200,) * 2)  # twenty minutes before, when clocks said ten to three
-        monkeypatch.setattr(time, "time", lambda: second_ten_past_two)
-        check_clock(path)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-
-
-def test_a_file_from_the_future_is_refused(tmp_path):
-    path = tmp_path / "split.json"
-    for seconds, refused in ((-1000, False), (30, False), (1000, True)):
-        write_text(path, "")
-        os.utime(path, (time.time() + seconds,) * 2)
-        if refused:
-            with pytest.raises(BgadError, match=rf"^{path}: is from the future \(\d\d\d\d-.*; set the clock right, or touch"):
-                check_clock(tmp_path / "not there", path)
-        else:
-            check_clock(tmp_path / "not there", path)
