@@ -9,7 +9,7 @@ T = TypeVar("T")
 # How PyTorch words it on a GPU, in its libraries there, and on a CPU; its own error types are RuntimeErrors too. The last is
 # for a worker process that makes images: a system without memory kills it.
 SAYS = re.compile(
-    r"out of memory|ALLOC_FAILED|Create\(handle\)|can't allocate memory|bad_alloc|bad allocation|pool was terminated abruptly",
+    r"out of memory|ALLOC_FAILED|Create\(handle\)|can't allocate memory|bad_alloc|bad allocation|unexpectedly terminated",
     re.IGNORECASE,
 )
 

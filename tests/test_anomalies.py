@@ -1,10 +1,12 @@
-"""Images made anew for every pass: of which anomaly, by which draws, and the same whoever makes them."""
+"""Synthetic images of each pass: of which anomaly, by which draws, and the same from any number of workers."""
+
+from itertools import chain
 
 import numpy as np
 import pytest
 from folders import make_category
 
-from bgad.anomalies.synthetic import FreshPictures, SyntheticMaker
+from bgad.anomalies.synthetic import FreshImages, SyntheticMaker
 from bgad.config.settings import Dataset
 from bgad.data.layouts import build_index
 from bgad.data.splits import draw
@@ -22,36 +24,31 @@ def maker(tmp_path_factory) -> SyntheticMaker:
     return SyntheticMaker(index, draw(index, "seen", 0), root / "part", 32)
 
 
-def equal(one, other) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+def passes_of(maker, passes: range, workers=0) -> list[bytes]:
+    """Image and mask of all the passes, in order."""
+    fresh = FreshImages(maker, KINDS, maker.split.known(2), 5, NAMES, passes, workers)
+    found = [fresh() for _ in passes]
+    assert [len(images) for of_kinds in found for images in of_kinds] == [5, 5] * len(passes)
+    return [pixels.tobytes() + mask.tobytes() for pixels, mask in chain(*chain(*found))]
 
 
-def test_each_image_depends_on_its_kind_pass_and_number_alone(maker):
+def test_each_image_depends_on_its_kind_pass_and_number_only(maker):
+    found = passes_of(maker, range(3))
+    assert len(set(found)) == 30
     known = maker.split.known(2)
-    fresh = FreshPictures(maker, KINDS, known, 5, NAMES, passes=range(3))
-    found = [fresh() for _ in range(3)]
-    for a_pass, of_kinds in enumerate(found):
-        assert [len(pictures) for pictures in of_kinds] == [5, 5]
-        for kind, pictures in zip(KINDS, of_kinds, strict=True):
-            for number, picture in enumerate(pictures):
-                # The known anomalies in turn: 0, 1, 0, 1, 0.
-                alone = maker.make(kind, known[number % 2], numpy_generator(kind, *NAMES, a_pass, number))
-                assert equal(picture, alone)
-    everything = [picture[0].tobytes() for of_kinds in found for pictures in of_kinds for picture in pictures]
-    assert len(set(everything)) == 30
-    later = FreshPictures(maker, KINDS, known, 5, NAMES, passes=range(1, 3))
-    for of_kinds in found[1:]:
-        assert all(equal(*pair) for one, other in zip(later(), of_kinds, strict=True) for pair in zip(one, other, strict=True))
+    places = [(number, kind, place) for number in range(3) for kind in KINDS for place in range(5)]
+    for (number, kind, place), made in zip(places, found, strict=True):
+        # The known anomalies in turn: 0, 1, 0, 1, 0.
+        pixels, mask = maker.make(kind, known[place % 2], numpy_generator(kind, *NAMES, number, place))
+        assert (pixels.dtype, pixels.shape, mask.dtype, mask.shape) == (np.uint8, (32, 32, 3), bool, (32, 32))
+        assert made == pixels.tobytes() + mask.tobytes()
+    assert passes_of(maker, range(1, 3)) == found[10:]  # as after a checkpoint
 
 
-def test_workers_change_nothing(maker):
-    known = maker.split.known(2)
-    alone, beside = (FreshPictures(maker, KINDS, known, 3, NAMES, range(3), workers) for workers in (0, 2))
-    for _ in range(3):
-        for one, other in zip(alone(), beside(), strict=True):
-            assert len(one) == 3
-            assert all(map(equal, one, other))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(maker, workers):
+    assert passes_of(maker, range(2), workers) == passes_of(maker, range(2))
 
 
-def test_without_kinds_there_is_nothing_to_make(maker):
-    assert FreshPictures(maker, (), maker.split.known(2), 5, NAMES, range(2), workers=2)() == []
+def test_without_kinds_nothing_is_made(maker):
+    assert FreshImages(maker, (), maker.split.known(2), 5, NAMES, range(2), workers=2)() == []

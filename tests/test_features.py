@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bgad.anomalies.synthetic import compute_synthetic
 from bgad.data.images import resized_image, resized_mask
 from bgad.data.layouts import ImageRecord, Index
 from bgad.data.splits import Split
@@ -132,7 +133,7 @@ def test_a_pool_begins_with_the_pool_of_fewer_anomalies(index, data, backbone, t
     split, pools = make_split(index), {}
     for known in (1, 2):
         folder = tmp_path / f"pool {known}"
-        features.compute_synthetic("cutpaste", index, split, data, backbone, SIZE, known, 2, folder)
+        compute_synthetic("cutpaste", index, split, data, backbone, SIZE, known, 2, folder)
         pools[known] = features.load(folder)
     # The pool's anomaly before the further one, two images of each.
     assert pools[2].paths == 2 * [index.images[4].path] + 2 * [index.images[3].path]
@@ -148,7 +149,7 @@ def test_a_pool_begins_with_the_pool_of_fewer_anomalies(index, data, backbone, t
 def test_no_pool_without_masks(index, backbone, tmp_path):
     bare = replace(index, has_masks=False)
     with pytest.raises(BgadError, match="mine/thing has no masks"):
-        features.compute_synthetic("cutpaste", bare, make_split(index), tmp_path, backbone, SIZE, 1, 2, tmp_path / "pool")
+        compute_synthetic("cutpaste", bare, make_split(index), tmp_path, backbone, SIZE, 1, 2, tmp_path / "pool")
 
 
 def halved(path):

@@ -3,12 +3,12 @@
 import errno
 import subprocess
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bgad import cli, methods
 from bgad.features.cache import FeatureCache
@@ -30,7 +30,7 @@ ERRORS = [
     RuntimeError("cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`."),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 78.00 GiB"),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
-    BrokenProcessPool("A process in the process pool was terminated abruptly while the future was running or pending."),
+    TerminatedWorkerError("A worker process managed by the executor was unexpectedly terminated. This could be caused by a"),
 ]
 OTHERS = [RuntimeError("shape '[2, 3]' is invalid for input of size 5"), OSError(errno.ENOSPC, "No space left"), ValueError()]
 

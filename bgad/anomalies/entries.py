@@ -1,6 +1,7 @@
 """The anomaly entries of each pass: real known anomalies and synthetic images of them (docs/protocol.md, Anomaly entries).
 
-Each kind comes ``repeat * k`` times a pass; the recipe's data strategy says which kinds there are (released: ``data_strategy``):
+Each kind comes ``repeat * k`` times a pass; the recipe's data strategy says which kinds there are (released:
+``data_strategy``):
 
     repeat            the real images (released as 0, with k of each type)
     repeat+cutpaste   also RandAugmented CutPaste of them onto random normal images (0,1; the published results)
@@ -13,7 +14,7 @@ from itertools import repeat
 
 import torch
 
-from bgad.anomalies.synthetic import AnomalousImages, FreshPictures, SyntheticMaker, seen_by, with_defects
+from bgad.anomalies.synthetic import AnomalousImages, FreshImages, SyntheticMaker, features_of, with_defects
 from bgad.config.settings import Recipe, VectorDraws
 from bgad.errors import ConfigError, FileError
 from bgad.features.backbone import Backbone
@@ -37,10 +38,10 @@ def anomaly_entries(
 ) -> Iterator[AnomalyEntries]:
     """The entries of one pass after another.
 
-    ``names`` of the cell decide all draws. ``known`` are the paths of the known anomalies and ``real`` their features, made with
-    weights of that SHA-256; ``pools`` the cached synthetic images by kind, for a recipe that has pools; else ``maker`` makes the
-    images of each pass, in ``workers`` processes next to the training, and ``backbone()`` sees them. ``passes`` were trained on
-    before a checkpoint. ConfigError if a pool is missing, FileError if it was made with other weights.
+    ``names`` of the cell decide all draws. ``known`` are the paths of the known anomalies and ``real`` their features, made
+    with weights of that SHA-256; ``pools`` the cached synthetic images by kind, for a recipe that has pools; else ``maker``
+    makes the images of each pass, in ``workers`` processes next to the training, and ``backbone()`` sees them. ``passes`` were
+    trained on before a checkpoint. ConfigError if a pool is missing, FileError if it was made with other weights.
     """
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
     repeated = real.repeated(count)
@@ -48,8 +49,8 @@ def anomaly_entries(
         loaded = backbone()
         _check_weights(weights_sha256, loaded.weights_sha256, "the ones that are loaded now")
         of_all = range(passes, recipe.schedule.sub_epochs * (recipe.schedule.meta_epochs - 1))
-        fresh = FreshPictures(maker, kinds, known, count, names, of_all, workers)
-        return ([repeated, *(seen_by(loaded, images) for images in fresh())] for _ in of_all)
+        fresh = FreshImages(maker, kinds, known, count, names, of_all, workers)
+        return ([repeated, *(features_of(loaded, images) for images in fresh())] for _ in of_all)
 
     of_known = {kind: _of_pool(kind, pools, known, weights_sha256, real.levels[0].device) for kind in kinds}
     if isinstance(recipe.sampling, VectorDraws):

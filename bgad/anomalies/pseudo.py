@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bgad.errors import BgadError
+from bgad.errors import DataError
 
 BOUNDS = 0.05, 0.2
 SCALE_SPREAD, SCALE_BOUNDS = 0.5, (0.7, 1.3)
@@ -42,7 +42,7 @@ def pseudo_anomaly(normal: np.ndarray, source: np.ndarray, rng: np.random.Genera
     ``normal`` (H, W, 3) uint8, 8 pixels a side or more; ``source`` (h, w, 3) uint8, resized to (H, W) with Lanczos if that
     is not its size. The mask is never empty: while it would be, another patch is drawn, ``DRAWS`` times at most. After
     that, patches are pasted sharply, without blending, again ``DRAWS`` at most; this is what happens to images of fewer
-    than 48 x 48 pixels, and to two plain images of different colours. BgadError if nothing of those is to be seen either,
+    than 48 x 48 pixels, and to two plain images of different colours. DataError if nothing of those is to be seen either,
     as with two images of the same plain colour. The inputs stay as they are.
     """
     if source.shape != normal.shape:
@@ -54,7 +54,7 @@ def pseudo_anomaly(normal: np.ndarray, source: np.ndarray, rng: np.random.Genera
             mask = differing(normal, image, place)
             if mask.any():
                 return image, mask
-    raise BgadError(
+    raise DataError(
         f"No pseudo anomaly can be made: {2 * DRAWS} patches of one normal image changed nothing in another, so both seem to "
         "be one plain colour; take such images out of the data set or choose a data strategy without pseudo anomalies."
     )

@@ -1,21 +1,14 @@
-"""The known anomalies as training data: the k real images, and the synthetic images of the recipe's data strategy.
+"""Synthetic images of the known anomalies: how one is made, those of each pass, and pools of them as a feature cache.
 
-Each kind of entry comes ``repeat * k`` times a pass (protocol: "anomaly entries"; released code: ``data_strategy``):
-
-    repeat            the real images (released as 0, with k of each type)
-    repeat+cutpaste   and RandAugmented CutPaste of them onto random normal images (0,1; the published results)
-    repeat+pseudo     and pseudo anomalies, made of normal images alone (0,2; released without the real images)
-    all               and both (0,1,2; released with an index that runs out of its list)
+CutPaste images come from cutpaste.py, pseudo anomalies from pseudo.py; entries.py says when each kind is used.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -27,10 +20,14 @@ from bgad.anomalies.pseudo import pseudo_anomaly
 from bgad.data.images import read_image, read_mask
 from bgad.data.layouts import Index
 from bgad.data.splits import Split
-from bgad.errors import BgadError
+from bgad.errors import DataError
 from bgad.features.backbone import Backbone
 from bgad.features.cache import write
 from bgad.randomness import numpy_generator
+
+IDLE = 60  # seconds after which a worker ends; also after which one of a killed training does
+
+Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W, 3) uint8 and its mask (H, W) bool
 
 
 @dataclass(frozen=True)
@@ -50,22 +47,22 @@ class AnomalousImages:
         return AnomalousImages([level.to(device) for level in self.levels], [flags.to(device) for flags in self.defects])
 
     def repeated(self, count: int) -> "AnomalousImages":
-        """The images over and over in their order, ``count`` in all."""
+        """``count`` images: these in their order, over and over."""
         return self[torch.arange(count) % len(self)]
 
 
 def with_defects(levels: list[Tensor], masks: Tensor) -> AnomalousImages:
-    """Images' ``levels`` with their masks (N, S, S) bool brought to each level's size with nearest."""
+    """The vectors ``levels`` of images with ``masks`` (N, S, S) bool, which are resized to each level with nearest."""
     return AnomalousImages(levels, [defects_at(masks, round(level.shape[1] ** 0.5)) for level in levels])
 
 
 def defects_at(masks: Tensor, side: int) -> Tensor:
-    """Masks (N, S, S) bool on a level's map of ``side``, by nearest: (N, side * side) bool."""
-    # As bytes: as floats, masks of a large pool would take more memory than its features.
+    """Masks (N, S, S) bool resized with nearest to a level's map of ``side``: (N, side * side) bool."""
+    # As bytes: as floats, the masks of a large pool would take more memory than its features.
     return interpolate(masks[:, None].byte(), size=(side, side), mode="nearest").flatten(1) > 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class SyntheticMaker:
     """Makes the synthetic images of a split, each at the full resolution of a random normal training image."""
 
@@ -73,66 +70,55 @@ class SyntheticMaker:
     split: Split
     category: Path  # folder
     image_size: int
-    _read: dict = field(default_factory=dict)
 
-    def make(self, kind: str, anomaly: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """One image, (S, S, 3) uint8, and its mask (S, S) bool, S being the image size.
+    def make(self, kind: str, anomaly: str, rng: np.random.Generator) -> Pair:
+        """One image, (S, S, 3) uint8, and its mask, (S, S) bool, where S is the image size.
 
-        ``kind`` is cutpaste, of ``anomaly``, or pseudo, which has nothing of it.
+        ``kind`` is cutpaste, which cuts ``anomaly`` out, or pseudo, which ignores it. DataError if an image cannot be read, or
+        if no pseudo anomaly can be made.
         """
         normal = self._normal(rng)
         if kind == "cutpaste":
-            pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), *self._known(anomaly), rng)
+            mask = next(image.mask for image in self.index.images if image.path == anomaly)
+            assert mask is not None  # compute_synthetic and the runner refuse a category without masks
+            known = _anomaly(self.category / anomaly, self.category / mask)
+            pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), *known, rng)
         else:
             try:
                 pasted, pasted_mask = pseudo_anomaly(normal, self._normal(rng), rng)
-            except BgadError as error:
-                raise BgadError(f"{self.category}: {error}") from error
+            except DataError as error:
+                raise DataError(f"{self.category}: {error}") from error
         size = (self.image_size, self.image_size)
         small = Image.fromarray(pasted).resize(size, Image.Resampling.LANCZOS)
         small_mask = Image.fromarray(pasted_mask).resize(size, Image.Resampling.NEAREST)
         return np.asarray(small), np.asarray(small_mask)
 
+    def make_all(self, tasks: list[tuple[str, str, tuple]], workers: int = 0) -> Iterator[Pair]:
+        """The image of each task (kind, anomaly, names of its draws), in order.
+
+        ``workers`` processes start on them now; without workers, each image is made when it is asked for. An image depends on
+        its task only, so ``workers`` changes nothing else.
+        """
+        if not workers:
+            return starmap(self._task, tasks)
+        from joblib.externals.loky import get_reusable_executor  # joblib.Parallel(n_jobs=1) would start no process
+
+        one_thread = {"OPENCV_FOR_THREADS_NUM": "1", "OMP_NUM_THREADS": "1"}
+        return get_reusable_executor(workers, timeout=IDLE, env=one_thread).map(self._task, *zip(*tasks, strict=True))
+
+    def _task(self, kind: str, anomaly: str, names: tuple) -> Pair:
+        return self.make(kind, anomaly, numpy_generator(*names))
+
     def _normal(self, rng: np.random.Generator) -> np.ndarray:
         return read_image(self.category / self.split.train_normal[rng.integers(len(self.split.train_normal))])
 
-    def _known(self, anomaly: str) -> tuple[np.ndarray, np.ndarray]:
-        if anomaly not in self._read:
-            masks = {image.path: image.mask for image in self.index.images if image.mask}
-            self._read[anomaly] = (read_image(self.category / anomaly), read_mask(self.category / masks[anomaly]))
-        return self._read[anomaly]
 
+class FreshImages:
+    """New synthetic images in each pass: a call returns those of the next pass, for each kind a list of images with masks.
 
-def compute_synthetic(
-    kind: str, index: Index, split: Split, root: Path, backbone: Backbone, image_size: int, known: int, each: int, folder: Path
-) -> None:
-    """Writes the cache of a pool: ``each`` images of a ``kind`` for each of the split's first ``known`` anomalies.
-
-    Every image depends on the names of the split, its anomaly and its number alone, so a cell with fewer known anomalies
-    uses the start of the same pool.
-    """
-    if not index.has_masks:
-        raise BgadError(
-            f"{index.dataset}/{index.category} has no masks, so its anomalies cannot be known: k must be 0 "
-            "(methods bgad-wo and nf); add ground_truth to use its anomalies."
-        )
-    anomalies = (split.pool + split.further)[:known]
-    paths = [anomaly for anomaly in anomalies for _ in range(each)]
-    maker = SyntheticMaker(index, split, root / index.category, image_size)
-    names = (kind, split.dataset, split.category, split.split, split.seed)
-    images = (
-        maker.make(kind, anomaly, numpy_generator(*names, anomaly, number)) for anomaly in anomalies for number in range(each)
-    )
-    write(folder, paths, images, True, backbone, image_size)
-
-
-class FreshPictures:
-    """The synthetic images of one pass after another, made anew for each; a call gives those of the next pass.
-
-    ``count`` images of each of ``kinds`` a pass, going round ``known`` in turn. With ``workers``, so many processes make them
-    while the device trains on those of the pass before; with 0 they are made when asked for. ``passes`` are the numbers of
-    those to come. Each picture depends on ``names``, its kind, its pass and its number alone, so the number of workers
-    changes nothing.
+    A pass has ``count`` images of each of ``kinds``, of the ``known`` anomalies in turn. With ``workers``, processes make the
+    images of the next pass while the device trains on those of this one. ``passes`` are the numbers of the passes to come; an
+    image depends on ``names``, its kind, its pass and its number only.
     """
 
     def __init__(
@@ -145,60 +131,67 @@ class FreshPictures:
         passes: range,
         workers: int = 0,
     ):
-        self._maker, self._kinds, self._names, self._passes = maker, kinds, names, iter(passes)
+        self._maker, self._kinds, self._names = maker, kinds, names
         self._anomalies = [known[number % len(known)] for number in range(count)]
-        # Spawned, since a process that has used a GPU cannot be forked.
-        spawn = get_context("spawn")
-        self._pool = ProcessPoolExecutor(workers, spawn, _start_worker, (maker,)) if workers and kinds else None
-        self._ahead = self._next()
+        self._passes, self._workers = iter(passes), workers
+        self._ahead = self._start()
 
-    def __call__(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """For each kind its images, (S, S, 3) uint8, each with its mask, (S, S) bool."""
+    def __call__(self) -> list[list[Pair]]:
         made, count = list(self._ahead), len(self._anomalies)
-        self._ahead = self._next()
+        self._ahead = self._start()
         return [made[start : start + count] for start in range(0, len(made), count)]
 
-    def _next(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        of_pass = next(self._passes, None)
-        if of_pass is None:
-            if self._pool:
-                self._pool.shutdown(wait=False)
+    def _start(self) -> Iterator[Pair]:
+        number = next(self._passes, None)
+        if number is None or not self._kinds:
             return iter(())
         tasks = [
-            (kind, anomaly, (kind, *self._names, of_pass, number))
+            (kind, anomaly, (kind, *self._names, number, place))
             for kind in self._kinds
-            for number, anomaly in enumerate(self._anomalies)
+            for place, anomaly in enumerate(self._anomalies)
         ]
-        if self._pool:
-            return self._pool.map(_made_by_worker, tasks)  # begins at once
-        return map(partial(_made, self._maker), tasks)  # begins when the first is asked for
+        return self._maker.make_all(tasks, self._workers)
 
 
-def seen_by(backbone: Backbone, pictures: list[tuple[np.ndarray, np.ndarray]]) -> AnomalousImages:
-    """Images with their masks, through the backbone."""
-    images, masks = zip(*pictures, strict=True)
-    # Made in inference mode, whose tensors autograd refuses; a copy is an ordinary one.
-    levels = [level.clone() for level in backbone.features(np.stack(images))]
+def features_of(backbone: Backbone, images: list[Pair]) -> AnomalousImages:
+    """The backbone's features of images with their masks."""
+    pixels, masks = zip(*images, strict=True)
+    # Cloned, since autograd refuses tensors that were made in inference mode.
+    levels = [level.clone() for level in backbone.features(np.stack(pixels))]
     return with_defects(levels, torch.from_numpy(np.stack(masks)).to(backbone.device))
 
 
-def _made(maker: SyntheticMaker, task: tuple[str, str, tuple]) -> tuple[np.ndarray, np.ndarray]:
-    kind, anomaly, names = task
-    return maker.make(kind, anomaly, numpy_generator(*names))
+def compute_synthetic(
+    kind: str,
+    index: Index,
+    split: Split,
+    root: Path,
+    backbone: Backbone,
+    image_size: int,
+    known: int,
+    each: int,
+    folder: Path,
+    workers: int = 0,
+) -> None:
+    """Writes the feature cache of a pool: ``each`` images of a ``kind`` for each of the split's first ``known`` anomalies.
+
+    Every image depends on the names of the split, its anomaly and its number only, so a pool of fewer anomalies is the start of
+    a larger one. DataError if the category has no masks.
+    """
+    if not index.has_masks:
+        raise DataError(
+            f"{index.dataset}/{index.category} has no masks, so its anomalies cannot be known: "
+            "use k 0 (methods bgad-wo and nf) or add ground_truth."
+        )
+    anomalies = (split.pool + split.further)[:known]
+    names = (kind, split.dataset, split.category, split.split, split.seed)
+    tasks = [(kind, anomaly, (*names, anomaly, number)) for anomaly in anomalies for number in range(each)]
+    images = SyntheticMaker(index, split, root / index.category, image_size).make_all(tasks, workers)
+    write(folder, [anomaly for _, anomaly, _ in tasks], images, True, backbone, image_size)
 
 
-_maker: SyntheticMaker  # of a worker
-
-
-def _start_worker(maker: SyntheticMaker) -> None:
-    # Sent once, and kept with the known anomalies that it has read.
-    global _maker
-    _maker = maker
-    cv2.setNumThreads(1)  # each worker is one of many
-
-
-def _made_by_worker(task: tuple[str, str, tuple]) -> tuple[np.ndarray, np.ndarray]:
-    return _made(_maker, task)
-
-
-Entries = Callable[[], list[AnomalousImages]]
+@lru_cache(maxsize=16)  # most cells know 10 anomalies, and each is used many times
+def _anomaly(image: Path, mask: Path) -> Pair:
+    pixels, marked = read_image(image), read_mask(mask)
+    pixels.flags.writeable = marked.flags.writeable = False
+    return pixels, marked

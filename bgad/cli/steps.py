@@ -156,7 +156,8 @@ def synthetic(
     count = len((drawn.pool + drawn.further)[:known]) * each
     with alone(output), progress(f"{kind} images", count) as advance:
         network.network.register_forward_hook(lambda _, __, levels: advance(len(levels[0])))
-        compute_synthetic(kind, Index.load(index), drawn, root, network, image_size, known, each, output)
+        workers = threads if threads and threads > 1 else 0
+        compute_synthetic(kind, Index.load(index), drawn, root, network, image_size, known, each, output, workers)
 
 
 @app.command()
