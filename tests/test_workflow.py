@@ -1,4 +1,4 @@
-"""The DAG without running it: how many jobs a request plans, and what an edit makes anew."""
+"""The plan without running it: how many jobs a request needs, and what an edit makes again."""
 
 import shutil
 import subprocess
@@ -24,9 +24,8 @@ def test_the_paper_suite_plans_every_category_and_seed(project):
     }
 
 
-def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(project):
-    jobs = job_counts(project.snakemake("-n", "reports/demo/table.md"))
-    assert jobs == {
+def test_the_default_target_is_the_demo_which_needs_no_download_and_shares_splits_features_and_pools(project):
+    assert job_counts(project.snakemake("-n")) == {
         "mini": 4,
         "index": 4,
         "split": (4 + 2) * 2,  # seen, and hard-scratch of two categories; two seeds
@@ -37,50 +36,44 @@ def test_the_demo_suite_needs_no_download_and_shares_splits_features_and_pools(p
         "plots": 1,
         "examples": 1,
         "table": 1,
+        "page": 1,
+        "all": 1,
     }
 
 
-def test_the_default_target_is_the_demo(project):
-    asked = "reports/demo/table.md", "reports/demo/report.html"
-    assert job_counts(project.snakemake("-n")) == job_counts(project.snakemake("-n", *asked)) | {"all": 1}
-
-
-def test_one_cell_by_its_path_needs_its_own_inputs_alone(project):
-    jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json"))
-    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": 1, "train": 1}
-
-
-def test_a_detector_needs_features_and_a_split_alone(project):
-    jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json".replace("k10/bgad", "k0/padim")))
-    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "train": 1}
+@pytest.mark.parametrize(("cell", "pools"), [("k10/bgad", {"synthetic": 1}), ("k0/padim", {})])
+def test_one_cell_by_its_path_needs_only_its_own_inputs(project, cell, pools):
+    jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json".replace("k10/bgad", cell)))
+    assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "train": 1, **pools}
 
 
 @pytest.mark.parametrize(
-    ("cell", "indexes"),
+    ("cells", "indexes", "splits"),
     [
-        ("paper/mvtec/capsule/seen/k10/bgad", 3),  # bottle and cable are drawn before it
-        ("paper/mvtec/capsule/seen/k0/bgad-wo", 3),  # on the same test images
-        ("paper/mvtec/bottle/seen/k10/bgad", 1),
-        ("corrected/mvtec/capsule/seen/k10/bgad", 1),
-        ("paper/mvtec/capsule/hard-crack/k10/bgad", 1),  # the released code has no hard splits
+        # Bottle and cable are drawn before capsule. k 0 has the same test images.
+        (["paper/mvtec/capsule/seen/k10/bgad", "paper/mvtec/capsule/seen/k0/bgad-wo"], 3, 1),
+        (["corrected/mvtec/capsule/seen/k10/bgad"], 1, 1),
+        # Bottle is the first category, and the released code has no hard splits.
+        (["paper/mvtec/bottle/seen/k10/bgad", "paper/mvtec/bottle/hard-contamination/k10/bgad"], 1, 2),
+        (["paper/mvtec/capsule/hard-crack/k10/bgad"], 1, 1),
     ],
 )
-def test_a_category_is_drawn_after_those_before_it_where_the_recipe_says_so(project, cell, indexes):
-    jobs = job_counts(project.snakemake("-n", f"results/{cell}/seed0/metrics.json"))
-    assert jobs == {"download": 1, "index": indexes, "split": 1, "features": 1, "train": 1}
+def test_a_category_is_drawn_after_those_before_it_if_the_recipe_says_so(project, cells, indexes, splits):
+    jobs = job_counts(project.snakemake("-n", *(f"results/{cell}/seed0/metrics.json" for cell in cells)))
+    assert jobs == {"download": 1, "index": indexes, "split": splits, "features": 1, "train": len(cells)}
 
 
 def test_a_strategy_has_a_pool_for_each_of_its_kinds(project):
     recipes = project.folder / "config" / "recipes"
-    for strategy, pools in {"repeat": 0, "repeat+pseudo": 1, "all": 2}.items():
-        name = f"own-{strategy.replace('+', '-')}"
-        (recipes / f"{name}.yaml").write_text(f"base: demo\nanomalies: {{strategy: {strategy}}}\n")
-        jobs = job_counts(project.snakemake("-n", f"{CELL}/metrics.json".replace("demo", name)))
-        expected = {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": pools, "train": 1}
-        assert jobs == {rule: count for rule, count in expected.items() if count}
+    for strategies, pools in {("repeat", "repeat+pseudo"): 1, ("all",): 2}.items():
+        names = [f"own-{strategy.replace('+', '-')}" for strategy in strategies]
+        for name, strategy in zip(names, strategies, strict=True):
+            (recipes / f"{name}.yaml").write_text(f"base: demo\nanomalies: {{strategy: {strategy}}}\n")
+        jobs = job_counts(project.snakemake("-n", *(f"{CELL}/metrics.json".replace("demo", name) for name in names)))
+        assert jobs == {"mini": 1, "index": 1, "split": 1, "features": 1, "synthetic": pools, "train": len(names)}
 
 
-def test_a_copy_that_is_there_needs_no_download(project, tmp_path):
+def test_a_user_s_copy_needs_no_download(project, tmp_path):
     for path in ("train/good/0.png", "test/good/0.png", "test/cut/0.png", "ground_truth/cut/0_mask.png"):
         (tmp_path / "bottle" / path).parent.mkdir(parents=True)
         (tmp_path / "bottle" / path).touch()
@@ -90,23 +83,22 @@ def test_a_copy_that_is_there_needs_no_download(project, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "names"),
     [
-        (("--config", "sede=1"), "config: unknown key sede"),
-        (("--config", "datasets={mvtec: {pth: x}}"), "config: unknown key datasets.mvtec.pth"),
+        (("--config", "datasets={mvtec: {pth: x}}"), ["datasets.mvtec.pth"]),
         (
             ("reports/table.md", "--config", "datasets={mvtec: {path: /no/such/folder}}"),
-            "datasets.mvtec.path is /no/such/folder, which is not a folder",
+            ["datasets.mvtec.path", "/no/such/folder"],
         ),
-        (("results/paper/mvtec/botle/seen/k10/bgad/seed0/metrics.json",), "data set mvtec has no category botle"),
-        (("results/paper/mvtec/bottle/seen/k0/bgad/seed0/metrics.json",), "method bgad learns from known anomalies"),
-        (("results/paper/mvtec/bottle/hard-dent/k1/bgad/seed0/metrics.json",), "category bottle has no split hard-dent"),
+        (("results/paper/mvtec/botle/seen/k10/bgad/seed0/metrics.json",), ["mvtec", "botle"]),
+        (("results/paper/mvtec/bottle/seen/k0/bgad/seed0/metrics.json",), ["method bgad"]),
+        (("results/paper/mvtec/bottle/hard-dent/k1/bgad/seed0/metrics.json",), ["bottle", "hard-dent"]),
     ],
 )
-def test_a_wrong_request_ends_in_a_sentence(project, arguments, sentence):
+def test_a_wrong_request_ends_in_a_sentence(project, arguments, names):
     said = project.snakemake("-n", *arguments, check=False)
-    assert sentence in said
-    assert "Traceback" not in said
+    sentence = said[said.index("error: ") :]
+    assert all(name in sentence for name in names) and "Traceback" not in said
 
 
 def test_a_wrong_key_in_a_recipe_is_named(project):
@@ -120,10 +112,10 @@ def test_a_wrong_key_in_a_recipe_is_named(project):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Project:
-    """A project with a package of its own to edit, whose demo suite counts as finished (touched, not trained)."""
+def edited(tmp_path_factory) -> Project:
+    """A project with its own copy of the package to edit, and a suite of three cells whose files were touched, not trained."""
     folder = tmp_path_factory.mktemp("an edited copy")
-    shutil.copytree(ROOT / "bgad", folder / "bgad")
+    shutil.copytree(ROOT / "bgad", folder / "bgad", ignore=shutil.ignore_patterns("__pycache__"))
     project = Project(folder)
     suite = folder / "config" / "suites" / "demo.yaml"
     suite.write_text(
@@ -132,47 +124,38 @@ def finished(tmp_path_factory) -> Project:
         "  - recipe: demo\n    dataset: mini\n    categories: [brick]\n    splits: [seen]\n    k: [0]\n"
         "    methods: [patchcore, padim]\n    seeds: [0]\n"
     )
-    # So that Snakemake records all as done with today's parameters.
+    # Snakemake records all steps with today's parameters.
     project.stand_in_for("data", "features", "train", "report")
     project.snakemake("reports/demo/table.md")
     return project
 
 
-def jobs_after_edit(finished, module: str, edit) -> dict[str, int]:
-    """The jobs of the demo's table that ``edit`` (text -> text) of a module of the package plans; the file is put back."""
-    source = finished.folder / "bgad" / f"{module}.py"
+def jobs_after_edit(edited, module: str, edit) -> dict[str, int]:
+    """The jobs that the demo's table needs after ``edit`` (text -> text) of a module of the package, which is then restored."""
+    source = edited.folder / "bgad" / f"{module}.py"
     text = source.read_text()
     source.write_text(edit(text))
-    said = finished.snakemake("-n", "reports/demo/table.md")
+    said = edited.snakemake("-n", "reports/demo/table.md")
     source.write_text(text)
     return job_counts(said)
 
 
 @pytest.mark.parametrize(
-    ("module", "rules"),
+    ("module", "jobs"),
     [
-        ("report/plots", {"plots", "table"}),
-        ("report/table", {"plots", "table"}),
-        ("losses", {"train", "plots", "table"}),
-        ("flow", {"train", "plots", "table"}),
-        ("splits", {"split", "synthetic", "train", "plots", "examples", "table"}),
-        ("cutpaste", {"synthetic", "train", "plots", "examples", "table"}),
-        ("examples", {"examples", "table"}),
+        ("report/tables/suite", {"plots": 1, "table": 1}),
+        ("report/plots/examples", {"examples": 1, "table": 1}),
+        ("methods/patchcore", {"train": 1, "plots": 1, "table": 1}),
+        ("evaluation/metrics", {"train": 3, "plots": 1, "table": 1}),
+        ("data/splits", {"split": 1, "synthetic": 1, "train": 3, "plots": 1, "examples": 1, "table": 1}),
     ],
 )
-def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(finished, module, rules):
-    assert set(jobs_after_edit(finished, module, lambda text: text + "\nEDITED = True\n")) == rules
-    assert job_counts(finished.snakemake("-n", "reports/demo/table.md")) == {}
+def test_an_edit_makes_again_what_depends_on_it_and_nothing_else(edited, module, jobs):
+    assert jobs_after_edit(edited, module, lambda text: text + "\nEDITED = True\n") == jobs
 
 
-@pytest.mark.parametrize(("module", "cells"), [("losses", 1), ("detectors/patchcore", 1), ("detect", 2), ("metrics", 3)])
-def test_an_edit_of_a_method_makes_its_own_cells_anew(finished, module, cells):
-    jobs = jobs_after_edit(finished, module, lambda text: text + "\nEDITED = True\n")
-    assert jobs == {"train": cells, "plots": 1, "table": 1}
-
-
-def test_a_comment_or_docstring_makes_nothing_anew(finished):
-    jobs = jobs_after_edit(finished, "losses", lambda text: text.replace('"""BGAD', '"""Well: BGAD') + "\n# A remark.\n")
+def test_a_comment_or_docstring_makes_nothing_again(edited):
+    jobs = jobs_after_edit(edited, "training/losses", lambda text: text.replace('"""', '"""Well: ', 1) + "\n# A remark.\n")
     assert jobs == {}
 
 
