@@ -1,8 +1,8 @@
-"""The straightforward way, to measure against: BGAD's loop as the paper's code runs it, with the libraries it uses.
+"""A straightforward implementation to measure against: the released code's loop, reimplemented with the libraries it uses.
 
-FrEIA's coupling blocks, the position code concatenated to every vector, the backbone through every image of every pass,
-images read from their files in every pass, scikit-learn's AUROC, and the per-region overlap at 1000 thresholds one by one.
-The losses, the schedule, the CutPaste images and the split are this project's, so that both ways do the same work.
+It has FrEIA's coupling blocks, the position code concatenated to every vector, backbone and image files in every pass,
+scikit-learn's AUROC, and the per-region overlap at 1000 thresholds, one by one. Losses, schedule, CutPaste images and split
+are this project's, so both implementations do the same work.
 """
 
 import time
@@ -53,7 +53,7 @@ def freia_flow(flow: ConditionalFlow, recipe: Recipe) -> SequenceINN:
 
 
 def log_likelihood(sequence: SequenceINN, features: Tensor, code: Tensor) -> Tensor:
-    """l of ``features`` (N, C) with their position ``code`` (N, D): (N,)."""
+    """l of ``features`` (N, C) at their position ``code`` (N, D): (N,)."""
     z, log_det = sequence(features, [code])
     channels = features.shape[1]
     return (-0.5 * channels * np.log(2 * np.pi) - 0.5 * z.square().sum(1) + log_det) / channels
@@ -61,7 +61,7 @@ def log_likelihood(sequence: SequenceINN, features: Tensor, code: Tensor) -> Ten
 
 @dataclass
 class ReleasedCell:
-    """One cell, trained and evaluated the straightforward way; ``seconds`` says what took how long."""
+    """One cell of the straightforward implementation; ``seconds`` is the time of each part."""
 
     recipe: Recipe
     index: Index
@@ -74,7 +74,7 @@ class ReleasedCell:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def run(self) -> dict[str, float]:
-        """The last epoch's figures in percent. Each meta epoch ends with an evaluation, as the recipe's does."""
+        """Trains the cell, evaluates it after each meta epoch, and returns the last epoch's metrics in percent."""
         schedule, sampling = self.recipe.schedule, self.recipe.sampling
         assert isinstance(sampling, ImageBatches)  # the released code has no other
         parameters = [p for sequence in self.sequences for p in sequence.parameters() if p.requires_grad]
@@ -85,16 +85,16 @@ class ReleasedCell:
         numpy_rng = np.random.default_rng(self.rng.initial_seed())
         for epoch in range(schedule.meta_epochs):
             for sub_epoch in range(schedule.sub_epochs):
-                pictures = [(path, "real") for path in self.split.train_normal]
+                images = [(path, "real") for path in self.split.train_normal]
                 if epoch > 0:
-                    pictures += [(path, kind) for _ in range(repeats) for path in known for kind in ("real", "cutpaste")]
-                order = torch.randperm(len(pictures), generator=self.rng)
+                    images += [(path, kind) for _ in range(repeats) for path in known for kind in ("real", "cutpaste")]
+                order = torch.randperm(len(images), generator=self.rng)
                 batches = order[: len(order) // sampling.images * sampling.images].split(sampling.images)
                 for number, batch in enumerate(batches):
                     with self._timed("images"):
                         loaded = [
                             maker.make(kind, path, numpy_rng) if kind == "cutpaste" else self._real(path)
-                            for path, kind in map(pictures.__getitem__, batch.tolist())
+                            for path, kind in map(images.__getitem__, batch.tolist())
                         ]
                     with self._timed("backbone"):
                         levels = [level.clone() for level in self.backbone.features(np.stack([image for image, _ in loaded]))]
@@ -106,8 +106,8 @@ class ReleasedCell:
                         group["lr"] = rate
                     with self._timed("steps"):
                         self._steps(levels, masks if epoch > 0 else None, optimizer)
-            figures = self._evaluate()
-        return figures
+            metrics = self._evaluate()
+        return metrics
 
     def _real(self, path: str) -> tuple[np.ndarray, np.ndarray]:
         size, mask = self.recipe.image_size, self._mask_of(path)
@@ -141,7 +141,7 @@ class ReleasedCell:
                 optimizer.step()
 
     def _code(self, images: int, side: int) -> Tensor:
-        """The position code beside every vector of so many maps, (images * side * side, D)."""
+        """The position code of every vector of that many maps, (images * side * side, D)."""
         return sincos_2d(self.recipe.flow.position_channels, side, side).flatten(1).T.repeat(images, 1)
 
     def _evaluate(self) -> dict[str, float]:
@@ -163,8 +163,8 @@ class ReleasedCell:
         types = {image.path: image.type for image in self.index.images}
         anomalous = np.array([types[path] != "good" for path in paths])
         defects, scores = np.stack(masks), image_scores(maps).numpy()
-        with self._timed("evaluation: figures"):
-            return figures(defects, maps.numpy(), anomalous, scores)
+        with self._timed("evaluation: metrics"):
+            return metrics(defects, maps.numpy(), anomalous, scores)
 
     @contextmanager
     def _timed(self, what: str):
@@ -173,7 +173,7 @@ class ReleasedCell:
         self.seconds[what] += time.perf_counter() - start
 
 
-def figures(masks: np.ndarray, maps: np.ndarray, anomalous: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+def metrics(masks: np.ndarray, maps: np.ndarray, anomalous: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Image and pixel AUROC from scikit-learn and the 1000-threshold PRO, in percent."""
     return {
         "image_auroc": 100 * roc_auc_score(anomalous, scores),
@@ -183,9 +183,9 @@ def figures(masks: np.ndarray, maps: np.ndarray, anomalous: np.ndarray, scores: 
 
 
 def per_region_overlap(masks: np.ndarray, maps: np.ndarray, thresholds: int = 1000, max_fpr: float = 0.3) -> float:
-    """The area under the mean overlap of regions, over the false positive rate up to 0.3, threshold by threshold.
+    """Area under the curve of mean region overlap against false positive rate, up to ``max_fpr``, threshold by threshold.
 
-    ``masks`` (N, H, W) bool, ``maps`` (N, H, W). The thresholds are evenly spaced between the scores' extremes.
+    ``masks`` (N, H, W) bool, ``maps`` (N, H, W). Thresholds are evenly spaced between the lowest and the highest score.
     """
     low, high = maps.min(), maps.max()
     means, rates, normal = [], [], ~masks
