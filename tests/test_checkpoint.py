@@ -127,7 +127,7 @@ def test_a_checkpoint_of_steps_that_round_otherwise_is_ignored(tmp_path, monkeyp
     monkeypatch.setattr("bgad.training.checkpoint.torch.get_num_threads", lambda: threads + 1)
     assert Checkpoint(tmp_path, "key", 0).load() is None
     monkeypatch.undo()
-    monkeypatch.setattr("bgad.training.checkpoint.coupling.describe", lambda: "otherwise")
+    monkeypatch.setattr("bgad.training.checkpoint.chain.describe", lambda: "otherwise")
     assert Checkpoint(tmp_path, "key", 0).load() is None
 
 

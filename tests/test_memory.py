@@ -14,7 +14,7 @@ from bgad import cli, methods
 from bgad.features.cache import FeatureCache
 from bgad.memory import in_smaller_batches, is_out_of_memory
 from bgad.methods import runner
-from bgad.model.cpu import coupling
+from bgad.model.cpu import chain
 from bgad.model.flow import ConditionalFlow
 from bgad.model.scoring import scored
 from bgad.randomness import frozen_generator, torch_generator
@@ -91,7 +91,7 @@ def flows_and_cache() -> tuple[list[ConditionalFlow], FeatureCache]:
 @pytest.mark.parametrize("blocks", ["compiled", "plain"])
 def test_an_evaluation_is_the_same_however_many_images_are_taken_at_once(blocks, monkeypatch):
     if blocks == "plain":
-        monkeypatch.setattr(coupling, "available", lambda x: False)
+        monkeypatch.setattr(chain, "available", lambda x: False)
     flows, cache = flows_and_cache()
 
     scorer = runner.Scorer(methods.load("bgad"), cache, Path("part"), {})

@@ -18,7 +18,7 @@ from bgad.config.settings import Recipe
 from bgad.data.layouts import Index
 from bgad.data.splits import Split
 from bgad.features.cache import FeatureCache
-from bgad.model.cpu import coupling
+from bgad.model.cpu import chain
 from bgad.tensors import NoTensors, load_tensors, save_tensors
 
 
@@ -46,7 +46,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, key: str, every: float):
         self._path, self._every = folder / "checkpoint.pt", every
-        self._key = f"{key}, {coupling.describe()}, {torch.get_num_threads()} threads"
+        self._key = f"{key}, {chain.describe()}, {torch.get_num_threads()} threads"
         self._saved = time.monotonic()
 
     def load(self) -> dict | None:

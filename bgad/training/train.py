@@ -18,7 +18,7 @@ from bgad.anomalies.entries import AnomalyEntries
 from bgad.config.settings import Method, Recipe
 from bgad.errors import TrainingError
 from bgad.model.flow import ConditionalFlow
-from bgad.model.gpu.graphed import CudaRecorder, GraphedSteps, available
+from bgad.model.gpu.recorded import CudaRecorder, RecordedSteps, available
 from bgad.training.adam import Adam
 from bgad.training.checkpoint import Checkpoint
 from bgad.training.losses import bgad_loss, bgad_without_anomalies_loss, maximum_likelihood
@@ -145,8 +145,8 @@ def _on(device: torch.device, step: Callable[[MiniBatch], None]) -> Callable[[Mi
     """``step`` as it runs on ``device``: on a GPU each kind of step is recorded once as a CUDA graph and replayed."""
     if not available(device):
         return lambda batch, kind: step(batch)
-    graphed = GraphedSteps(step, CudaRecorder(device))
-    return lambda batch, kind: graphed(kind, batch)
+    recorded = RecordedSteps(step, CudaRecorder(device))
+    return lambda batch, kind: recorded(kind, batch)
 
 
 def _state(

@@ -21,7 +21,7 @@ from bgad.features.backbone import PACKAGED
 from bgad.features.weights import at_hand
 from bgad.io import read_json
 from bgad.look import machine
-from bgad.model.cpu import coupling
+from bgad.model.cpu import chain
 from bgad.report.stale import Today
 
 TRAINING_MB = 4000  # of memory: what rule train of the workflow asks for
@@ -132,7 +132,7 @@ def _machine(config: Config, root: Path) -> tuple[Host, list[Finding]]:
     for name in ("results", "resources"):
         findings.append(Finding(f"disk of {name}", f"{machine.disk_free(root / name) / 1000:.0f} GB free"))
     if not on_gpu:
-        compiled = coupling.describe() == "compiled"
+        compiled = chain.describe() == "compiled"
         remedy = "" if compiled else "install a C compiler (cc, gcc or clang): without one, trainings take longer"
         findings.append(Finding("coupling blocks", "compiled for this processor" if compiled else "not compiled", remedy))
     described = devices.describe(devices.choose(config.device if on_gpu else "cpu"))

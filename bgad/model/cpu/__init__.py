@@ -1,1 +1,1 @@
-"""The flow's chain of blocks as compiled code."""
+"""The flow's blocks on a CPU, as compiled code."""

@@ -1,51 +1,60 @@
-"""The flow's chain of coupling blocks on a CPU in compiled code, coupling.c.
+"""The flow's chain of AllInOneBlocks on a CPU as compiled code, chain.c.
 
-In PyTorch's operations a block reads and writes its hidden layer, some 300 numbers a vector, from memory a dozen times;
-compiled, a few vectors at a time stay in the processor's cache. Same parameters in, same values and gradients out, to
-rounding (tests/test_coupling.py). Without a C compiler flows run in PyTorch's operations, and each result says which it was.
+In PyTorch's operations a block reads its hidden layer, some 300 numbers a vector, from memory and writes it back a dozen times;
+compiled, a few vectors at a time stay in the processor's cache. It takes the parameters of FrEIA's blocks and returns the values
+and gradients of their own forward, to rounding (tests/test_chain.py).
 """
 
 import ctypes
 import functools
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
-from itertools import chain
 from pathlib import Path
 
 import torch
+from FrEIA.modules import AllInOneBlock
 from torch import Tensor
 
-from bgad.model.cpu.compiled import compiled
+from bgad.model.cpu.compiler import compiled
 
-SOURCES = (Path(__file__).with_name("coupling.c"), Path(__file__).with_name("products.h"))
-# A block's parameters in coupling.c's order; all but the rotation are trained.
+SOURCES = (Path(__file__).with_name("chain.c"), Path(__file__).with_name("products.h"))
+# A block's parameters in chain.c's order; all but the rotation are trained.
 PARAMETERS = ("first", "first_bias", "last", "last_bias", "global_scale", "global_offset", "rotation")
 SMALLEST_SHARE = 256  # vectors a thread: fewer are not worth handing out
 
 
 def available(x: Tensor) -> bool:
-    """Whether compiled code can take ``x``: float32 on a CPU, and there is a compiler or what one made before.
+    """Whether compiled code can take ``x``: float32 on a CPU, with a compiler or what one built before.
 
-    Not while PyTorch records a module's operations, of which compiled code has none.
+    Not while PyTorch records operations for an export.
     """
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.jit.is_tracing() and _library() is not None
+    exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not exporting and _library() is not None
 
 
 def describe() -> str:
-    """What flows run in on a CPU, for a result's record."""
+    """What flows run in on a CPU, for a result's record: compiled or plain."""
     return "compiled" if _library() else "plain"
 
 
 def through_blocks(
-    x: Tensor, column: Tensor, row: Tensor, columns: Tensor, rows: Tensor, blocks: list[tuple[Tensor, ...]], clamp: float
+    x: Tensor, column: Tensor, row: Tensor, columns: Tensor, rows: Tensor, blocks: Iterable[AllInOneBlock]
 ) -> tuple[Tensor, Tensor]:
-    """z (N, C) and log-determinant (N,) of ``x`` (N, C) at ``column`` and ``row``, (N,) int32.
+    """z (N, C) and the log-determinant (N,) of ``x`` (N, C) at ``column`` and ``row``, (N,).
 
-    ``columns`` (width, D) and ``rows`` (height, D) are the two halves of the position code; ``blocks`` has each block's
-    PARAMETERS: the subnet's first layer (H, P + 2 D) and last (O, H) with their biases, (1, C), (1, C) and (C, C).
+    ``columns`` (width, D) and ``rows`` (height, D) are the two halves of the position code, concatenated the blocks' condition.
     """
-    return _Chain.apply(x, column, row, columns, rows, clamp, *chain(*blocks))
+    blocks = list(blocks)
+    parameters = [parameter for block in blocks for parameter in _parameters(block)]
+    return _Chain.apply(x, column.int(), row.int(), columns, rows, blocks[0].clamp, *parameters)
+
+
+def _parameters(block: AllInOneBlock) -> tuple[Tensor, ...]:
+    """As PARAMETERS names them: (H, P + 2 D), (H), (O, H), (O), (1, C), (1, C) and (C, C)."""
+    first, _, last = block.subnet
+    return first.weight, first.bias, last.weight, last.bias, block.global_scale, block.global_offset, block.w_perm
 
 
 class _Chain(torch.autograd.Function):
@@ -62,10 +71,10 @@ class _Chain(torch.autograd.Function):
             z = kept[0][-1]
         pointers = _pointers(x, column, row, z, log_det, *(kept or [None] * 3))
 
-        def forward(start, count, _):
-            return library.bgad_flow_forward(flow, blocks, len(x), start, count, *pointers)
+        def forward(start: int, count: int, _: int) -> int:
+            return library.bgad_chain_forward(flow, blocks, len(x), start, count, *pointers)
 
-        _side_by_side(forward, _shares(len(x)))
+        _in_threads(forward, _shares(len(x)))
         ctx.save_for_backward(*tensors, *kept)
         ctx.clamp = clamp
         return z, log_det
@@ -84,29 +93,29 @@ class _Chain(torch.autograd.Function):
         shares = _shares(len(x))
         sums = torch.empty(len(shares), sum(sizes))
 
-        def backward(start, count, number):
-            gradients = _blocks(sums[number].split(sizes))
-            return library.bgad_flow_backward(flow, blocks, len(x), start, count, *pointers, want_x, gradients)
+        def backward(start: int, count: int, share: int) -> int:
+            gradients = _blocks(sums[share].split(sizes))
+            return library.bgad_chain_backward(flow, blocks, len(x), start, count, *pointers, want_x, gradients)
 
-        _side_by_side(backward, shares)
+        _in_threads(backward, shares)
         parts = (sums[0] if len(sums) == 1 else sums.sum(0)).split(sizes)
         gradients = [part.view_as(p) if len(part) else None for part, p in zip(parts, parameters, strict=True)]
         return d_x if want_x else None, None, None, None, None, None, *gradients
 
 
 def _shares(count: int) -> list[tuple[int, int]]:
-    """Where each thread's share of ``count`` vectors starts, and how many they are."""
+    """Each thread's share of ``count`` vectors: its start and its size."""
     threads = max(1, min(torch.get_num_threads(), count // SMALLEST_SHARE))
     share = -(-count // threads)
     return [(start, min(share, count - start)) for start in range(0, count, share)]
 
 
-def _side_by_side(function, shares: list[tuple[int, int]]) -> None:
-    """Calls ``function(start, how many, number of the share)`` for all shares."""
+def _in_threads(function: Callable[[int, int, int], int], shares: list[tuple[int, int]]) -> None:
+    """Calls ``function(start, size, number of the share)`` for all shares at once; it returns nonzero if memory runs out."""
     arguments = (*zip(*shares, strict=True), range(len(shares)))
-    # Python lets go of its lock while compiled code runs.
+    # Python releases its lock while compiled code runs.
     if any(_pool().map(function, *arguments) if len(shares) > 1 else map(function, *arguments)):
-        raise MemoryError("no memory for a flow's work")
+        raise MemoryError("out of memory in the compiled flow")
 
 
 @functools.cache
@@ -132,7 +141,7 @@ def _pointers(*tensors: Tensor | None) -> list[int | None]:
 
 
 class _Flow(ctypes.Structure):
-    """coupling.c's Flow."""
+    """chain.c's Flow."""
 
     _fields_ = (
         [(name, c_int64) for name in ("blocks", "passive", "active", "hidden", "code", "width", "height")]
@@ -142,7 +151,7 @@ class _Flow(ctypes.Structure):
 
 
 class _Block(ctypes.Structure):
-    """coupling.c's Block."""
+    """chain.c's Block."""
 
     _fields_ = [(name, c_void_p) for name in PARAMETERS]
 
@@ -152,7 +161,7 @@ def _library() -> ctypes.CDLL | None:
     library = compiled(*SOURCES)
     if library:
         shares = (POINTER(_Flow), POINTER(_Block), c_int64, c_int64, c_int64)
-        library.bgad_flow_forward.argtypes = [*shares, *[c_void_p] * 8]
-        library.bgad_flow_backward.argtypes = [*shares, *[c_void_p] * 8, c_int, POINTER(_Block)]
-        library.bgad_flow_forward.restype = library.bgad_flow_backward.restype = c_int
+        library.bgad_chain_forward.argtypes = [*shares, *[c_void_p] * 8]
+        library.bgad_chain_backward.argtypes = [*shares, *[c_void_p] * 8, c_int, POINTER(_Block)]
+        library.bgad_chain_forward.restype = library.bgad_chain_backward.restype = c_int
     return library

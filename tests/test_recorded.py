@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bgad.errors import BgadError
-from bgad.model.cpu import coupling
-from bgad.model.gpu import graphed
-from bgad.model.gpu.graphed import WARM_UP, GraphedSteps, available
+from bgad.model.cpu import chain
+from bgad.model.gpu import recorded
+from bgad.model.gpu.recorded import WARM_UP, RecordedSteps, available
 from bgad.randomness import torch_generator
 from bgad.training import train
 from bgad.training.sampling import MiniBatch
@@ -79,7 +79,7 @@ def recorder(monkeypatch) -> OperationRecorder:
     result = OperationRecorder()
     monkeypatch.setattr(train, "available", lambda device: True)
     monkeypatch.setattr(train, "CudaRecorder", lambda device: result)
-    monkeypatch.setattr(coupling, "available", lambda x: False)
+    monkeypatch.setattr(chain, "available", lambda x: False)
     # A graph has its rate in single precision.
     exact = train.learning_rate
     monkeypatch.setattr(train, "learning_rate", lambda *of: float(np.float32(exact(*of))))
@@ -135,14 +135,14 @@ def test_graphed_training_finds_the_step_that_eager_training_finds(monkeypatch, 
 def test_each_part_of_a_kind_decides_what_is_recorded(monkeypatch, recorder, left_out):
     # Otherwise the test above would not tell a graph from the code that it was recorded from.
     part = ["level", "phase", "flags", "levels that move"].index(left_out)
-    take = GraphedSteps.__call__
+    take = RecordedSteps.__call__
 
     def without(self, kind, batch):
         return take(self, (*kind[:part], None, *kind[part + 1 :]), batch)
 
     recipe = recipe_of("paper", True)
     expected, _ = run(recipe, "bgad-wo")
-    monkeypatch.setattr(GraphedSteps, "__call__", without)
+    monkeypatch.setattr(RecordedSteps, "__call__", without)
     parameters, _ = run(recipe, "bgad-wo")
     assert not all(torch.equal(a, b) for a, b in zip(parameters, expected, strict=True))
 
@@ -159,7 +159,7 @@ def test_steps_of_a_kind_are_eager_then_recorded_then_replayed():
             log.append("recorded")
             return lambda: (log.append("replayed"), work())
 
-    steps = GraphedSteps(lambda batch: seen.append((batch.features.sum().item(), batch.features.data_ptr())), Recorder())
+    steps = RecordedSteps(lambda batch: seen.append((batch.features.sum().item(), batch.features.data_ptr())), Recorder())
     batches = [MiniBatch(0, torch.full((2, 3), float(n)), torch.zeros(2), None, n, 9) for n in range(WARM_UP + 3)]
     for batch in batches:
         steps("a kind", batch)
@@ -209,6 +209,6 @@ def test_graphed_training_is_eager_training_on_a_gpu(monkeypatch, name, quirk):
         entries = [part.to(torch.device("cuda")) for part in anomaly_entries()]
         list(train.train(recipe, "bgad", flows, normal, lambda: entries, rng))  # noqa: B023
         found.append([parameter for flow in flows for parameter in flow.parameters()])
-    assert graphed.available(torch.device("cuda")) is False  # the second run was eager
+    assert recorded.available(torch.device("cuda")) is False  # the second run was eager
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)

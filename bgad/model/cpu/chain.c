@@ -71,7 +71,7 @@ static void make_table(float *table, const Flow *f, const Ready *r, const Block 
     }
 }
 
-static void make_ready(Ready *r, const Flow *f, const Block *b, int for_the_way_back) {
+static void make_ready(Ready *r, const Flow *f, const Block *b, int for_backward) {
     const int64_t P = f->passive, C = P + f->active, O = 2 * f->active, H = f->hidden, inputs = P + 2 * f->code;
     pack(r->first, b->first, P, H, 1, inputs, 1);
     make_table(r->by_column, f, r, b, P, f->columns, f->width, b->first_bias);
@@ -82,7 +82,7 @@ static void make_ready(Ready *r, const Flow *f, const Block *b, int for_the_way_
         r->scale[c] = 0.1 * 2 * (g > 20 ? g : log1p(exp(g)));
         r->log_scale += logf(r->scale[c]);
     }
-    if (for_the_way_back) {
+    if (for_backward) {
         pack(r->first_back, b->first, H, P, inputs, 1, 1);
         pack(r->last_back, b->last, O, H, H, 1, 0.1f);
         pack(r->rotation, b->rotation, C, C, C, 1, 1);
@@ -138,7 +138,7 @@ static void block_forward(const Flow *f, const Ready *r, int64_t n, const float 
 
 /* z (N, C) and log_det (N) of the vectors start .. start + n of x (N, C) at column, row (N). For the way back, unless NULL:
    ys (blocks, N, C), each block's y (the last is z); s and u2 (blocks, N, A). */
-int bgad_flow_forward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x, const int32_t *column,
+int bgad_chain_forward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x, const int32_t *column,
                       const int32_t *row, float *z, float *log_det, float *ys, float *s, float *u2) {
     const int64_t A = f->active, C = f->passive + A;
     Room room = {0};
@@ -258,7 +258,7 @@ static void gradients_of(const Flow *f, const Ready *r, Sums *d, const Block *b,
 
 /* The way back of vectors start .. start + n: gradients of z, as d_y (N, C), and log_det (N) become that of x, in d_y, if want_x,
    and those of every parameter, as far as these vectors have a say. */
-int bgad_flow_backward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x, const int32_t *column,
+int bgad_chain_backward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x, const int32_t *column,
                        const int32_t *row, const float *ys, const float *s, const float *u2, float *d_y, const float *d_log_det,
                        int want_x, const Block *gradients) {
     const int64_t A = f->active, C = f->passive + A;

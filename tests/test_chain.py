@@ -5,10 +5,10 @@ import pytest
 import torch
 from flows import moved_away
 
-from bgad.model.cpu import compiled, coupling
+from bgad.model.cpu import chain, compiler
 from bgad.model.flow import ConditionalFlow
 
-needs_a_compiler = pytest.mark.skipif(coupling._library() is None, reason="no C compiler on this machine")
+needs_a_compiler = pytest.mark.skipif(chain._library() is None, reason="no C compiler on this machine")
 
 # channels (odd: P and A differ), position channels, height, width, blocks, vectors: around the tile of 64 and the panels of 24
 SHAPES = [
@@ -62,7 +62,7 @@ def test_equals_the_plain_operations(shape):
     *of_flow, count = shape
     flow = make_flow(*of_flow)
     x, position, weights = some_vectors(shape[0], *shape[2:4], count)
-    assert coupling.available(x) and not coupling.available(x.double())
+    assert chain.available(x) and not chain.available(x.double())
     found = values_and_gradients(flow, x, position, weights)
     expected = values_and_gradients(flow.double(), x.double(), position, weights.double())
     assert_equal(found, expected, 1e-5)
@@ -81,12 +81,12 @@ def test_whole_maps_and_single_vectors_agree():
 
 @needs_a_compiler
 def test_threads_share_the_vectors_and_change_nothing():
-    flow, (x, position, weights) = make_flow(24, 128, 8, 8, 3), some_vectors(24, 8, 8, 3 * coupling.SMALLEST_SHARE + 1)
+    flow, (x, position, weights) = make_flow(24, 128, 8, 8, 3), some_vectors(24, 8, 8, 3 * chain.SMALLEST_SHARE + 1)
     found, calls = {}, []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            calls.append(len(coupling._shares(len(x))))
+            calls.append(len(chain._shares(len(x))))
             found[threads] = values_and_gradients(flow, x, position, weights)
     finally:
         torch.set_num_threads(1)
@@ -149,9 +149,9 @@ def own_cache(tmp_path, monkeypatch):
 def test_without_a_compiler_it_says_so_and_flows_run_plainly(own_cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(coupling, "_library", lambda: compiled.compiled(*coupling.SOURCES))
+    monkeypatch.setattr(coupling, "_library", lambda: compiler.compiled(*chain.SOURCES))
     flow, (x, position, weights) = make_flow(10, 8, 4, 4, 2), some_vectors(10, 4, 4, 70)
-    assert coupling.describe() == "plain"
+    assert chain.describe() == "plain"
     assert "there is no C compiler (cc, gcc or clang)" in capsys.readouterr().err
     found = values_and_gradients(flow, x, position, weights)
     assert_equal(found, values_and_gradients(flow.double(), x.double(), position, weights.double()), 1e-5)
@@ -162,7 +162,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(own_cache, tmp_path, monkey
     broken.write_text("#!/bin/sh\necho 'no space left for a temporary file' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    assert compiled.compiled(*coupling.SOURCES) is None
+    assert compiler.compiled(*chain.SOURCES) is None
     assert "no space left for a temporary file" in capsys.readouterr().err
     assert list(own_cache.iterdir()) == []
 
@@ -172,12 +172,12 @@ def test_what_was_built_serves_until_a_source_changes(own_cache, tmp_path, monke
     source, header = tmp_path / "one.c", tmp_path / "one.h"
     header.write_text("static int one(void) { return 1; }\n")
     source.write_text('#include "one.h"\nint answer(void) { return one(); }\n')
-    assert compiled.compiled(source, header).answer() == 1
+    assert compiler.compiled(source, header).answer() == 1
     (built,) = own_cache.iterdir()
     before = built.stat()
-    assert compiled.compiled(source, header).answer() == 1
+    assert compiler.compiled(source, header).answer() == 1
     assert built.stat().st_mtime_ns == before.st_mtime_ns
     header.write_text("static int one(void) { return 2; }\n")
-    assert compiled.compiled(source, header).answer() == 2
+    assert compiler.compiled(source, header).answer() == 2
     monkeypatch.setenv("BGAD_PLAIN", "1")
-    assert compiled.compiled(source, header) is None
+    assert compiler.compiled(source, header) is None
