@@ -1,4 +1,4 @@
-"""What Snakemake's workflow catalogue and its linter ask for, and what a citation names."""
+"""What Snakemake's linter and workflow catalog require, and what the citation names."""
 
 import re
 
@@ -6,11 +6,11 @@ import yaml
 from conftest import ROOT
 
 
-def test_snakemake_s_linter_has_nothing_to_say(project):
+def test_snakemake_s_linter_is_content(project):
     assert "Congratulations" in project.snakemake("--lint")
 
 
-def test_the_catalogue_finds_what_it_looks_for():
+def test_the_catalog_finds_its_files():
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert usage["report"] is True
     assert usage["software-stack-deployment"] == {"conda": True, "apptainer": False, "apptainer+conda": False}

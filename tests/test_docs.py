@@ -1,4 +1,4 @@
-"""The documentation: every command in it runs, every link leads somewhere, and every line that it names is the right one."""
+"""The documentation: its commands run, and its links, paths, anchors and line numbers are right."""
 
 import os
 import re
@@ -13,25 +13,30 @@ from conftest import ROOT, Project
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 import paper_lines
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-IN_ORDER = {"own-data.md"}  # their commands follow one another, and tests of their own run them
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *GUIDES]
+EVERY_PAGE = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "config/README.md", ROOT / "reports/README.md"]
+OWN_TEST = {"own-data.md"}  # its commands follow one another; tests/test_own_data.py runs them
+OF_READER = {"bgad/methods/mean_distance.py", "config/suites/own.yaml", "config/recipes/lite1.yaml"}  # of docs/own-method.md
 CELL = "results/demo/mini/brick/seen/k10/bgad/seed0"
 OTHER_CELL = "results/demo/mini/brick/seen/k0/bgad-wo/seed0"
 
 
-def commands() -> list[tuple[str, str]]:
-    """Page and command of each line of a block marked sh, without the comment after it."""
-    found = []
-    for page in (page for page in PAGES if page.name not in IN_ORDER):
-        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-            lines = (re.sub(r"(^|\s+)# .*", "", line).strip() for line in block.splitlines())
-            found += [(page.name, line) for line in lines if line]
-    return found
+def commands() -> list[str]:
+    """Each command in the pages' sh blocks, once and without its comment."""
+    blocks = [
+        block
+        for page in PAGES
+        if page.name not in OWN_TEST
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    ]
+    lines = (re.sub(r"(^|\s+)# .*", "", line).strip() for block in blocks for line in block.splitlines())
+    return [*dict.fromkeys(line for line in lines if line)]
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Project:
-    """A copy of the project in which two cells of the demo are done, in small."""
+    """A copy of the project with two finished cells of a smaller demo."""
     folder = tmp_path_factory.mktemp("docs") / "the project"
     folder.mkdir()
     project = Project(folder)
@@ -45,42 +50,66 @@ def ran(tmp_path_factory) -> Project:
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
     project.snakemake(f"{CELL}/metrics.json", f"{OTHER_CELL}/metrics.json")
-    picture = next((folder / "resources/datasets/mini/brick/test/good").iterdir())
-    (folder / "part.png").write_bytes(picture.read_bytes())
+    image = next((folder / "resources/datasets/mini/brick/test/good").iterdir())
+    (folder / "part.png").write_bytes(image.read_bytes())
     return project
 
 
 def as_tested(command: str) -> list[str]:
-    """The command as it is, or where it would take hours, without end, or change this project: as a dry run of it."""
+    """The command's words; as a dry run if it would take hours, never end, or change this project."""
     words = shlex.split(command)
     if words[0] == "snakemake":
         return [*words, *([] if "-n" in words else ["-n"])]
     if words[0] == "make":
         return [*words, "-n", "-o", ".venv/.ready"]
-    if words[:2] == ["bgad", "view"]:  # a server has no end of its own
+    if words[:2] == ["bgad", "view"]:
         return [*words, *([] if "--json" in words else ["--json"])]
     return words
 
 
-@pytest.mark.parametrize(("page", "command"), commands(), ids=lambda of: of[:70])
-def test_a_command_of_the_documentation_runs(ran, page, command):
+@pytest.mark.parametrize("command", commands(), ids=lambda of: of[:70])
+def test_a_command_of_the_documentation_runs(ran, command):
     words = as_tested(command)
-    assert words[0] in ("snakemake", "make", "bgad"), f"{page}: say here how to test {command!r}"
+    assert words[0] in ("snakemake", "make", "bgad"), "say in as_tested how to test it"
     if words[0] == "snakemake":
-        of_reader = "/data/mvtec" in command  # a folder that is not here
-        said = ran.snakemake(*words[1:], check=not of_reader)
-        assert not of_reader or ("/data/mvtec" in said and "error: " in said)
+        missing = "/data/mvtec" in command  # the reader's own folder
+        said = ran.snakemake(*words[1:], check=not missing)
+        assert not missing or ("/data/mvtec" in said and "error: " in said)
         return
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     done = subprocess.run(words, cwd=ran.folder, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_links_to_what_there_is(page):
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    for link in links:
-        assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name} links to {link}"
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_links_to_what_exists(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert target.suffix != ".md" or not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "reports/README.md"], ids=lambda page: page.name)
+def test_a_page_names_files_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in set(re.findall(r"`((?:bgad|benchmarks|config|container|docs|tests|workflow)/[\w./-]*)[`:]", text)) - OF_READER:
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_docstrings_cite_sections_of_the_protocol_that_exist():
+    sections = re.findall(r"^## (.+)$", (ROOT / "docs/protocol.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for path in [*(ROOT / "bgad").rglob("*.py"), *(ROOT / "config").rglob("*.yaml")]:
+        for cited in re.findall(r"docs/protocol\.md, ([A-Z]\w+)", path.read_text(encoding="utf-8")):
+            assert any(section.startswith(cited) for section in sections), f"{path} cites {cited}"
 
 
 def test_the_readme_is_one_screen():
@@ -89,10 +118,14 @@ def test_the_readme_is_one_screen():
     assert max(len(line) for line in lines) <= 140
 
 
-def test_the_paper_s_page_names_the_lines_that_the_code_has():
+def test_docs_hold_pages_and_images_only():
+    assert {path.suffix for path in (ROOT / "docs").iterdir()} <= {".md", ".png"}
+
+
+def test_the_protocol_names_the_lines_of_the_code():
     text = paper_lines.PAGE.read_text(encoding="utf-8")
     assert len(paper_lines.PLACE.findall(text)) > 20
-    assert paper_lines.with_lines(text, ROOT) == text
+    assert paper_lines.with_lines(text, ROOT) == text, "run python workflow/scripts/paper_lines.py"
 
 
 def test_a_line_follows_its_function(tmp_path):
