@@ -20,7 +20,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class ConditionalFlow(SequenceINN):
-    """p(x | position) for feature vectors x of one level (BGAD, section 3.2; docs/protocol.md, Flow).
+    """p(x | position) for feature vectors x of one level (BGAD, section 3.2; docs/protocol.md, Model).
 
     ``channels`` C of a vector, ``height`` and ``width`` of the feature map, ``position_channels`` P of the position code, a
     multiple of 4. Weights are drawn from ``torch_rng`` and soft permutations from ``frozen_rng``: one seed gives one network.
