@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: each is written under a temporary name and renamed."""
+"""Files that are complete or not there: each is written under a temporary name, then renamed."""
 
 import csv
 import errno
@@ -14,20 +14,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bgad.errors import BgadError
+from bgad.errors import FileError
 
-MOST_BYTES = 10**8  # of a file that is read at once: the largest of ours, an index, has a hundredth
-HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a sign beyond 16 bits as two halves
+MOST_BYTES = 10**8  # of a file that is read at once; our largest, an index, has a hundredth of it
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON writes a character beyond 16 bits as two halves
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; it becomes ``path`` at the end, or nothing stays if writing fails.
+    """A temporary name next to ``path`` to write to. It becomes ``path`` at the end, or is removed if writing fails.
 
-    BgadError where the place cannot be written to, as on a full disk.
+    FileError if it cannot be written, as on a full disk.
     """
     path = Path(path)
-    # The ending stays last: some writers choose their format by it.
+    # The ending stays: some writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         with _writing(path):
@@ -42,9 +42,9 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def several(folder: Path) -> Iterator[Path]:
-    """A temporary folder to write files to; they go to ``folder`` at the end, or none of them if anything fails before.
+    """A temporary folder to write files to. They go to ``folder`` at the end, or are removed if anything fails before.
 
-    What is in ``folder`` stays, but for files of the same names. BgadError where it cannot be written to.
+    Other files in ``folder`` stay. FileError if it cannot be written.
     """
     folder = Path(folder)
     is_new = not folder.exists()
@@ -61,18 +61,18 @@ def several(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
         if is_new:
             with suppress(OSError):
-                folder.rmdir()  # where nothing came into it
+                folder.rmdir()  # if it is empty
 
 
 def check_room(folder: Path) -> None:
-    """BgadError where a MB cannot be written to ``folder``, as on a full disk."""
+    """FileError if a MB cannot be written to ``folder``, as on a full disk."""
     probe = Path(folder) / f".room.{os.getpid()}"
     write_text(probe, " " * 2**20)
     probe.unlink()
 
 
 def _to_disk(path: Path) -> None:
-    """Has a file's content on the disk before it gets its name: after a power cut a name alone would be an empty file."""
+    """Puts a file's content on the disk before the file gets its name; after a power cut it could be empty otherwise."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -82,9 +82,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # NumPy and others only say how far they came.
+        # NumPy and others only say how many bytes they wrote.
         why = error.strerror or f"the disk is full or fails: {error}"
-        raise BgadError(f"{path}: cannot be written ({why}); make room there or choose another place.") from error
+        raise FileError(f"{path}: cannot be written ({why}); make room there or choose another place.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
-    """``rows`` under the keys of the first; None is an empty field."""
+    """``rows``, with the keys of the first as the header; None is an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -102,19 +102,19 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """``values`` as indented JSON; NaN and infinity are refused, since JSON has none."""
+    """``values`` as indented JSON; ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
 def opened(path: Path) -> BinaryIO:
-    """The file, to be read; OSError if there is none, or if it is a folder, a pipe that would be waited for, or a device."""
+    """The file, open for reading; OSError if there is none, or if it is a folder, a pipe (which could block) or a device."""
     if Path(path).exists() and not Path(path).is_file():
         raise OSError(errno.EINVAL, "not a file")
     return Path(path).open("rb")
 
 
 def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a file; OSError if it cannot be opened, or has more than ``most``."""
+    """The bytes of a file; OSError if it cannot be opened or has more than ``most``."""
     with opened(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -130,18 +130,18 @@ def end_of(path: Path, most: int) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; BgadError if it is missing or damaged, or holds what no file of this project does and what
-    breaks those that go on with it: NaN and infinity, integers beyond 64 bits, half characters, nesting without end."""
+    """The content of a JSON file. FileError if it is missing or damaged, or has values that no file of this project has and that
+    break its readers: NaN and infinity, integers beyond 64 bits, half characters, endless nesting."""
     try:
         text = content_of(path).decode()
         values = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_of_64_bits)
         if HALF_CHARACTER.search(text):
-            json.dumps(values, ensure_ascii=False).encode()  # a ValueError, unless every half has its other half
+            json.dumps(values, ensure_ascii=False).encode()  # ValueError unless every half has its other half
         return values
     except OSError as error:
-        raise BgadError(f"{path}: cannot be read ({error.strerror}); make it first or check the path.") from error
+        raise FileError(f"{path}: cannot be read ({error.strerror}); make it first or check the path.") from error
     except (ValueError, RecursionError) as error:
-        raise BgadError(f"{path}: not valid JSON ({error}); delete it and run again.") from error
+        raise FileError(f"{path}: not valid JSON ({error}); delete it and run again.") from error
 
 
 def _finite(digits: str) -> float:

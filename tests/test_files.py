@@ -1,11 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files are complete or not there."""
 
 import json
 import os
 
 import pytest
 
-from bgad.errors import BgadError
+from bgad.errors import FileError
 from bgad.io import read_json, several, whole, write_json, write_text
 
 
@@ -13,7 +13,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_file_appears_whole_in_a_folder_that_is_made(tmp_path):
+def test_the_file_appears_complete_in_a_new_folder(tmp_path):
     target = tmp_path / "a" / "b" / "table.csv"
     with whole(target) as temporary:
         temporary.write_text("new")
@@ -24,7 +24,7 @@ def test_the_file_appears_whole_in_a_folder_that_is_made(tmp_path):
     assert names(target.parent) == ["table.csv"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, BgadError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, FileError])
 @pytest.mark.parametrize("old", [None, "old"])
 def test_a_failed_write_leaves_nothing_new_and_keeps_the_old_file(tmp_path, error, old):
     target = tmp_path / "model.pt"
@@ -39,18 +39,16 @@ def test_a_failed_write_leaves_nothing_new_and_keeps_the_old_file(tmp_path, erro
 
 def test_a_full_disk_ends_in_a_sentence(tmp_path):
     target = tmp_path / "model.pt"
-    with pytest.raises(BgadError) as error, whole(target) as temporary:
+    with pytest.raises(FileError, match=rf"^{target}: .*No space left on device"), whole(target) as temporary:
         temporary.write_text("half of")
         raise OSError(28, os.strerror(28))
-    message = f"{target}: cannot be written (No space left on device); make room there or choose another place."
-    assert str(error.value) == message
     assert names(tmp_path) == []
 
 
-def test_a_place_that_cannot_be_ends_in_a_sentence(tmp_path):
+def test_an_impossible_path_ends_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     for target in (tmp_path / "file" / "table.md", tmp_path / "file" / "deeper" / "table.md", tmp_path):
-        with pytest.raises(BgadError, match="cannot be written") as error:
+        with pytest.raises(FileError, match="cannot be written") as error:
             write_text(target, "text")
         assert str(error.value).startswith(f"{target}: ")
     assert names(tmp_path) == ["file"]
@@ -76,18 +74,17 @@ def test_json_comes_back_as_it_was_and_refuses_what_json_does_not_have(tmp_path)
 
 def test_a_missing_or_damaged_json_file_is_named(tmp_path):
     path = tmp_path / "split.json"
-    with pytest.raises(BgadError) as error:
+    with pytest.raises(FileError, match=rf"^{path}: .*No such file"):
         read_json(path)
-    assert str(error.value) == (f"{path}: cannot be read (No such file or directory); make it first or check the path.")
     for content in (b"", b'{"pool": [', b"\xff\xfe"):
         path.write_bytes(content)
-        with pytest.raises(BgadError) as error:
+        with pytest.raises(FileError) as error:
             read_json(path)
         assert str(error.value).startswith(f"{path}: not valid JSON (")
         assert "\n" not in str(error.value)
 
 
-def test_a_name_is_given_only_to_what_is_on_the_disk(tmp_path, monkeypatch):
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     done = []
     real = {name: getattr(os, name) for name in ("fsync", "replace")}
     for name in real:
