@@ -1,11 +1,10 @@
-"""A suite that is killed with -9 at random moments and started again with the plain command, beside one left in peace.
+"""A suite killed with signal 9 at random moments and started again each time, against the same suite left in peace.
 
     python benchmarks/kills.py [--kills 50] [--seed 0] [--output FILE]      about twenty minutes on two cores
 
-Half of the kills hit the whole tree of processes, the others Snakemake alone, whose jobs then go on without it. In the end both
-suites must have the same table and figures to the last digit, and no cell that was finished may have been trained again: its
-model.pt must be the very file that was seen first, and its log must tell of no other training. Anything else ends in an
-AssertionError.
+Half of the kills hit all processes, the others only Snakemake, whose jobs live on. After a kill, `snakemake --unlock` and then
+the same command. In the end both suites must have the same tables and metrics to the last digit, and no finished cell may have
+been trained again. Anything else ends in an AssertionError.
 """
 
 import argparse
@@ -32,7 +31,9 @@ from bgad.io import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SAME = ("scores.csv", "model.pt", "likelihoods.json", "gallery/maps.png")  # to the last byte
-RESUMED, PUT_BACK = "going on after epoch", "its files are in their places again"  # what the logs say
+EPOCHS = 12
+RESUMED = "resuming after epoch "  # in logs
+EVALUATED = f"{RESUMED}{EPOCHS} "  # of a cell whose training had ended
 
 
 def main() -> None:
@@ -44,9 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = compare(Path(folder), options.kills, seeds=max(2, options.kills // 6), rng=random.Random(options.seed))
     measured = {"machine": devices.describe(torch.device("cpu")), "date": time.strftime("%Y-%m-%d")}
-    write_json(
-        options.output, {**measured, "command": f"benchmarks/kills.py --kills {options.kills} --seed {options.seed}", **found}
-    )
+    measured["command"] = f"benchmarks/kills.py --kills {options.kills} --seed {options.seed}"
+    write_json(options.output, {**measured, **found})
     print(json.dumps(found, indent=1))
 
 
@@ -56,48 +56,52 @@ def compare(folder: Path, kills: int, seeds: int, rng: random.Random, say: Calla
     start = time.monotonic()
     first_job = run(calm) or 0.0
     seconds = time.monotonic() - start
-    cells = [path.relative_to(calm) for path in finished(calm)]
-    seen: dict[Path, tuple[int, str]] = {}
-    said: dict[str, set[Path]] = {RESUMED: set(), PUT_BACK: set()}
+    cells = [cell.relative_to(calm) for cell in finished(calm)]
+    seen: dict[Path, str] = {}  # the log of each cell that was finished at a kill
+    resumed: set[Path] = set()
+    evaluated: set[Path] = set()
     hits = alone = 0
     try:
         for number in range(kills):
-            # Each run gets several times its share of what is left, so that the last kills meet the last cells: with less, a
-            # step that has no checkpoint, as features or a pool, would never come to its end.
+            # Several times the share of the time left, so that the last kills hit the last cells. With less, a step without a
+            # checkpoint, such as features or a pool, would never finish.
             share = (seconds - first_job) * (1 - len(seen) / len(cells)) / (kills - number)
             longest = min(first_job + 5 * share, seconds)
             whole_tree = rng.random() < 0.5
             hit = run(harried, rng.uniform(0.2, longest), whole_tree) is not None
+            if hit:
+                unlock(harried)
             hits, alone = hits + hit, alone + (hit and not whole_tree)
-            seen |= {path: identity(path) for path in finished(harried) if path not in seen}
-            for line, logs in said.items():
-                logs |= {log for log in harried.glob("results/**/train.log") if line in log.read_text()}
+            seen |= {cell: log_of(cell) for cell in finished(harried) if cell not in seen}
+            logs = {log.parent: log.read_text() for log in harried.glob("results/**/train.log")}
+            evaluated |= {cell for cell, log in logs.items() if EVALUATED in log}
+            resumed |= {cell for cell, log in logs.items() if RESUMED in log.replace(EVALUATED, "")}
             say(f"kill {number + 1} of {kills}: {len(seen)} cells finished")
         run(harried)
     finally:
         kill_all_of(harried)
-    assert cells == [path.relative_to(harried) for path in finished(harried)]
-    trained_again = [str(path) for path, first in seen.items() if is_another(path, *first)]
+    assert cells == [cell.relative_to(harried) for cell in finished(harried)]
+    trained_again = [str(cell) for cell, log in seen.items() if is_trained_again(cell, log)]
     assert not trained_again, f"trained again though finished: {trained_again}"
-    differing = [str(path) for path in different(calm, harried, [cell.parent for cell in cells])]
+    differing = [str(path) for path in different(calm, harried, cells)]
     assert not differing, f"not the same as without kills: {differing}"
-    left = [path for path in (harried / "results").rglob("*") if path.name in ("checkpoint.pt", ".finished")]
+    left = [*(harried / "results").rglob("checkpoint.pt")]
     assert not left, f"left behind: {left}"
     return {
         "cells": len(cells),
         "kills": kills,
-        "kills that met a run at work": hits,
-        "of those, of Snakemake alone": alone,
+        "kills that hit a running suite": hits,
+        "of those, only Snakemake": alone,
         "cells finished before the last kill": len(seen),
-        "cells that went on from a checkpoint": len(said[RESUMED]),
-        "cells put back without training": len(said[PUT_BACK]),
-        "cells trained again though finished": len(trained_again),
-        "seconds left in peace": round(seconds, 1),
+        "cells resumed from a checkpoint": len(resumed),
+        "trained cells that were only evaluated again": len(evaluated),
+        "finished cells trained again": len(trained_again),
+        "seconds without kills": round(seconds, 1),
     }
 
 
 def copy_of_project(folder: Path, seeds: int) -> Path:
-    """The workflow with a suite ``kills`` of small cells, in a new ``folder``."""
+    """The workflow in a new ``folder``, with a suite ``kills`` of small cells."""
     for name in ("config", "workflow"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "Snakefile", folder)
@@ -105,11 +109,11 @@ def copy_of_project(folder: Path, seeds: int) -> Path:
     config = folder / "config"
     recipe = yaml.safe_load((config / "recipes/demo.yaml").read_text())
     recipe["image_size"], recipe["flow"]["blocks"] = 64, 2
-    recipe["schedule"] |= {"meta_epochs": 12, "evaluate_every": 3}
+    recipe["schedule"] |= {"meta_epochs": EPOCHS, "evaluate_every": 3}
     (config / "recipes/kills.yaml").write_text(yaml.safe_dump(recipe))
     of_all = {"recipe": "kills", "dataset": "mini", "categories": ["gravel"], "splits": ["seen"], "seeds": [*range(seeds)]}
     grid = [{**of_all, "k": [0], "methods": ["bgad-wo", "padim"]}, {**of_all, "k": [1], "methods": ["bgad"]}]
-    suite = {"title": "Small cells", "question": "Is anything lost?", "grid": grid}
+    suite = {"title": "Small cells", "question": "Does a kill lose anything?", "grid": grid}
     (config / "suites/kills.yaml").write_text(yaml.safe_dump(suite))
     settings = yaml.safe_load((config / "config.yaml").read_text())
     (config / "config.yaml").write_text(yaml.safe_dump(settings | {"suites": ["kills"], "checkpoint_every": 0}))
@@ -117,9 +121,9 @@ def copy_of_project(folder: Path, seeds: int) -> Path:
 
 
 def run(project: Path, kill_after: float | None = None, whole_tree: bool = True) -> float | None:
-    """The plain command: to its end, or until it or its whole tree is killed after so many seconds.
+    """Runs the suite to its end, or until Snakemake or its ``whole_tree`` of processes is killed after so many seconds.
 
-    Returns the seconds to the first job, of a run to its end; of a killed one, when that was, or None if it was done before.
+    Returns the seconds to the first job; of a run to be killed, ``kill_after``, or None if it ended before.
     """
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "reports/kills/table.md"]
     log, start, first_job = project / "said.log", time.monotonic(), None
@@ -138,8 +142,13 @@ def run(project: Path, kill_after: float | None = None, whole_tree: bool = True)
     return first_job
 
 
+def unlock(project: Path) -> None:
+    """Removes the locks of a killed Snakemake, as its message says."""
+    subprocess.run([sys.executable, "-m", "snakemake", "--unlock"], cwd=project, check=True, capture_output=True)
+
+
 def kill_all_of(project: Path) -> None:
-    """Kills every process that works in the folder of ``project``."""
+    """Kills every process whose working directory is in ``project``."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(project):
@@ -147,24 +156,23 @@ def kill_all_of(project: Path) -> None:
 
 
 def finished(project: Path) -> list[Path]:
-    """model.pt of each cell that is whole."""
+    """The folders of complete cells."""
     folders = [path.parent for path in project.glob("results/*/*/*/*/*/*/*/metrics.json")]
-    return sorted(of / "model.pt" for of in folders if all((of / name).exists() for name in CELL_FILES))
+    return sorted(folder for folder in folders if all((folder / name).exists() for name in CELL_FILES))
 
 
-def identity(path: Path) -> tuple[int, str]:
-    """A cell's model.pt and what its log says."""
-    return path.stat().st_ino, path.with_name("train.log").read_text()
+def log_of(cell: Path) -> str:
+    return (cell / "train.log").read_text()
 
 
-def is_another(path: Path, file: int, log: str) -> bool:
-    """Whether the cell has been trained since. (Snakemake sets a file's time anew; a new file may get an old one's number.)"""
-    now, said = identity(path)
-    return now != file or not (said.startswith(log) or PUT_BACK in said)
+def is_trained_again(cell: Path, log: str) -> bool:
+    """Whether a finished cell with that ``log`` has been trained since. PaDiM has no epochs, and no checkpoint."""
+    now = log_of(cell)
+    return "padim" not in cell.parts and not (now.startswith(log) or EVALUATED in now)
 
 
 def different(calm: Path, harried: Path, cells: list[Path]) -> list[Path]:
-    """The files of the table and the cells that are not the same, but for a record's timings."""
+    """The files of the tables and cells that differ, apart from the timings in metrics.json."""
     files = [Path("reports/kills") / name for name in ("table.md", "table.csv")]
     files += [cell / name for cell in cells for name in SAME]
     found = [path for path in files if (calm / path).read_bytes() != (harried / path).read_bytes()]

@@ -130,8 +130,8 @@ def end_of(path: Path, most: int) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. FileError if it is missing or damaged, or has values that no file of this project has and that
-    break its readers: NaN and infinity, integers beyond 64 bits, half characters, endless nesting."""
+    """The content of a JSON file. FileError if it is missing or damaged, or has values that no file of this project has and
+    that break its readers: NaN and infinity, integers beyond 64 bits, half characters, endless nesting."""
     try:
         text = content_of(path).decode()
         values = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_of_64_bits)
