@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up in .venv and run; `make` alone says what there is.
+# `make demo` and `make test` set up .venv first; `make` lists all targets.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -7,15 +7,15 @@ READY := .venv/.ready
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo    the embedded default: trains on four small categories and writes reports/demo/report.html"
-	@echo "make test    the tests"
-	@echo "make test-slurm   a small suite on a real one-node Slurm of its own, disturbed; passes over itself without root"
-	@echo "make fuzz    10,000 hostile inputs for each reader of files from outside"
-	@echo "make kills   a suite killed with -9 at 50 random moments, against one left in peace; writes benchmarks/records/kills.json"
-	@echo "make bench   how much faster than the straightforward way, on this machine (MVTEC=<folder> for MVTec AD's bottle)"
-	@echo "make lint    ruff, snakefmt and mypy"
-	@echo "make lock    requirements.lock anew, from the ranges in pyproject.toml"
-	@echo "make clean   removes what a run has made: results, resources, reports (not .venv)"
+	@echo "make demo         trains on four small embedded categories and writes reports/demo/report.html"
+	@echo "make test         runs the tests"
+	@echo "make test-slurm   runs a small suite on a one-node Slurm with injected failures; skipped unless root"
+	@echo "make fuzz         feeds 10,000 malformed inputs to each reader of untrusted files"
+	@echo "make kills        kills a suite at 50 random moments and compares its results with an undisturbed run"
+	@echo "make bench        measures the speed-up over a straightforward implementation (MVTEC=<folder> for bottle of MVTec AD)"
+	@echo "make lint         runs ruff, snakefmt and mypy"
+	@echo "make lock         updates requirements.lock from the ranges in pyproject.toml"
+	@echo "make clean        removes results, resources and reports; keeps .venv"
 
 demo: $(READY)
 	@$(BIN)/python -m snakemake --cores all reports/demo/table.md reports/demo/report.html
@@ -45,10 +45,10 @@ lint: $(READY)
 	@$(BIN)/python -m snakefmt --check Snakefile workflow
 	@$(BIN)/python -m mypy
 
-# The environment, made once and again only when the lock file or the project's metadata has changed.
+# The environment; updated when the lock file or the project's metadata changes.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "error: requirements.lock is for Python 3.11 to 3.13, which $(PYTHON) is not; run make PYTHON=python3.11."; exit 1; }
+		{ echo "error: requirements.lock needs Python 3.11 to 3.13, and $(PYTHON) is another version; run make PYTHON=python3.11."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the locked dependencies into .venv (2 to 3 minutes, 6 GB, once)"
 	@workflow/envs/install.sh $(BIN)/python
@@ -58,7 +58,7 @@ lock:
 	@rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
 	@.lock-venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@.lock-venv/bin/uv pip compile --quiet --no-config --universal --fork-strategy fewest --python-version 3.11 \
-		--extra dev pyproject.toml --format pylock.toml --output-file .lock-venv/pylock.toml
+		--extra dev --extra export pyproject.toml --format pylock.toml --output-file .lock-venv/pylock.toml
 	@$(PYTHON) workflow/scripts/lock.py < .lock-venv/pylock.toml > requirements.lock.new
 	@mv requirements.lock.new requirements.lock && rm -rf .lock-venv
 

@@ -1,14 +1,13 @@
-"""A thousand tiny cells through the workflow in one go, a twentieth of which are killed: does anything grow, is anything lost?
+"""A thousand tiny cells with one command, 5 % of which are killed: does memory or time grow, is a cell lost?
 
-    python benchmarks/soak.py [--cells 1000] [--output benchmarks/records]      an hour on two cores; Linux, for its /proc
+    python benchmarks/soak.py [--cells 1000] [--output benchmarks/records]      an hour on two cores; Linux only (/proc)
 
-In a temporary copy of the workflow a recipe and a suite of this file's own are run with one command. Of the cells chosen by a
-draw, every process that trains them is killed with signal 9 a moment after it starts, in each of its attempts; nothing in
-the workflow knows of it. Then: the table has to name exactly the killed cells, Snakemake's memory must not grow with the cells
-that are done, and the last hundred cells must take no longer than the first. Anything else ends in an error. soak.json has the
-summary, soak.png shows every cell.
+Runs its own recipe and suite in a temporary copy of the workflow. Some cells are drawn at random, and each process that trains
+one of them is killed with signal 9 shortly after it starts; the workflow does not know of this. In the end the table must name
+exactly the killed cells, Snakemake's memory must not grow with the number of finished cells, and the last hundred cells must take no
+longer than the first. Anything else ends in an error. soak.json has a summary, soak.png shows every cell.
 
-Time is counted in seconds of processor as well, since other work of the machine makes wall time say little.
+Processor time is measured, too, since wall time depends on the other work of the machine.
 """
 
 import argparse
@@ -42,14 +41,14 @@ from bgad.report.collect import DONE, collect
 
 TABLE = "reports/soak/table.md"
 FAILING = 0.05  # of the cells
-RECIPE = {  # a second of training: what is to be seen here is what lies around it
+RECIPE = {  # a second of training; this measures what is around it
     "base": "demo",
     "image_size": 32,
     "flow": {"blocks": 1},
     "schedule": {"meta_epochs": 2, "evaluate_every": 1},
     "anomalies": {"strategy": "repeat"},
 }
-GROWTH_MOST = 1.1  # from the first of a run to the last: of Snakemake's memory, and of a cell's processor time
+GROWTH_MOST = 1.1  # allowed growth of Snakemake's memory and of a cell's processor time, from the first of a run to the last
 LOOK = 0.2  # seconds between two looks at the processes
 MEMORY = 10.0  # seconds between two looks at Snakemake's memory
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time in a second
@@ -58,11 +57,11 @@ MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 @dataclass
 class Seen:
-    """What was seen while Snakemake ran.
+    """Measurements while Snakemake ran.
 
     processor_s:  of each cell's last process, up to LOOK seconds before its end
-    memory:       of Snakemake itself, each time: seconds since the start, jobs done, its resident MB, its processor seconds
-    kills:        of each chosen cell, how many of its processes
+    memory:       of Snakemake itself: seconds since the start, finished jobs, resident MB, processor seconds
+    kills:        number of killed processes of each chosen cell
     """
 
     processor_s: dict[str, float] = field(default_factory=dict)
@@ -76,21 +75,21 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/records"))
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it takes Snakemake and its folder with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that Snakemake ends, too, and the folder is removed
     with tempfile.TemporaryDirectory(prefix="soak") as temporary:
         folder = Path(temporary)
         cells = prepare(folder, options.cells)
         rng = numpy_generator("soak", len(cells))
         chosen = {cells[number].folder.as_posix() for number in rng.permutation(len(cells))[: round(FAILING * len(cells))]}
         seen, seconds, status = run(folder, options.cores, chosen, rng)
-        results = figures(folder, cells, chosen, seen, seconds)
+        results = summary(folder, cells, chosen, seen, seconds)
     found = {"date": datetime.date.today().isoformat(), "cores": options.cores, "snakemake_ended_with": status, **results}
     found |= {"recipe": RECIPE, "environment": environment(devices.choose("cpu", 1))}
     draw(found, options.output / "soak.png")
-    summary = {key: value for key, value in found.items() if key not in ("memory", "processor_s", "wall_s")}
-    summary |= {key: len(found[key]) for key in ("chosen_to_fail", "named_in_the_table")}
-    write_json(options.output / "soak.json", summary)
-    print(summary)
+    short = {key: value for key, value in found.items() if key not in ("memory", "processor_s", "wall_s")}
+    short |= {key: len(found[key]) for key in ("chosen_to_fail", "named_in_the_table")}
+    write_json(options.output / "soak.json", short)
+    print(short)
     if not (results["named_in_the_table"] == results["chosen_to_fail"] and status):
         raise SystemExit("error: the table does not name exactly the cells that were killed.")
     for name in ("snakemake_mb", "processor_s_of_first_and_last"):
@@ -100,7 +99,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, count: int) -> list[Cell]:
-    """The workflow with a suite of ``count`` cells: three a seed, one of each method."""
+    """The workflow with a suite of ``count`` cells: three per seed, one of each method."""
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(name, folder / name)
     shutil.copy("Snakefile", folder)
@@ -113,7 +112,7 @@ def prepare(folder: Path, count: int) -> list[Cell]:
         {**common, "k": [1], "methods": ["bgad"], "seeds": [*range(seeds)]},
     ]
     suite = folder / "config/suites/soak.yaml"
-    suite.write_text(yaml.safe_dump({"title": "A soak", "question": "Does anything grow?", "grid": grid}))
+    suite.write_text(yaml.safe_dump({"title": "A soak", "question": "Does memory or time grow?", "grid": grid}))
     values = read_yaml(folder / "config/config.yaml")
     (folder / "config/config.yaml").write_text(yaml.safe_dump({**values, "suites": ["soak"]}))
     config = validated(Config, read_yaml(folder / "config/config.yaml"), "config/config.yaml")
@@ -121,10 +120,10 @@ def prepare(folder: Path, count: int) -> list[Cell]:
 
 
 def run(folder: Path, cores: int, chosen: set[str], rng: np.random.Generator) -> tuple[Seen, float, int]:
-    """Runs the suite to its table and kills what trains the ``chosen`` cells; its seconds and its exit status as well."""
+    """Runs the suite and kills the processes that train ``chosen`` cells; returns also seconds and exit status."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), TABLE]
     seen, started, looked = Seen(), time.monotonic(), -MEMORY
-    doomed: dict[tuple[int, str], float] = {}  # processes to kill, and when; Linux gives a process's number away again
+    doomed: dict[tuple[int, str], float] = {}  # processes to kill, and when; Linux uses a process's number again
     with (folder / "said.log").open("w+") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
         try:
@@ -144,22 +143,22 @@ def run(folder: Path, cores: int, chosen: set[str], rng: np.random.Generator) ->
                 time.sleep(LOOK)
         finally:
             if process.poll() is None:
-                process.terminate()  # it ends what it started
+                process.terminate()  # ends its jobs, too
             process.wait()
     return seen, time.monotonic() - started, process.returncode
 
 
 def training(folder: Path) -> Iterator[tuple[int, str]]:
-    """The processes that train a cell of the project in ``folder``, each with its cell's folder."""
+    """The processes that train cells of the project in ``folder``, with the cells' folders."""
     for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # ended meanwhile, or another user's
+        with suppress(OSError):  # it has ended, or belongs to another user
             arguments = (entry / "cmdline").read_text(errors="replace").split("\0")
             if "cell" in arguments and (entry / "cwd").readlink() == folder.resolve():
                 yield int(entry.name), arguments[arguments.index("cell") + 1]
 
 
 def processor_seconds(process: int) -> float:
-    """Of a process so far, in the program and in the system; 0 where it has ended."""
+    """User and system time of a process so far; 0 if it has ended."""
     with suppress(OSError):
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
@@ -170,8 +169,8 @@ def jobs_done(folder: Path) -> int:
     return len(re.findall(r"^Finished jobid", (folder / "said.log").read_text(errors="replace"), flags=re.MULTILINE))
 
 
-def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, seconds: float) -> dict[str, Any]:
-    """Everything that is to be said of a run."""
+def summary(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, seconds: float) -> dict[str, Any]:
+    """Everything that was measured in a run."""
     status = collect(cells, folder).status
     with (folder / TABLE).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         named = [str(Path(row["row"]).parent) for row in csv.DictReader(file) if row["section"] == "missing"]
@@ -180,7 +179,7 @@ def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, secon
     walls = [float(path.read_text().splitlines()[1].split("\t")[0]) for path in in_order]
     processor = [seen.processor_s[path.parent.relative_to(folder).as_posix()] for path in in_order]
     part = min(100, len(in_order) // 4)
-    settled = seen.memory[len(seen.memory) // 10 :]  # the plan is made, and jobs run
+    settled = seen.memory[len(seen.memory) // 10 :]  # the plan is made and jobs run
     slope = np.polyfit([jobs for _, jobs, _, _ in settled], [resident for _, _, resident, _ in settled], 1)[0]
     return {
         "cells": len(cells),
@@ -203,7 +202,7 @@ def figures(folder: Path, cells: list[Cell], chosen: set[str], seen: Seen, secon
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Snakemake's memory against the jobs that are done, and the time of each cell in the order of their ends."""
+    """Plots Snakemake's memory against finished jobs, and the time of each cell in the order they finished."""
     from bgad.report.plots import style as ps
 
     dots, line = {"ls": "", "marker": ".", "ms": 3}, {"lw": 1.3}

@@ -1,6 +1,6 @@
-"""A real Slurm of one node on this machine, in a folder of its own: its controller, its node's daemon, and munge between them.
+"""A real one-node Slurm on this machine, in its own folder: the controller, the node's daemon, and munge.
 
-Needs root and the packages in ``PACKAGES``. No systemd, no accounting, no cgroups: what the smallest cluster has.
+Needs root and the packages in ``PACKAGES``; uses no systemd, no accounting and no cgroups.
 """
 
 import os
@@ -51,9 +51,9 @@ PartitionName=long Nodes={node} MaxTime=INFINITE
 
 
 def what_is_missing() -> str | None:
-    """Why there can be no Slurm here, after trying to install it; None where there can."""
+    """Why Slurm cannot run here, after trying to install it; None if it can."""
     if os.geteuid() != 0:
-        return "a Slurm of its own needs root"
+        return "needs root"
     if not all(map(shutil.which, PROGRAMS)):
         if shutil.which("apt-get") is None:
             return "Slurm is not installed and there is no apt-get to install it with"
@@ -66,7 +66,7 @@ def what_is_missing() -> str | None:
 
 
 class OneNode:
-    """The cluster, up between ``with`` and its end; ``environment`` leads Slurm's commands to it."""
+    """The cluster, up inside ``with``; Slurm's commands find it by ``environment``."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -75,7 +75,7 @@ class OneNode:
         self.running: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> "OneNode":
-        # munge checks that nobody else can write to the folders above its socket and its key.
+        # munge refuses its socket and key in folders that others can write.
         munge = self.folder / "munge"
         munge.mkdir(parents=True, mode=0o755)
         (self.folder / "state").mkdir()
@@ -93,7 +93,7 @@ class OneNode:
             memory_mb=memory_mb,
         )
         (self.folder / "slurm.conf").write_text(text)
-        # Snakemake's plugin hands no SLURM_CONF to the srun in a job.
+        # Snakemake's plugin does not pass SLURM_CONF on to srun in a job.
         srun = self.folder / "bin" / "srun"
         srun.parent.mkdir()
         srun.write_text(f'#!/bin/sh\nSLURM_CONF="{self.folder}/slurm.conf" exec {shutil.which("srun")} "$@"\n')
@@ -113,8 +113,8 @@ class OneNode:
     def __exit__(self, *_) -> None:
         if "slurmctld" in self.running:
             subprocess.run(["scancel", "--user=root"], env=self.environment, check=False, capture_output=True, timeout=20)
-            with suppress(TimeoutError):  # without its controller a job would live on
-                wait_for(lambda: not self.says("squeue", "--noheader"), "the jobs' end", seconds=20)
+            with suppress(TimeoutError):  # jobs would outlive their controller
+                wait_for(lambda: not self.output_of("squeue", "--noheader"), "the jobs to end", seconds=20)
         for process in reversed(self.running.values()):
             process.terminate()
         for process in self.running.values():
@@ -128,19 +128,21 @@ class OneNode:
         self._start("slurmd", "-D", "-N", NODE)
 
     def kill_node(self) -> None:
-        """Kills the node's daemon as a crash does; what it had started runs on until it is back."""
+        """Kills the node's daemon as a crash does; the jobs it started run until it is back."""
         self.running["slurmd"].send_signal(signal.SIGKILL)
         self.running["slurmd"].wait()
 
-    def says(self, *command: str) -> str:
-        """What a command of Slurm's prints."""
+    def output_of(self, *command: str) -> str:
+        """The output of a Slurm command."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
 
     def jobs(self, state: str) -> list[str]:
-        return self.says("squeue", "--noheader", "--format=%i", f"--states={state}").split()
+        return self.output_of("squeue", "--noheader", "--format=%i", f"--states={state}").split()
 
     def wait_for_node(self, *states: str) -> None:
-        wait_for(lambda: self.says("sinfo", "--noheader", "--format=%t").split()[0].strip("*") in states, f"a node {states}")
+        wait_for(
+            lambda: self.output_of("sinfo", "--noheader", "--format=%t").split()[0].strip("*") in states, f"a node {states}"
+        )
 
     def _start(self, program: str, *arguments: str) -> None:
         with (self.folder / f"{program}.out").open("ab") as log:
@@ -148,16 +150,16 @@ class OneNode:
 
 
 def wait_for(is_so: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Returns once ``is_so``; TimeoutError, which says ``what`` did not come, after ``seconds``."""
+    """Returns once ``is_so``; TimeoutError that names ``what`` after ``seconds``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             if is_so():
                 return
         except (subprocess.CalledProcessError, IndexError):
-            pass  # the controller is not there yet
+            pass  # the controller is not up yet
         time.sleep(0.2)
-    raise TimeoutError(f"waited {seconds:.0f} s for {what} in vain")
+    raise TimeoutError(f"waited {seconds:.0f} s in vain for {what}")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,10 +1,10 @@
-"""A suite through workflow/profiles/slurm on a real Slurm of one node, disturbed, against the same suite without Slurm.
+"""A suite on a real one-node Slurm, through workflow/profiles/slurm and with injected failures, against one without Slurm.
 
     python tests/slurm/run.py [--suite SUITE] [--against FOLDER]
 
-While the suite runs, one of its jobs is cancelled, and the node's daemon is killed and, once Slurm has seen that, started anew.
-Then the table, and every cell's figures, scores and model, have to be the same, bit for bit, as of a run here, or as those in
-FOLDER. Without SUITE it is a small one of its own. Where there can be no Slurm, it says why and ends well.
+While the suite runs, one of its jobs is cancelled, and the node's daemon is killed and started again once Slurm has noticed. Then
+the table and every cell's metrics, scores and model must equal, bit for bit, those of a run without Slurm, or those in FOLDER.
+The default suite is a small one. If Slurm cannot run here, the script says why and succeeds.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from one_node import OneNode, wait_for, what_is_missing
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ["snakemake-executor-plugin-slurm==2.8.0", "snakemake-executor-plugin-slurm-jobstep==0.6.1"]
 PROFILE = "workflow/profiles/slurm"
-# What a person says at the top of the profile, for this cluster; and a test's waiting, where a cluster's would be longer.
-OURS = {"gpu_partition: gpu ": "gpu_partition: long", "gpus: 1 ": "gpus: 0", "cells: 4 ": "cells: 2 "}
+# The profile's variables for this cluster, with two cells per job; and shorter waits than on a real one.
+OURS = {"gpu_partition: gpu ": "gpu_partition: long", "gpus: 1 ": "gpus: 0", "cells: 1 ": "cells: 2 "}
 QUICKER = {"status-checks: 10": "status-checks: 2", "latency-wait: 60": "latency-wait: 10"}
-OF_THE_RUN = ("train.log", "benchmark.tsv")  # times
+OF_THE_RUN = ("train.log", "benchmark.tsv")  # not compared: they have times
 SMALL = """
 title: A small suite for a small cluster
 question: Does a cluster give the same numbers?
@@ -44,7 +44,7 @@ def main(suite: str | None, against: Path | None) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="bgad-slurm-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # munge trusts no folder that others can write to
+        folder.chmod(0o755)  # munge refuses folders that others can write
         there = copy_of_the_project(folder / "a cluster", suite)
         here = against or copy_of_the_project(folder / "here", suite)
         suite = suite or "small"
@@ -71,7 +71,7 @@ def change(path: Path, texts: dict[str, str]) -> None:
     text = path.read_text()
     for old, new in texts.items():
         if old not in text:
-            raise SystemExit(f"{path} has no {old!r} any more: {Path(__file__).name} has to say what came for it")
+            raise SystemExit(f"{path} no longer has {old!r}; adapt {Path(__file__).name}.")
         text = text.replace(old, new)
     path.write_text(text)
 
@@ -96,7 +96,7 @@ def run_there(project: Path, suite: str, folder: Path) -> int:
     if got.returncode:
         raise SystemExit(f"pip could not install {', '.join(PLUGINS)}:\n{got.stderr}")
     change(project / PROFILE / "profile.yaml", OURS | QUICKER)
-    # Snakemake hands the interpreter's path on to its jobs unquoted, so it must have no space.
+    # Snakemake passes the interpreter's path to its jobs unquoted, so it must not have a space.
     environment = folder / "environment"
     environment.symlink_to(sys.prefix)
     start = time.monotonic()
@@ -114,11 +114,11 @@ def run_there(project: Path, suite: str, folder: Path) -> int:
             stderr=subprocess.STDOUT,
         )
         try:
-            cancelled = a_job_that_trains(node, run)
+            cancelled = training_job(node, run)
             wait_for(lambda: any(project.glob("results/**/metrics.json")), "a finished cell", seconds=900)
-            node.says("scancel", cancelled)
+            node.output_of("scancel", cancelled)
             say(f"cancelled job {cancelled}, with {cells_of(project)} cells finished")
-            killed = a_job_that_trains(node, run, but=cancelled)
+            killed = training_job(node, run, but=cancelled)
             node.kill_node()
             say(f"killed the node's daemon under job {killed}")
             node.wait_for_node("down")
@@ -131,22 +131,22 @@ def run_there(project: Path, suite: str, folder: Path) -> int:
             log.seek(0)
             said = log.read()
             jobs = said.count("has been submitted with SLURM jobid")
-            say(f"{cells_of(project)} cells finished, {jobs} jobs sent, status {run.returncode}")
+            say(f"{cells_of(project)} cells finished, {jobs} jobs submitted, status {run.returncode}")
             if run.returncode:
                 print(said)
     return status
 
 
-def a_job_that_trains(node: OneNode, run: subprocess.Popen, but: str = "") -> str:
-    """The number of a running job of cells, once there is one."""
+def training_job(node: OneNode, run: subprocess.Popen, but: str = "") -> str:
+    """Waits for a running job of cells and returns its number."""
     found: list[str] = []
 
     def is_there() -> bool:
-        lines = node.says("squeue", "--noheader", "--states=RUNNING", "--format=%i %k").splitlines()
+        lines = node.output_of("squeue", "--noheader", "--states=RUNNING", "--format=%i %k").splitlines()
         found[:] = [line.split()[0] for line in lines if "cells" in line and line.split()[0] != but]
         return bool(found) or run.poll() is not None
 
-    wait_for(is_there, "a job that trains", seconds=1800)
+    wait_for(is_there, "a training job", seconds=1800)
     if not found:
         raise SystemExit("Snakemake ended before a job of cells could be disturbed.")
     return found[0]
@@ -162,14 +162,14 @@ def compare(here: Path, there: Path, suite: str) -> int:
         files = (path for path in metrics.parent.rglob("*") if path.is_file() and path.name not in OF_THE_RUN)
         names += [str(path.relative_to(there)) for path in files]
     different = [name for name in names if content(here / name) != content(there / name)]
-    print(f"{len(names) - len(different)} of {len(names)} files are the same, of the table and {cells_of(there)} cells")
+    print(f"{len(names) - len(different)} of {len(names)} files of the table and {cells_of(there)} cells are the same")
     for name in different:
-        print(f"  not the same: {name}")
+        print(f"  differs: {name}")
     return 1 if different else 0
 
 
 def content(path: Path) -> bytes | dict | list:
-    """The file, bit for bit; of a cell's record and its epochs, all but how long they took and on what."""
+    """The bytes of a file; of metrics.json and history.csv, everything except times and environment."""
     if path.name == "metrics.json":
         record = json.loads(path.read_text())
         return {key: value for key, value in record.items() if key not in ("timing", "environment")}
@@ -181,8 +181,8 @@ def content(path: Path) -> bytes | dict | list:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", help="a suite of config/suites; a small one of its own where not given")
-    parser.add_argument("--against", type=Path, help="a folder of the project in which the suite has been run")
+    parser.add_argument("--suite", help="a suite of config/suites; by default a small one")
+    parser.add_argument("--against", type=Path, help="a copy of the project in which the suite was run")
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it started ends with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that its child processes end, too
     sys.exit(main(asked.suite, asked.against and asked.against.resolve()))
