@@ -4,7 +4,7 @@
 
 Runs its own recipe and suite in a temporary copy of the workflow. Some cells are drawn at random, and each process that trains
 one of them is killed with signal 9 shortly after it starts; the workflow does not know of this. In the end the table must name
-exactly the killed cells, Snakemake's memory must not grow with the number of finished cells, and the last hundred cells must take
+exactly the killed cells, Snakemake's memory must not grow with finished cells, and the last hundred cells must take
 no longer than the first. Anything else ends in an error. soak.json has a summary, soak.png shows every cell.
 
 Processor time is measured, too, since wall time depends on the other work of the machine.

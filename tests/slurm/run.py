@@ -3,7 +3,7 @@
     python tests/slurm/run.py [--suite SUITE] [--against FOLDER]
 
 While the suite runs, one of its jobs is cancelled, and the node's daemon is killed and started again once Slurm has noticed.
-Then the table and every cell's metrics, scores and model must equal, bit for bit, those of a run without Slurm, or those in FOLDER.
+Then the table and every cell's metrics, scores and model must equal, bit for bit, those of a run without Slurm, or in FOLDER.
 The default suite is a small one. If Slurm cannot run here, the script says why and succeeds.
 """
 
