@@ -1,9 +1,9 @@
-"""The command ``bgad``: a file for each group of its commands.
+"""The command ``bgad``, one file per group of commands.
 
-Imports of the heavy modules wait until a command needs them, so that ``bgad --help`` answers at once.
+Heavy modules are imported inside the commands that need them, so ``bgad --help`` answers at once.
 """
 
-from bgad.cli import export, look, pictures, reports, steps, view  # noqa: F401  whose commands join the application
+from bgad.cli import export, images, look, reports, steps, view  # noqa: F401  their commands register themselves
 from bgad.cli.app import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""Fetch a large file over a bad connection: resume, try again, try elsewhere, and believe only the hash. Over https alone."""
+"""Fetch a large file over a bad connection, https only: resume, try again, try elsewhere, and trust only the hash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bgad.errors import BgadError
+from bgad.errors import FileError
 from bgad.progress import progress
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
-CHUNK = 1 << 16  # bytes; small, since a cut connection loses the chunk under way
-PROGRESS = 1 << 20  # bytes; a try that brought as many before it was cut goes on at once, and does not count as failed
-MOST = 50 * 10**9  # bytes of a file whose size nobody says; ten times MVTec AD's archive
-LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is passed over
-THIS_MACHINE = ("127.0.0.1", "::1", "localhost")  # nobody listens in between on this machine itself
+CHUNK = 1 << 16  # bytes; small, since a broken connection loses a chunk
+PROGRESS = 1 << 20  # bytes; a broken try that fetched as many is resumed at once and does not count as failed
+MOST = 50 * 10**9  # bytes of a file of unknown size; ten times MVTec AD's archive
+LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is skipped
+THIS_MACHINE = ("127.0.0.1", "::1", "localhost")  # no one can listen in between
 
 
-class DownloadError(BgadError):
-    """No address gave the file. ``tried`` names each address with what went wrong there."""
+class DownloadError(FileError):
+    """No address gave the file. ``tried`` names each address and what went wrong there."""
 
     def __init__(self, message: str, tried: str):
         super().__init__(message)
@@ -44,19 +44,20 @@ def fetch(
     wait: float = 1.0,
     reserve: int = 0,
 ) -> str:
-    """Download ``target`` from the first of ``urls`` that gives it, and return its SHA-256 (hex).
+    """Downloads ``target`` from the first of ``urls`` that gives it, and returns its SHA-256 (hex).
 
-    What has come stays in ``<target>.part`` and is resumed, also by a later run. Each address gets ``retries`` tries,
-    with pauses that start at about ``wait`` seconds and double (up to a minute, or to what the server asks for). Bytes
-    with another hash than ``sha256`` are thrown away and fetched again. ``size`` is the expected number of bytes, and
-    ``reserve`` the number that must stay free on the disk afterwards. A ``target`` that is there is only checked.
-    Raises DownloadError where no address gives the file; BgadError where the disk is too small, or where the ``target``
-    that is there has another hash (it is kept: it may have cost its owner a night).
+    A partial download stays in ``<target>.part`` and is resumed, also by a later run. Each address gets ``retries`` tries, with
+    pauses that start at about ``wait`` seconds and double (up to a minute, or to what the server asks for). Bytes with another
+    hash than ``sha256`` are deleted and fetched again. ``size`` is the expected number of bytes, and ``reserve`` the number
+    that must stay free on the disk afterwards. An existing ``target`` is only checked.
+
+    DownloadError if no address gives the file; FileError if the disk is too small, or if an existing ``target`` has another
+    hash (it is kept: it may have cost its owner a night).
     """
     if target.exists():
         digest = sha256_of(target)
         if sha256 not in (None, digest):
-            raise BgadError(f"{target} has the SHA-256 {digest} instead of {sha256}: delete it to download it anew")
+            raise FileError(f"{target}: has the SHA-256 {digest} instead of {sha256}; delete it to download it again.")
         return digest
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
@@ -66,7 +67,7 @@ def fetch(
     failures: list[str] = []
     for url in urls:
         if failures and sha256 is None:
-            part.unlink(missing_ok=True)  # without a hash, nothing would tell a mix of two files from the right one
+            part.unlink(missing_ok=True)  # without a hash, a mix of two files would pass for the right one
         tries = Retrying(
             stop=stop_after_attempt(retries),
             wait=lambda state: max(_failure(state).pause, backoff(state)),
@@ -82,21 +83,21 @@ def fetch(
             part.replace(target)
             return digest
     tried = "; ".join(failures)
-    raise DownloadError(f"{target} could not be downloaded ({tried}): run again, or put the file there by hand", tried)
+    raise DownloadError(f"{target}: could not be downloaded ({tried}); run again, or put the file there by hand.", tried)
 
 
 def check_https(url: str) -> None:
-    """ValueError for an address that is not https, unless it is on this machine itself."""
+    """ValueError for an address that is not https, unless it is on this machine."""
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in THIS_MACHINE):
         raise ValueError(f"{url} is not an https address")
 
 
 def check_space(folder: Path, needed: int, purpose: str) -> None:
-    """Raise BgadError unless ``needed`` bytes are free on the disk of ``folder``, which must exist."""
+    """FileError unless ``needed`` bytes are free on the disk of ``folder``, which must exist."""
     if needed > (free := shutil.disk_usage(folder).free):
         room = f"{readable_size(needed)} in {folder}, but {readable_size(free)} are free"
-        raise BgadError(f"{purpose} needs {room}: make room there, or link that folder to a larger disk")
+        raise FileError(f"{purpose} needs {room}; make room there, or link that folder to a larger disk.")
 
 
 def sha256_of(path: Path) -> str:
@@ -115,7 +116,7 @@ def readable_size(number: float) -> str:
 
 
 class _Passing(Exception):
-    """A failure worth another try at the same address, after ``pause`` seconds at least."""
+    """A failure worth another try at the same address, after at least ``pause`` seconds."""
 
     def __init__(self, reason: str, pause: float = 0.0):
         super().__init__(reason)
@@ -123,18 +124,18 @@ class _Passing(Exception):
 
 
 def _failure(state: RetryCallState) -> _Passing:
-    """What the last try ended in."""
+    """The failure of the last try."""
     failure = state.outcome and state.outcome.exception()
-    assert isinstance(failure, _Passing)  # no other is tried again
+    assert isinstance(failure, _Passing)  # others are not tried again
     return failure
 
 
 class _Lasting(Exception):
-    """A failure that another try will not mend."""
+    """A failure that another try will not fix."""
 
 
 def _try(url: str, part: Path, sha256: str | None, size: int | None, reserve: int) -> str:
-    """Bring ``part`` to its full length and return its hash."""
+    """Fetches the rest of ``part`` and returns its hash."""
     while True:
         before = _length(part)
         try:
@@ -147,19 +148,19 @@ def _try(url: str, part: Path, sha256: str | None, size: int | None, reserve: in
     digest = sha256_of(part)
     if sha256 not in (None, digest):
         part.unlink()
-        raise _Passing(f"what came has the SHA-256 {digest} instead of {sha256}")
+        raise _Passing(f"the file has the SHA-256 {digest} instead of {sha256}")
     return digest
 
 
 def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
-    """One request: add to ``part`` what is missing, or start over where the server cannot resume."""
-    import requests  # a step that finds its files in place loads no network library
+    """One request: appends the missing bytes to ``part``, or starts over if the server cannot resume."""
+    import requests  # a step whose files exist loads no network library
     import urllib3
 
     offset = _length(part)
     if size is not None and offset == size:
         return
-    # identity: the archive must come byte for byte as it is stored, or neither hash nor offset would mean anything
+    # identity: bytes as they are stored, or neither hash nor offset would mean anything
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
         check_https(url)
@@ -167,7 +168,7 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
             start, total = _range_of(response, offset)
             if start is None:
                 part.unlink()
-                raise _Passing(f"cannot go on from byte {offset}")
+                raise _Passing(f"cannot resume from byte {offset}")
             if size is not None and total not in (None, size):
                 raise _Passing(f"offers {total} bytes instead of {size}")
             if start == total:
@@ -175,18 +176,18 @@ def _request(url: str, part: Path, size: int | None, reserve: int) -> None:
             missing = max(0, (total or size or 0) - offset)
             check_space(part.parent, missing + reserve, f"Downloading {part.stem} (and unpacking it)")
             _write(response, part, start, size or total)
-    except ValueError as error:  # of check_https, or a malformed address, which is a RequestException as well
+    except ValueError as error:  # from check_https, or a malformed address, which is a RequestException as well
         raise _Lasting(str(error)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Passing(f"the connection failed at byte {_length(part)} ({type(error).__name__})") from error
     except OSError as error:
-        raise BgadError(f"{part} cannot be written ({error.strerror}): make room, or make it writable") from error
+        raise FileError(f"{part}: cannot be written ({error.strerror}); make room, or make it writable.") from error
     if size is not None and _length(part) != size:
         raise _Passing(f"ended after {_length(part)} bytes instead of {size}")
 
 
 def _session() -> requests.Session:
-    """Sends each request, and each that a redirect asks for, to https addresses only."""
+    """A session that sends requests, also after redirects, to https addresses only."""
     import requests
 
     class Checked(requests.adapters.HTTPAdapter):
@@ -203,7 +204,7 @@ def _session() -> requests.Session:
 def _write(response: requests.Response, part: Path, start: int, total: int | None) -> None:
     with (
         part.open("ab" if start else "wb") as file,
-        progress(part.stem, total, done=start, shown=readable_size) as advance,
+        progress(f"{part.stem} (MB)", total and total / 1e6, done=start / 1e6) as advance,
     ):
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             start += len(chunk)
@@ -211,34 +212,34 @@ def _write(response: requests.Response, part: Path, start: int, total: int | Non
                 part.unlink()
                 raise _Lasting(f"sends more than {readable_size(total or MOST)}")
             file.write(chunk)
-            advance(len(chunk))
+            advance(len(chunk) / 1e6)
 
 
 def _range_of(response: requests.Response, offset: int) -> tuple[int | None, int | None]:
-    """Where the answer's bytes start, and the whole file's length if told. A start of None: ``offset`` is of no use."""
+    """The offset of the response's bytes (None: it cannot resume from ``offset``), and the file's length if known."""
     status = response.status_code
     problem = f"{status} {response.reason}"
     if status in (408, 425, 429) or status >= 500:
         pause = _retry_after(response)
         if pause > LONGEST_PAUSE:
-            raise _Lasting(f"{problem}, with a wish to wait {pause:.0f} s")
+            raise _Lasting(f"{problem}, asks to wait {pause:.0f} s")
         raise _Passing(problem, pause)
     content_range = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
     total = int(content_range[2]) if content_range and content_range[2] != "*" else None
-    if status == 416 and offset:  # nothing from there on: either all is there, or it is of another file
+    if status == 416 and offset:  # no more bytes: the part is complete, or of another file
         return (offset, total) if total == offset else (None, None)
     if status == 206 and offset:
         return (offset, total) if content_range and content_range[1] == str(offset) else (None, None)
     if status != 200:
         raise _Lasting(problem)
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise _Lasting("a web page came instead of the file")
+        raise _Lasting("sends a web page instead of the file")
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait, given as a number or as a date; 0 where it does not ask."""
+    """The seconds that the server asks to wait, from a number or a date; else 0."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)

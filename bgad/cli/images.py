@@ -1,4 +1,4 @@
-"""Commands for one's own pictures."""
+"""Commands for your own images: train a cell on a folder of them, and score them with a finished cell."""
 
 import json
 from contextlib import nullcontext
@@ -10,20 +10,20 @@ from typer import Argument, Option
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
 from bgad.config.names import FORMULA, shown
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], Argument(help="Pictures to score; a folder stands for those right in it.")],
+    images: Annotated[list[Path], Argument(help="Images to score; a folder stands for the images directly in it.")],
     cell: FinishedCell,
-    out: Annotated[Path | None, Option(help="Folder for scores.csv and an overlay of each picture.")] = None,
+    out: Annotated[Path | None, Option(help="Folder for scores.csv and an overlay of each image.")] = None,
     as_json: AsJson = False,
     weights: Weights = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Scores pictures with a finished cell: path, score, and verdict at the threshold of best F1 on the cell's test set.
+    """Scores images with a finished cell: path, score, and verdict at the threshold of best F1 on the cell's test set.
 
     Example: bgad predict part.png --cell results/demo/mini/brick/seen/k10/bgad/seed0 --out overlays
     """
@@ -33,14 +33,14 @@ def predict(
     from bgad.progress import track
     from bgad.report.plots.overlay import write_overlay
 
-    pictures = images_in(images)
+    paths = images_in(images)
     rows: list[dict] = []
-    scored = predictions(pictures, cell, devices.choose(device, threads), weights)
+    scored = predictions(paths, cell, devices.choose(device, threads), weights)
     with several(out) if out else nullcontext() as folder:
-        for found in track(scored, "pictures", len(pictures), quiet=as_json):
-            row = {"path": _in_a_sheet(shown(found.path)), **found.row}
+        for found in track(scored, "images", len(paths), quiet=as_json):
+            row = {"path": _safe_in_a_sheet(shown(found.path)), **found.row}
             if folder:
-                # Numbered, since pictures in different folders may have the same name; a name may not be too long.
+                # Numbered, because images in different folders may share a name; cut, because a name may be too long.
                 overlay = f"{len(rows) + 1:04}-{shown(found.path.stem[:40])}.png"
                 write_overlay(found, folder / overlay)
                 row["overlay"] = overlay
@@ -56,16 +56,16 @@ def predict(
 
 @app.command()
 def train(
-    folder: Annotated[Path, Argument(help="Folder of the pictures: train/good, test/good, test/<type>, ground_truth/<type>.")],
+    folder: Annotated[Path, Argument(help="Folder of the images: train/good, test/good, test/<type>, ground_truth/<type>.")],
     recipe: RecipeName = "cpu",
     k: Annotated[int | None, Option(min=0, help="Known anomalies; by default 10, but at most half of them.")] = None,
-    split: Annotated[str, Option(help="seen, or hard-<type>, which is then tested on the other types.")] = "seen",
-    seed: Annotated[int, Option(min=0, help="Of the draw of known anomalies, the network and the training.")] = 0,
+    split: Annotated[str, Option(help="seen, or hard-<type>: know one type and test on the others.")] = "seen",
+    seed: Annotated[int, Option(min=0, help="Seed of the draw of known anomalies, the network and the training.")] = 0,
     name: Annotated[str | None, Option(help="Name of the data set; by default that of the folder above.")] = None,
     out: Annotated[Path | None, Option(help="New folder to copy the finished cell to.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes a cell of one folder in MVTec AD's layout, without any configuration, and says what it reached.
+    """Trains a cell on one folder in MVTec AD's layout, without a configuration, and prints its metrics.
 
     Example: bgad train /data/mine/bolt
     """
@@ -73,7 +73,7 @@ def train(
     from bgad.config import paths
 
     if out and out.exists():
-        raise BgadError(f"--out {out}: is there already; name a new folder.")
+        raise ConfigError(f"--out {out}: already exists; name a new folder.")
     root = paths.project_root()
     cell, dataset = plan(folder, recipe, k, split, seed, name, root)
     metrics = make(cell, dataset, root, quiet=as_json)
@@ -83,6 +83,6 @@ def train(
     print(json.dumps({"folder": str(place), **metrics}, indent=1) if as_json else summary(metrics, place))
 
 
-def _in_a_sheet(path: str) -> str:
+def _safe_in_a_sheet(path: str) -> str:
     """A path that no spreadsheet takes for a formula."""
     return f"./{path}" if path[:1] in FORMULA else path
