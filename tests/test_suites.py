@@ -1,4 +1,4 @@
-"""The suites that come with the project: how many cells each has, worked out by hand, and which."""
+"""The suites of the project: how many cells each has, counted by hand, and some of them."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,9 +15,9 @@ RECIPES = {path.stem for path in (ROOT / "config/recipes").glob("*.yaml")}
 RUNS = 3  # seeds 0, 42 and 100
 CATEGORIES = 15  # of MVTec AD
 # MVTec AD has 73 defect types; toothbrush has one, which can be in no hard split.
-TURNS = 73 - 1
+HARD_TYPES = 73 - 1
 
-# name: (cells, those that are there, those that are not), a cell as in its folder
+# name: (number of cells, some of its cells, some others), cells by their folders
 SUITES = {
     # seen: 4 categories x (2 methods with k 0 + 2 k) x 2 seeds, and 2 detectors; hard-scratch: 2 categories x 2 k x 2 seeds
     "demo": (
@@ -56,7 +56,7 @@ SUITES = {
     ),
     # every type with k 0, 1 and 10, but for the two that have fewer than 10 images
     "unseen": (
-        (TURNS + TURNS + TURNS - 2) * RUNS,
+        (HARD_TYPES + HARD_TYPES + HARD_TYPES - 2) * RUNS,
         [
             "paper/mvtec/carpet/hard-color/k10/bgad/seed0",
             "paper/mvtec/metal_nut/hard-flip/k1/bgad/seed42",
@@ -119,7 +119,7 @@ def test_a_suite_has_the_cells_that_its_grid_says(name):
 
 
 def test_the_seeds_and_categories_are_the_same_for_every_row_of_a_table():
-    """Rows over other runs or categories could not be compared."""
+    """Rows over different runs or categories cannot be compared."""
     for name in ("paper", "baselines", "corrected", "counts", "ablation", "btad"):
         rows = {}
         for cell in expand(load_suite(FILES[name]), known):
@@ -127,16 +127,16 @@ def test_the_seeds_and_categories_are_the_same_for_every_row_of_a_table():
         assert all(row == {(c, s) for c in known(cell.dataset) for s in (0, 42, 100)} for row in rows.values()), name
 
 
-def test_unseen_takes_every_type_in_its_turn():
+def test_unseen_has_a_split_for_every_type():
     cells = expand(load_suite(FILES["unseen"]), known)
-    turns = {(cell.category, cell.split) for cell in cells}
+    splits = {(cell.category, cell.split) for cell in cells}
     types = {(category, f"hard-{kind}") for category, kinds in known("mvtec").items() for kind in kinds}
-    assert types - turns == {("toothbrush", "hard-defective")}
-    assert not turns - types
+    assert types - splits == {("toothbrush", "hard-defective")}
+    assert not splits - types
     assert Counter(cell.k for cell in cells) == {0: 72 * 3, 1: 72 * 3, 10: 70 * 3}
 
 
-def test_what_unseen_leaves_out_is_said():
+def test_unseen_names_what_it_leaves_out():
     assert left_out(load_suite(FILES["unseen"]), known) == [
         "pill hard-pill_type k10: the type has 9 images",
         "toothbrush hard-*: its only type leaves none to test on",
@@ -149,7 +149,7 @@ def test_other_suites_leave_nothing_out(name):
     assert left_out(load_suite(FILES[name]), known) == []
 
 
-def test_the_published_comparison_is_whole():
+def test_the_published_comparison_is_complete():
     """DRA and AHL publish each type of carpet and of metal_nut, with one and with ten known anomalies, three runs."""
     cells = set(expand(load_suite(FILES["unseen"]), known))
     types = {
@@ -163,7 +163,7 @@ def test_the_published_comparison_is_whole():
                 assert wanted < cells
 
 
-def test_every_recipe_and_data_set_that_a_suite_names_is_there():
+def test_every_recipe_and_data_set_that_a_suite_names_exists():
     datasets = validated(Config, read_yaml(ROOT / "config/config.yaml"), "config/config.yaml").datasets
     named = {name: {(block.recipe, block.dataset) for block in load_suite(path).grid} for name, path in FILES.items()}
     missing = {name: {recipe for recipe, _ in pairs} - RECIPES for name, pairs in named.items()}

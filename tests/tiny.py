@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 CELL = Cell("tiny", "own", "part", "seen", 3, "bgad", 0)
 SUITE = """
 title: A small suite
-question: Does it come out?
+question: Does it work?
 grid:
   - {recipe: tiny, dataset: own, splits: [seen], k: [3], methods: [bgad], seeds: [0, 1]}
 """
@@ -34,7 +34,7 @@ grid:
 
 @dataclass(frozen=True)
 class TinyProject:
-    """``folder`` has config, resources and results as a project's root does; ``cell`` is the trained cell's folder in it."""
+    """``folder`` has config, resources and results, like a project's root; ``cell`` is the folder of the trained cell."""
 
     folder: Path
 

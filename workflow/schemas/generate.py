@@ -1,7 +1,7 @@
-"""Writes the JSON schemas of the settings beside this file, from the typed objects that they mirror (bgad/config/settings.py).
+"""Writes the JSON schemas of the settings next to this file, from the types in bgad/config/settings.py.
 
-Editors complete and check the YAML files by them; the workflow itself checks with the typed objects. Run it after a change
-of the settings: python workflow/schemas/generate.py
+Editors use them to complete and check YAML files; the workflow checks with the types themselves. Run it after changing the
+settings: python workflow/schemas/generate.py
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def text_of(model: type) -> str:
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema = model.model_json_schema()
     if model is Recipe:
-        # A recipe with a base states what differs from it, so there no key is required.
+        # A recipe with a base states only differences, so no key is required.
         variant = {**_nothing_required(schema), "required": ["base"]}
         variant["properties"] = {"base": {"type": "string", "description": "the recipe to change"}, **variant["properties"]}
         definitions = {**schema.pop("$defs"), **{f"Changed{name}": of for name, of in variant.pop("$defs").items()}}
@@ -26,7 +26,7 @@ def text_of(model: type) -> str:
 
 
 def _nothing_required(schema):
-    """The same schema without required keys, referring to definitions of the same kind."""
+    """The schema without required keys, and with references to such definitions."""
     if isinstance(schema, list):
         return [_nothing_required(item) for item in schema]
     if not isinstance(schema, dict):

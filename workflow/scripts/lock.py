@@ -1,7 +1,7 @@
-"""Turns a pylock.toml (PEP 751) on standard input into requirements.lock: exact versions, each with the SHA-256 of its files.
+"""Turns a pylock.toml (PEP 751) on standard input into requirements.lock: exact versions with the SHA-256 of their files.
 
-Kept are the hashes of the wheels that pip takes on the machines below, and of the source where a package has no wheel. A source
-beside wheels is left out: to build it, pip would fetch other packages that no hash speaks for.
+It keeps the hashes of the wheels that pip installs on the platforms below, and of the source only if a package has no wheel:
+to build a source, pip would download other packages without checking their hashes.
 """
 
 import re
@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 
-PYTHONS = (311, 312, 313)  # CPython; one of the packages has no wheel for 3.14 yet
+PYTHONS = (311, 312, 313)  # CPython; one package has no wheel for 3.14 yet
 PLATFORM = re.compile(r"any|(manylinux|linux).*_(x86_64|aarch64)|macosx_.*_(arm64|universal2)")
 HEAD = """\
 # Exact versions of everything with the hashes of their files, from `make lock`; the ranges are in pyproject.toml.
@@ -23,18 +23,18 @@ def main() -> None:
 
 
 def entry(package: dict) -> Iterator[str]:
-    """A package's lines: name, version and marker, then a hash each. ValueError where no file of it fits."""
+    """A package's lines: name, version and marker, then its hashes. ValueError if none of its files fits."""
     marker = f" ; {package['marker']}" if "marker" in package else ""
     yield f"{package['name']}=={package['version']}{marker}"
     wheels = package.get("wheels", [])
     files = [file for file in wheels if fits(file["url"])] if wheels else [package["sdist"]]
     if not files:
-        raise ValueError(f"{package['name']} {package['version']} has no wheel for the machines of the lock file.")
+        raise ValueError(f"{package['name']} {package['version']} has no wheel for the platforms of the lock file.")
     yield from sorted({f"--hash=sha256:{file['hashes']['sha256']}" for file in files})
 
 
 def fits(wheel: str) -> bool:
-    """Whether a wheel, by the tags that end its name, is for one of the PYTHONS and a PLATFORM."""
+    """Whether the tags in a wheel's name match one of the PYTHONS and a PLATFORM."""
     python, abi, platform = wheel.removesuffix(".whl").rsplit("-", 3)[1:]
     if not any(map(PLATFORM.fullmatch, platform.split("."))):
         return False
