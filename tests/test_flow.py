@@ -1,35 +1,23 @@
-"""The flow against FrEIA 0.2's blocks, against its own Jacobian, and as a density; the rotations against Haar measure."""
+"""The flow against FrEIA 0.2 as the protocol builds it, its own Jacobian, and as a density; rotations against Haar measure."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from flows import moved_away
+from flows import assert_equal, make_flow, moved_away, values_and_gradients
 from FrEIA.framework import SequenceINN
 from FrEIA.modules import AllInOneBlock
 from scipy.stats import kstest
 from torch import nn
 
-from bgad.model.flow import ConditionalFlow, random_rotation
+from bgad.model.cpu import chain
+from bgad.model.flow import random_rotation
+from bgad.model.gpu import blocks as gpu_blocks
 from bgad.model.position import sincos_2d
-from bgad.randomness import frozen_generator, torch_generator
+from bgad.randomness import frozen_generator
 
 HEIGHT, WIDTH = 3, 5
-
-
-def make_flow(channels, position_channels=128, blocks=8, clamp=1.9, seed=0, moved=True):
-    flow = ConditionalFlow(
-        channels,
-        HEIGHT,
-        WIDTH,
-        blocks,
-        position_channels,
-        clamp,
-        torch_generator("flow test", seed),
-        frozen_generator("flow test", seed),
-    )
-    return moved_away(flow) if moved else flow
 
 
 def freia_flow(channels, position_channels, blocks=8, clamp=1.9):
@@ -62,64 +50,76 @@ def some_vectors(channels, count=40, dtype=torch.float32):
     return features, torch.randint(HEIGHT * WIDTH, (count,), generator=rng)
 
 
-def through(flow, features, position):
-    """z and the log-determinant, block by block."""
-    log_det, code = 0, torch.cat([flow.columns[position % WIDTH], flow.rows[position // WIDTH]], dim=1)
-    for block in flow.module_list:
-        features, of_block = block(features, code)
-        log_det = log_det + of_block
-    return features, log_det
+def code_at(flow, position):
+    return torch.cat([flow.columns[position % WIDTH], flow.rows[position // WIDTH]], dim=1)
 
 
 # --- FrEIA ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("way", ["as it is", "plain", "fused for a GPU"])
 @pytest.mark.parametrize(("channels", "position_channels"), [(7, 128), (24, 128), (2, 8), (3, 8)])
-def test_equals_freia_with_the_same_parameters(channels, position_channels):
+def test_values_and_gradients_equal_those_of_freia(channels, position_channels, way, monkeypatch):
+    if way != "as it is":
+        monkeypatch.setattr(chain, "available", lambda x: False)
+        monkeypatch.setattr(gpu_blocks, "available", lambda x: way == "fused for a GPU")
     ours, theirs = make_flow(channels, position_channels), freia_flow(channels, position_channels)
+    assert type(ours.module_list[0]) is AllInOneBlock
     theirs.load_state_dict(ours.state_dict())  # strict: the same names and shapes
+    theirs = theirs.double()
     features, position = some_vectors(channels)
-    expected = freia_log_likelihood(theirs, features, position, position_channels)
-    torch.testing.assert_close(ours.log_likelihood(features, position), expected, rtol=1e-5, atol=1e-5)
-    assert expected.std() > 0.01  # not all the same, where anything would agree
+    weights = torch.linspace(0.1, 1, len(features))
+    found = values_and_gradients(lambda x: ours.log_likelihood(x, position), ours, features, weights)
+    expected = values_and_gradients(
+        lambda x: freia_log_likelihood(theirs, x, position, position_channels), theirs, features.double(), weights.double()
+    )
+    assert_equal(found, expected, 1e-5)
+    assert len(found) == 2 + 8 * 6  # scale, offset, and two weights with their biases; the rotation is fixed
+    assert found["log-likelihood"].std() > 0.01  # not all the same, where anything would agree
+
+
+def test_double_precision_equals_freia_in_double_precision():
+    ours, theirs = make_flow(7, 16).double(), freia_flow(7, 16).double()
+    theirs.load_state_dict(ours.state_dict())
+    features, position = some_vectors(7, dtype=torch.float64)
+    expected = freia_log_likelihood(theirs, features, position, 16)
+    torch.testing.assert_close(ours.log_likelihood(features, position), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("channels", [7, 8])
-def test_a_freia_checkpoint_loads(channels):
+def test_a_checkpoint_loads_whether_freia_or_an_earlier_version_wrote_it(channels):
     theirs, ours = moved_away(freia_flow(channels, 16)), make_flow(channels, 16, seed=1)
     ours.load_state_dict(theirs.state_dict())
     features, position = some_vectors(channels)
     expected = freia_log_likelihood(theirs, features, position, 16)
     torch.testing.assert_close(ours.log_likelihood(features, position), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("channels", [7, 8])
-def test_gradients_equal_freias(channels):
-    ours, theirs = make_flow(channels, 16).double(), freia_flow(channels, 16).double()
-    theirs.load_state_dict(ours.state_dict())
-    features, position = some_vectors(channels, dtype=torch.float64)
-    ours.log_likelihood(features, position).mean().backward()
-    freia_log_likelihood(theirs, features, position, 16).mean().backward()
-    expected = {name: p.grad for name, p in theirs.named_parameters() if p.requires_grad}
-    gradients = {name: p.grad for name, p in ours.named_parameters() if p.requires_grad}
-    assert gradients.keys() == expected.keys()
-    assert len(gradients) == 8 * 6  # scale, offset, and two weights with their biases; the rotation is fixed
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-9, msg=name)
-        assert gradient.abs().max() > 0, name
+    # The names in model.pt and checkpoint.pt before the flow was FrEIA's. Adam's state is in the order of the parameters.
+    of_block = ["global_scale", "global_offset", "w_perm", "w_perm_inv"]
+    of_block += [f"subnet.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")]
+    names = [f"module_list.{block}.{name}" for block in range(8) for name in of_block]
+    assert list(ours.state_dict()) == [name for name, _ in ours.named_parameters()] == names
 
 
 def test_starts_as_freia_does():
     ours = make_flow(6, 16, moved=False).module_list[0]
     theirs = freia_flow(6, 16, blocks=1).module_list[0]
-    torch.testing.assert_close(ours.global_scale, theirs.global_scale)
+    assert torch.equal(ours.global_scale, theirs.global_scale)
     assert torch.equal(ours.global_offset, theirs.global_offset)
-    # torch's Linear draws weights and biases evenly from +-1 / sqrt(inputs); 19 = 3 + 16 inputs.
+    assert torch.equal(ours.w_perm_inv, ours.w_perm.T)
+    # torch's Linear draws weights and biases uniformly from +-1 / sqrt(inputs); 19 = 3 + 16 inputs.
     for layer, inputs in ((ours.subnet[0], 19), (ours.subnet[2], 38)):
         for values in (layer.weight, layer.bias):
             assert values.abs().max() <= 1 / math.sqrt(inputs)
         scaled = (layer.weight.detach().flatten() * math.sqrt(inputs)).numpy()
         assert kstest(scaled, "uniform", args=(-1, 2)).pvalue > 0.01
+
+
+def test_where_the_fused_blocks_run(monkeypatch):
+    monkeypatch.delenv("BGAD_PLAIN", raising=False)
+    assert gpu_blocks.available(torch.empty(0, device="meta"))
+    assert not gpu_blocks.available(torch.empty(0))
+    monkeypatch.setenv("BGAD_PLAIN", "1")
+    assert not gpu_blocks.available(torch.empty(0, device="meta"))
 
 
 # --- change of variables --------------------------------------------------------------------------------------------
@@ -131,16 +131,21 @@ def test_log_determinant_is_that_of_the_jacobian(channels):
     for block in flow.module_list:
         # Stored in single precision, the determinant of a rotation is 1 to 1e-7 only: make it exact for this comparison.
         block.w_perm.data = torch.linalg.qr(block.w_perm.data).Q
+        block.w_perm_inv.data = block.w_perm.data.T
     features, position = some_vectors(channels, 4, torch.float64)
-    z, log_det = through(flow, features, position)
+    code = code_at(flow, position)
+    z, log_det = flow(features, [code])
     for n in range(4):
-        jacobian = torch.autograd.functional.jacobian(
-            lambda x, n=n: through(flow, x[None], position[n : n + 1])[0][0], features[n]
-        )
+        jacobian = torch.autograd.functional.jacobian(lambda x, n=n: flow(x[None], [code[n : n + 1]])[0][0], features[n])
         assert log_det[n].item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-10)
     # The log-likelihood is the standard normal's at z, plus that.
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
     torch.testing.assert_close(flow.log_likelihood(features, position), (normal + log_det) / channels)
+    # FrEIA's own inverse undoes the flow.
+    back, of_inverse = flow(z, [code], rev=True)
+    assert (z - features).abs().max() > 0.1
+    torch.testing.assert_close(back, features, rtol=0, atol=1e-10)
+    torch.testing.assert_close(of_inverse, -log_det, rtol=0, atol=1e-10)
 
 
 def test_density_of_two_channels_integrates_to_one():
@@ -152,24 +157,12 @@ def test_density_of_two_channels_integrates_to_one():
     assert density.sum().item() * 0.15**2 == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("channels", [5, 6])
-def test_inverse_undoes_a_block_and_its_log_determinant(channels):
-    block = make_flow(channels, 16, blocks=1).double().module_list[0]
-    features, _ = some_vectors(channels, dtype=torch.float64)
-    code = torch.randn(40, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    y, log_det = block(features, code)
-    back, of_inverse = block.inverse(y, code)
-    assert (y - features).abs().max() > 0.1
-    torch.testing.assert_close(back, features, rtol=0, atol=1e-6)  # the rotation and its inverse are single precision
-    torch.testing.assert_close(of_inverse, -log_det, rtol=0, atol=1e-6)
-
-
 def test_scale_of_a_coupling_is_clamped():
     # Whatever the subnet says, the log-scale of each active channel stays within +-1.9 (8 channels: 4 active).
-    block = make_flow(8, 16, blocks=1, moved=False).module_list[0]
+    flow = make_flow(8, 16, blocks=1, moved=False)
     with torch.no_grad():
-        block.subnet[2].bias[:4] = 1e4
-        _, log_det = block(torch.zeros(1, 8), torch.zeros(1, 16))
+        flow.module_list[0].subnet[2].bias[:4] = 1e4
+        _, log_det = flow(torch.zeros(1, 8), [torch.zeros(1, 16)])
     assert log_det.item() == pytest.approx(4 * 1.9, abs=1e-5)  # and the global scale starts as 1, with log 0
 
 
@@ -198,22 +191,19 @@ def test_one_vector_is_judged_by_where_it_is():
 # --- draws ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_seed_gives_one_network_whatever_the_global_generators():
-    torch.manual_seed(1)
-    np.random.seed(1)
-    first = make_flow(6, seed=4, moved=False).state_dict()
-    torch.manual_seed(2)
-    np.random.seed(2)
-    again, other = make_flow(6, seed=4, moved=False).state_dict(), make_flow(6, seed=5, moved=False).state_dict()
+def test_one_seed_gives_one_network_and_global_generators_stay_as_they_are():
+    found = []
+    for seed, of_globals in ((4, 1), (4, 2), (5, 2)):
+        torch.manual_seed(of_globals)
+        np.random.seed(of_globals)
+        before = torch.get_rng_state(), np.random.get_state()[1:]
+        found.append(make_flow(6, seed=seed, moved=False).state_dict())
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state()[1:], before[1], strict=True))
+    first, again, other = found
     assert all(torch.equal(first[name], again[name]) for name in first)
     drawn = [name for name in first if "subnet" in name or "w_perm" in name]
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
-    # ... and making it draws nothing from them.
-    assert torch.initial_seed() == 2
-    torch.manual_seed(2)
-    state = torch.get_rng_state()
-    make_flow(6)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 40])
@@ -241,7 +231,7 @@ def test_rotations_are_evenly_spread():
 
 
 def test_rotations_of_a_seed_never_change():
-    # Published figures rest on this draw: a failure here means that every network is another one.
+    # Published results depend on this draw: a failure here means that every network is another one.
     rotation = random_rotation(4, frozen_generator("rotation", "mvtec", "bottle", 0))
     expected = [
         [0.3300952, 0.5646750, -0.1088680, -0.7485500],
@@ -267,4 +257,4 @@ def test_rotation_is_the_gram_schmidt_basis_of_the_draw():
             expected[:, 0] *= -1
             flipped += 1
         np.testing.assert_allclose(random_rotation(5, frozen_generator("draw", seed)), expected, atol=1e-10)
-    assert 0 < flipped < 6  # both kinds were there
+    assert 0 < flipped < 6  # both kinds occurred

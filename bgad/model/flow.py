@@ -1,7 +1,7 @@
 """The conditional normalizing flow of one feature level: FrEIA 0.2's AllInOneBlocks, conditioned on the position code.
 
-The forward of FrEIA is the definition, and runs wherever nothing faster does. On a CPU compiled code takes the same parameters
-through the same blocks (cpu/chain.py); on a GPU fewer operations do (gpu/blocks.py). $BGAD_PLAIN switches both off.
+FrEIA's own forward is the reference. From the same parameters, compiled code computes the same on a CPU (cpu/chain.py), and
+fewer operations do on a GPU (gpu/blocks.py); $BGAD_PLAIN switches both off.
 """
 
 import math
@@ -20,7 +20,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class ConditionalFlow(SequenceINN):
-    """p(x | position) for feature vectors x of one level (BGAD, section 3.2; docs/protocol.md, Model).
+    """p(x | position) for feature vectors x of one level (docs/protocol.md, Model).
 
     ``channels`` C of a vector, ``height`` and ``width`` of the feature map, ``position_channels`` P of the position code, a
     multiple of 4. Weights are drawn from ``torch_rng`` and soft permutations from ``frozen_rng``: one seed gives one network.

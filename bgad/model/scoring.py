@@ -10,10 +10,10 @@ from torch.nn.functional import interpolate
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """What turns likelihoods into scores: each level's maximum of l, and the maximum of the summed map.
+    """Turns likelihoods into scores: the maximum of l per level, and the maximum of the summed map.
 
-    Both are taken over a whole test set, so a score depends on its company; kept with a model so that a single picture
-    can be scored on the same scale.
+    Both are maxima over the complete test set, so a score depends on the other images. A model keeps its scale, so a single
+    image can be scored on it later.
     """
 
     level_maxima: tuple[float, ...]
@@ -21,9 +21,9 @@ class ScoreScale:
 
 
 def anomaly_maps(log_likelihoods: Sequence[Tensor], size: int | tuple[int, int]) -> Tensor:
-    """The anomaly maps of a whole test set: higher is more anomalous, 0 at the most normal pixel of all.
+    """The anomaly maps of a complete test set: higher is more anomalous, and the most normal pixel of the set is 0.
 
-    ``log_likelihoods`` holds l of each level, (N, h, w), finest first. Per level: subtract the maximum over the test
+    ``log_likelihoods`` holds l per level, (N, h, w), finest first. Per level: subtract the maximum over the test
     set, exponentiate to 0..1, upsample bilinearly with aligned corners to ``size``; sum the levels; maximum - sum.
     Returns (N, H, W).
     """
@@ -36,16 +36,16 @@ def scored(
     scale: ScoreScale | None = None,
     images_at_once: int | None = None,
 ) -> tuple[Tensor, ScoreScale]:
-    """``anomaly_maps`` with the scale it used; with a ``scale`` given, on that one (maps may then fall below 0).
+    """``anomaly_maps`` and their scale. On a given ``scale``, maps may fall below 0.
 
-    ``images_at_once`` bounds the memory beside the maps and changes nothing else; without it all are taken together.
+    ``images_at_once`` only bounds the memory in use besides the maps; None takes all images together.
     """
     maxima = scale.level_maxima if scale else tuple(level.max().item() for level in log_likelihoods)
     size = (size, size) if isinstance(size, int) else size
-    some = (
+    batches = (
         zip(*(level.split(images_at_once) for level in log_likelihoods), strict=True) if images_at_once else [log_likelihoods]
     )
-    total = torch.cat([_summed(levels, maxima, size) for levels in some])
+    total = torch.cat([_summed(levels, maxima, size) for levels in batches])
     scale = scale or ScoreScale(maxima, total.max().item())
     return scale.sum_maximum - total, scale
 

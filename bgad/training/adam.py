@@ -1,7 +1,7 @@
-"""Adam (Kingma and Ba, ICLR 2015) by PyTorch's fused kernel, without torch.optim's optimizer object around it.
+"""Adam (Kingma and Ba, ICLR 2015) through the functional form of PyTorch's fused kernel, torch.optim.adam.adam.
 
-That object loads PyTorch's compiler with its first step, for two seconds in each of thousands of processes, to tell it to
-keep off. Nothing here is compiled by it. Same numbers to the bit as torch.optim.Adam(fused=True) (tests/test_adam.py).
+torch.optim.Adam imports PyTorch's compiler, torch._dynamo, when it is built: a quarter of a demo cell's time (docs/speed.md,
+Adam), in each of thousands of processes. The numbers are those of torch.optim.Adam(fused=True) to the bit (tests/test_adam.py).
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from torch.optim.adam import adam
 
 
 class Adam:
-    """Over ``parameters``, with betas 0.9 and 0.999, epsilon 1e-8 and no weight decay. ``rate`` is set before each step.
+    """Over ``parameters``, with betas 0.9 and 0.999, epsilon 1e-8 and no weight decay. Set the rate before each step.
 
-    A parameter's moments begin with the first step that finds a gradient of it, and a step passes over those without one.
-    With ``recordable``, steps can be recorded as CUDA graphs: the rate then lies on the device.
+    A parameter's moments start with the first step that finds a gradient of it; a step skips parameters without one.
+    ``recordable``: steps can be recorded as CUDA graphs, because the rate is a tensor on the device.
     """
 
     def __init__(self, parameters: Sequence[Tensor], recordable: bool = False):
@@ -26,24 +26,24 @@ class Adam:
 
     def set_rate(self, rate: float) -> None:
         if isinstance(self._rate, Tensor):
-            self._rate.fill_(rate)  # where a graph reads it
+            self._rate.fill_(rate)  # in place: a graph reads it there
         else:
             self._rate = rate
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forgets the gradients, or makes them 0: then a step moves a parameter by its momentum without a new gradient."""
+        """Drops the gradients, or sets them to 0: then momentum still moves a parameter that gets no new gradient."""
         if set_to_none:
             for parameter in self.parameters:
                 parameter.grad = None
         elif gradients := [parameter.grad for parameter in self.parameters if parameter.grad is not None]:
-            torch._foreach_zero_(gradients)  # on a GPU a few launches instead of one for each of 144
+            torch._foreach_zero_(gradients)  # a few launches on a GPU, not one per parameter
 
     def state(self) -> list[tuple[Tensor, ...] | None]:
-        """The moments of each parameter and its number of steps; None of one that no step has moved."""
+        """Per parameter: first moment, second moment, number of steps; None if no step has moved it yet."""
         return [self._moments.get(parameter) for parameter in self.parameters]
 
     def resume(self, state: list[tuple[Tensor, ...] | None]) -> None:
-        """Goes on from a ``state()``. What was moved by a step has a gradient again, of 0, as after ``zero_grad(False)``."""
+        """Restores a ``state()``. A parameter that had moved gets a gradient of 0, as after ``zero_grad(False)``."""
         for parameter, moments in zip(self.parameters, state, strict=True):
             if moments is not None:
                 first, second, taken = (moment.to(parameter.device) for moment in moments)

@@ -1,7 +1,7 @@
-/* The flow of bgad/model/flow.py on a CPU, its chain of coupling blocks there and back. Built and called by bgad/model/cpu/coupling.py.
+/* The flow of bgad/model/flow.py on a CPU: its chain of FrEIA blocks, forward and backward. Built and called by chain.py.
 
-   Each block in turn takes all vectors, a tile at a time: its weights and the tile's hidden layer stay in the processor's cache.
-   Shapes: C channels = P passive + A active, H hidden, O = 2 A outputs of the subnet, D = code, N vectors in all. */
+   Each block processes all vectors, a tile at a time, so its weights and the tile's hidden layer stay in the processor's cache.
+   Shapes: C channels = P passive + A active, H hidden, O = 2 A outputs of the subnet, D = half a code, N vectors in total. */
 
 #include "products.h"
 
@@ -10,56 +10,56 @@ typedef struct {
     float *first, *first_bias, *last, *last_bias, *global_scale, *global_offset, *rotation;
 } Block;
 
-/* The code of a position is columns[column] and rows[row], D numbers each. */
+/* A position's code is columns[column] followed by rows[row], D numbers each. */
 typedef struct {
     int64_t blocks, passive, active, hidden, code, width, height;
     const float *columns, *rows;
     float clamp;
 } Flow;
 
-/* All that a call works in: one allocation, zeros to begin with. */
+/* A call's memory: one allocation, initially zero. */
 typedef struct {
-    float *memory; /* NULL while it is only counted how much is used */
+    float *memory; /* NULL on the first pass, which only counts */
     int64_t used;
-} Room;
+} Arena;
 
-static float *take(Room *room, int64_t size) {
-    float *start = room->memory ? room->memory + room->used : NULL;
-    room->used += round_up(size, 16);
+static float *take(Arena *arena, int64_t size) {
+    float *start = arena->memory ? arena->memory + arena->used : NULL;
+    arena->used += round_up(size, 16);
     return start;
 }
 
-/* A block made ready: its matrices in panels, its tables, and the tile's hidden layer. */
+/* A prepared block: its matrices in panels, its tables, and the tile's hidden layer. */
 typedef struct {
-    float *first, *last, *mixing, *first_back, *last_back, *rotation; /* W1, 0.1 W2, R scale; and for the way back */
-    float *by_column, *by_row; /* (width, H), (height, H): what position and bias add to the hidden layer */
+    float *first, *last, *mixing, *first_back, *last_back, *rotation; /* W1, 0.1 W2, R scale; then for backward */
+    float *by_column, *by_row; /* (width, H), (height, H): the position's and the bias's terms of the hidden layer */
     float *last_bias, *scale, *mixed_offset;
-    float *code, *code_weight; /* of a table's making */
+    float *code, *code_weight; /* only used to compute the tables */
     float *u, *out, *mixed, *hidden;
     float log_scale;
     int64_t stride, out_stride, hidden_stride;
-} Ready;
+} Prepared;
 
-static Ready ready_room(Room *room, const Flow *f) {
+static Prepared prepared_memory(Arena *arena, const Flow *f) {
     const int64_t P = f->passive, C = P + f->active, O = 2 * f->active, H = f->hidden;
-    Ready r = {.stride = wide(C), .out_stride = wide(O), .hidden_stride = wide(H)};
-    r.first = take(room, wide(H) * P), r.last = take(room, wide(O) * H), r.mixing = take(room, wide(C) * C);
-    r.first_back = take(room, wide(P) * H), r.last_back = take(room, wide(H) * O), r.rotation = take(room, wide(C) * C);
-    r.by_column = take(room, round_up(f->width, TILE) * wide(H)), r.by_row = take(room, round_up(f->height, TILE) * wide(H));
-    r.last_bias = take(room, wide(O)), r.scale = take(room, wide(C)), r.mixed_offset = take(room, wide(C));
-    r.code = take(room, TILE * round_up(f->code, ROWS)), r.code_weight = take(room, wide(H) * f->code);
-    r.u = take(room, TILE * wide(C)), r.out = take(room, TILE * wide(O)), r.mixed = take(room, TILE * wide(C));
-    r.hidden = take(room, TILE * wide(H));
+    Prepared r = {.stride = wide(C), .out_stride = wide(O), .hidden_stride = wide(H)};
+    r.first = take(arena, wide(H) * P), r.last = take(arena, wide(O) * H), r.mixing = take(arena, wide(C) * C);
+    r.first_back = take(arena, wide(P) * H), r.last_back = take(arena, wide(H) * O), r.rotation = take(arena, wide(C) * C);
+    r.by_column = take(arena, round_up(f->width, TILE) * wide(H)), r.by_row = take(arena, round_up(f->height, TILE) * wide(H));
+    r.last_bias = take(arena, wide(O)), r.scale = take(arena, wide(C)), r.mixed_offset = take(arena, wide(C));
+    r.code = take(arena, TILE * round_up(f->code, ROWS)), r.code_weight = take(arena, wide(H) * f->code);
+    r.u = take(arena, TILE * wide(C)), r.out = take(arena, TILE * wide(O)), r.mixed = take(arena, TILE * wide(C));
+    r.hidden = take(arena, TILE * wide(H));
     return r;
 }
 
-static void code_tile(const Flow *f, const Ready *r, const float *code, int64_t count) {
+static void code_tile(const Flow *f, const Prepared *r, const float *code, int64_t count) {
     EACH(i, count) memcpy(r->code + i * round_up(f->code, ROWS), code + i * f->code, 4 * f->code);
 }
 
-/* table (length, H) = code (length, D) times the transposed first layer's columns from `from` on, + bias. */
-static void make_table(float *table, const Flow *f, const Ready *r, const Block *b, int64_t from, const float *code, int64_t length,
-                       const float *bias) {
+/* table (length, H) = code (length, D) times the transpose of the first layer's columns starting at `from`, plus bias. */
+static void make_table(float *table, const Flow *f, const Prepared *r, const Block *b, int64_t from, const float *code,
+                       int64_t length, const float *bias) {
     const int64_t inputs = f->passive + 2 * f->code;
     pack(r->code_weight, b->first + from, f->code, f->hidden, 1, inputs, 1);
     for (int64_t start = 0; start < length; start += TILE) {
@@ -71,7 +71,7 @@ static void make_table(float *table, const Flow *f, const Ready *r, const Block 
     }
 }
 
-static void make_ready(Ready *r, const Flow *f, const Block *b, int for_backward) {
+static void prepare(Prepared *r, const Flow *f, const Block *b, int for_backward) {
     const int64_t P = f->passive, C = P + f->active, O = 2 * f->active, H = f->hidden, inputs = P + 2 * f->code;
     pack(r->first, b->first, P, H, 1, inputs, 1);
     make_table(r->by_column, f, r, b, P, f->columns, f->width, b->first_bias);
@@ -101,18 +101,18 @@ static void make_ready(Ready *r, const Flow *f, const Block *b, int for_backward
 }
 
 /* The tile's hidden layer, relu(W x1 + by_column[column] + by_row[row]); x1 is r->u's first P channels. */
-static void hidden_layer(const Flow *f, const Ready *r, const int32_t *column, const int32_t *row, int64_t count) {
+static void hidden_layer(const Flow *f, const Prepared *r, const int32_t *column, const int32_t *row, int64_t count) {
     EACH(i, count) {
         const float *of_column = r->by_column + column[i] * r->hidden_stride, *of_row = r->by_row + row[i] * r->hidden_stride;
         EACH(j, r->hidden_stride) r->hidden[i * r->hidden_stride + j] = of_column[j] + of_row[j];
     }
     add_product(r->hidden, r->hidden_stride, r->u, r->stride, r->first, f->passive, f->hidden);
-    /* Written so that a NaN stays one. */
+    /* In this form a NaN stays NaN. */
     EACH(i, count * r->hidden_stride) r->hidden[i] = r->hidden[i] <= 0 ? 0 : r->hidden[i];
 }
 
-/* y (n, C) of x (n, C), which may be the same place; adds to log_det (n). Keeps s and u2, (n, A) each, unless NULL. */
-static void block_forward(const Flow *f, const Ready *r, int64_t n, const float *x, const int32_t *column, const int32_t *row,
+/* Computes y (n, C) from x (n, C), which may alias, and adds to log_det (n). Keeps s and u2, (n, A), unless NULL. */
+static void block_forward(const Flow *f, const Prepared *r, int64_t n, const float *x, const int32_t *column, const int32_t *row,
                           float *y, float *log_det, float *kept_s, float *kept_u2) {
     const int64_t P = f->passive, A = f->active, C = P + A, O = 2 * A;
     for (int64_t start = 0; start < n; start += TILE) {
@@ -136,53 +136,53 @@ static void block_forward(const Flow *f, const Ready *r, int64_t n, const float 
     }
 }
 
-/* z (N, C) and log_det (N) of the vectors start .. start + n of x (N, C) at column, row (N). For the way back, unless NULL:
-   ys (blocks, N, C), each block's y (the last is z); s and u2 (blocks, N, A). */
-int bgad_chain_forward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x, const int32_t *column,
-                      const int32_t *row, float *z, float *log_det, float *ys, float *s, float *u2) {
+/* Computes z (N, C) and log_det (N) of vectors start .. start + n of x (N, C) at column, row (N). Unless NULL, keeps for backward
+   ys (blocks, N, C), the output of every block (the last is z), and s and u2 (blocks, N, A). Returns 1 if out of memory. */
+int bgad_chain_forward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x,
+                       const int32_t *column, const int32_t *row, float *z, float *log_det, float *ys, float *s, float *u2) {
     const int64_t A = f->active, C = f->passive + A;
-    Room room = {0};
-    ready_room(&room, f);
-    room = (Room){calloc(room.used, sizeof(float)), 0};
-    if (!room.memory) return 1;
-    Ready r = ready_room(&room, f);
+    Arena arena = {0};
+    prepared_memory(&arena, f);
+    arena = (Arena){calloc(arena.used, sizeof(float)), 0};
+    if (!arena.memory) return 1;
+    Prepared r = prepared_memory(&arena, f);
     EACH(i, n) log_det[start + i] = 0;
     EACH(k, f->blocks) {
         float *y = (ys ? ys + k * N * C : z) + start * C;
-        make_ready(&r, f, blocks + k, 0);
+        prepare(&r, f, blocks + k, 0);
         block_forward(f, &r, n, k ? (ys ? y - N * C : y) : x + start * C, column + start, row + start, y, log_det + start,
                       s ? s + (k * N + start) * A : NULL, u2 ? u2 + (k * N + start) * A : NULL);
     }
-    free(room.memory);
+    free(arena.memory);
     return 0;
 }
 
-/* A block's gradients as they add up, in panels and tables like the parameters', and those of a tile. */
+/* A block's gradients while they accumulate, laid out like its parameters, and the gradients of a tile. */
 typedef struct {
     float *first, *last, *code_weight, *by_column, *by_row, *scale, *offset, *last_bias;
     float *y, *u, *x1, *hidden, *out;
 } Sums;
 
-static Sums sums_room(Room *room, const Flow *f) {
+static Sums sums_memory(Arena *arena, const Flow *f) {
     const int64_t P = f->passive, C = P + f->active, O = 2 * f->active, H = wide(f->hidden);
     Sums d;
-    d.first = take(room, round_up(P, ROWS) * H), d.last = take(room, round_up(O, ROWS) * H);
-    d.code_weight = take(room, round_up(f->code, ROWS) * H);
-    d.by_column = take(room, round_up(f->width, TILE) * H), d.by_row = take(room, round_up(f->height, TILE) * H);
-    d.scale = take(room, C), d.offset = take(room, C), d.last_bias = take(room, O);
-    d.y = take(room, TILE * wide(C)), d.u = take(room, TILE * wide(C)), d.x1 = take(room, TILE * wide(C));
-    d.hidden = take(room, TILE * H), d.out = take(room, TILE * wide(O));
+    d.first = take(arena, round_up(P, ROWS) * H), d.last = take(arena, round_up(O, ROWS) * H);
+    d.code_weight = take(arena, round_up(f->code, ROWS) * H);
+    d.by_column = take(arena, round_up(f->width, TILE) * H), d.by_row = take(arena, round_up(f->height, TILE) * H);
+    d.scale = take(arena, C), d.offset = take(arena, C), d.last_bias = take(arena, O);
+    d.y = take(arena, TILE * wide(C)), d.u = take(arena, TILE * wide(C)), d.x1 = take(arena, TILE * wide(C));
+    d.hidden = take(arena, TILE * H), d.out = take(arena, TILE * wide(O));
     return d;
 }
 
-/* d_y (n, C) becomes the gradient of x, if want_x; d's sums get what the n vectors say. x, s and u2 are the way forward's. */
-static void block_backward(const Flow *f, const Ready *r, Sums *d, int64_t n, const float *x, const int32_t *column,
+/* Adds the gradients of n vectors to d. Replaces d_y (n, C) by the gradient of x if want_x. x, s and u2 are from forward. */
+static void block_backward(const Flow *f, const Prepared *r, Sums *d, int64_t n, const float *x, const int32_t *column,
                            const int32_t *row, const float *kept_s, const float *kept_u2, float *d_y, const float *d_log_det,
                            int want_x) {
     const int64_t P = f->passive, A = f->active, C = P + A, O = 2 * A, H = f->hidden;
     for (int64_t start = 0; start < n; start += TILE) {
         const int64_t count = n - start < TILE ? n - start : TILE;
-        if (count < TILE) memset(d->out, 0, 4 * TILE * r->out_stride); /* so that the missing vectors add nothing */
+        if (count < TILE) memset(d->out, 0, 4 * TILE * r->out_stride); /* missing vectors must add nothing */
         EACH(i, count) memcpy(r->u + i * r->stride, x + (start + i) * C, 4 * P);
         EACH(i, count) memcpy(d->y + i * r->stride, d_y + (start + i) * C, 4 * C);
 
@@ -197,7 +197,7 @@ static void block_backward(const Flow *f, const Ready *r, Sums *d, int64_t n, co
             EACH(j, A) d->scale[P + j] += d_u[P + j] * u2[j];
             EACH(j, C) d_u[j] *= r->scale[j];
         }
-        /* u2 = x2 exp(s) + t; d_u2 turns into d_x2 */
+        /* u2 = x2 exp(s) + t; d_u2 becomes d_x2 */
         EACH(i, count) {
             const float *x2 = x + (start + i) * C + P, *s = kept_s + (start + i) * A, of_log_det = d_log_det[start + i];
             float *d_u2 = d->u + i * r->stride + P, *d_s = d->out + i * r->out_stride, *d_t = d_s + A;
@@ -209,7 +209,7 @@ static void block_backward(const Flow *f, const Ready *r, Sums *d, int64_t n, co
             }
             EACH(j, O) d->last_bias[j] += d_s[j];
         }
-        /* the subnet, whose hidden layer is made again: quicker than to keep it */
+        /* the subnet: recomputing its hidden layer is faster than keeping it */
         hidden_layer(f, r, column + start, row + start, count);
         add_outer_product(d->last, d->out, r->out_stride, round_up(O, ROWS), r->hidden, r->hidden_stride, H);
         memset(d->hidden, 0, 4 * TILE * r->hidden_stride);
@@ -230,8 +230,8 @@ static void block_backward(const Flow *f, const Ready *r, Sums *d, int64_t n, co
     }
 }
 
-/* The transposed first layer's columns from `from` on: code (length, D)^T times the gradient of the table made with them. */
-static void table_backward(const Flow *f, const Ready *r, Sums *d, const float *d_table, int64_t from, const float *code,
+/* Gradient of the first layer's columns starting at `from`: the transpose of code (length, D)^T times their table's gradient. */
+static void table_backward(const Flow *f, const Prepared *r, Sums *d, const float *d_table, int64_t from, const float *code,
                            int64_t length, float *d_first) {
     const int64_t rows = round_up(f->code, ROWS), inputs = f->passive + 2 * f->code;
     memset(d->code_weight, 0, 4 * rows * r->hidden_stride);
@@ -243,7 +243,7 @@ static void table_backward(const Flow *f, const Ready *r, Sums *d, const float *
     unpack(d_first + from, d->code_weight, rows, f->code, f->hidden, 1, inputs, 1);
 }
 
-static void gradients_of(const Flow *f, const Ready *r, Sums *d, const Block *b, float sum_of_d_log_det, const Block *to) {
+static void write_gradients(const Flow *f, const Prepared *r, Sums *d, const Block *b, float sum_of_d_log_det, const Block *to) {
     const int64_t P = f->passive, C = P + f->active, O = 2 * f->active, H = f->hidden;
     unpack(to->first, d->first, round_up(P, ROWS), P, H, 1, P + 2 * f->code, 1);
     table_backward(f, r, d, d->by_column, P, f->columns, f->width, to->first);
@@ -256,30 +256,30 @@ static void gradients_of(const Flow *f, const Ready *r, Sums *d, const Block *b,
     EACH(j, C) to->global_scale[j] = (d->scale[j] + sum_of_d_log_det / r->scale[j]) * 0.1 / (1 + exp(-0.5 * b->global_scale[j]));
 }
 
-/* The way back of vectors start .. start + n: gradients of z, as d_y (N, C), and log_det (N) become that of x, in d_y, if want_x,
-   and those of every parameter, as far as these vectors have a say. */
-int bgad_chain_backward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x, const int32_t *column,
-                       const int32_t *row, const float *ys, const float *s, const float *u2, float *d_y, const float *d_log_det,
-                       int want_x, const Block *gradients) {
+/* Gradients of vectors start .. start + n. d_y (N, C) holds those of z, and of x afterwards if want_x; d_log_det (N) those of
+   log_det. `gradients` receives these vectors' part of every parameter's. Returns 1 if out of memory. */
+int bgad_chain_backward(const Flow *f, const Block *blocks, int64_t N, int64_t start, int64_t n, const float *x,
+                        const int32_t *column, const int32_t *row, const float *ys, const float *s, const float *u2, float *d_y,
+                        const float *d_log_det, int want_x, const Block *gradients) {
     const int64_t A = f->active, C = f->passive + A;
-    Room room = {0};
-    ready_room(&room, f), sums_room(&room, f);
-    room = (Room){calloc(room.used, sizeof(float)), 0};
-    if (!room.memory) return 1;
-    Ready r = ready_room(&room, f);
-    const int64_t before_sums = room.used;
-    Sums d = sums_room(&room, f);
-    const int64_t after_sums = d.last_bias + 2 * A - room.memory;
+    Arena arena = {0};
+    prepared_memory(&arena, f), sums_memory(&arena, f);
+    arena = (Arena){calloc(arena.used, sizeof(float)), 0};
+    if (!arena.memory) return 1;
+    Prepared r = prepared_memory(&arena, f);
+    const int64_t before_sums = arena.used;
+    Sums d = sums_memory(&arena, f);
+    const int64_t after_sums = d.last_bias + 2 * A - arena.memory;
     float sum_of_d_log_det = 0;
     EACH(i, n) sum_of_d_log_det += d_log_det[start + i];
     for (int64_t k = f->blocks - 1; k >= 0; k--) {
         const float *block_x = (k ? ys + (k - 1) * N * C : x) + start * C;
-        make_ready(&r, f, blocks + k, 1);
-        memset(room.memory + before_sums, 0, 4 * (after_sums - before_sums));
+        prepare(&r, f, blocks + k, 1);
+        memset(arena.memory + before_sums, 0, 4 * (after_sums - before_sums));
         block_backward(f, &r, &d, n, block_x, column + start, row + start, s + (k * N + start) * A, u2 + (k * N + start) * A,
                        d_y + start * C, d_log_det + start, k || want_x);
-        gradients_of(f, &r, &d, blocks + k, sum_of_d_log_det, gradients + k);
+        write_gradients(f, &r, &d, blocks + k, sum_of_d_log_det, gradients + k);
     }
-    free(room.memory);
+    free(arena.memory);
     return 0;
 }

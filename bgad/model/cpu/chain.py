@@ -1,8 +1,8 @@
 """The flow's chain of AllInOneBlocks on a CPU as compiled code, chain.c.
 
-In PyTorch's operations a block reads its hidden layer, some 300 numbers a vector, from memory and writes it back a dozen times;
-compiled, a few vectors at a time stay in the processor's cache. It takes the parameters of FrEIA's blocks and returns the values
-and gradients of their own forward, to rounding (tests/test_chain.py).
+In PyTorch's operations a block reads and writes its hidden layer, some 300 numbers a vector, in memory a dozen times; compiled
+code takes a few vectors at a time, which stay in the processor's cache. It uses the parameters of FrEIA's blocks. Values and
+gradients equal those of FrEIA's own forward to 1e-5 (tests/test_chain.py).
 """
 
 import ctypes
@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from FrEIA.modules import AllInOneBlock
 from torch import Tensor
 
 from bgad.model.cpu.compiler import compiled
+
+if TYPE_CHECKING:
+    from FrEIA.modules import AllInOneBlock  # importing it takes 0.7 s, which `bgad doctor` need not wait for
 
 SOURCES = (Path(__file__).with_name("chain.c"), Path(__file__).with_name("products.h"))
 # A block's parameters in chain.c's order; all but the rotation are trained.
@@ -40,7 +43,7 @@ def describe() -> str:
 
 
 def through_blocks(
-    x: Tensor, column: Tensor, row: Tensor, columns: Tensor, rows: Tensor, blocks: Iterable[AllInOneBlock]
+    x: Tensor, column: Tensor, row: Tensor, columns: Tensor, rows: Tensor, blocks: Iterable["AllInOneBlock"]
 ) -> tuple[Tensor, Tensor]:
     """z (N, C) and the log-determinant (N,) of ``x`` (N, C) at ``column`` and ``row``, (N,).
 
@@ -51,7 +54,7 @@ def through_blocks(
     return _Chain.apply(x, column.int(), row.int(), columns, rows, blocks[0].clamp, *parameters)
 
 
-def _parameters(block: AllInOneBlock) -> tuple[Tensor, ...]:
+def _parameters(block: "AllInOneBlock") -> tuple[Tensor, ...]:
     """As PARAMETERS names them: (H, P + 2 D), (H), (O, H), (O), (1, C), (1, C) and (C, C)."""
     first, _, last = block.subnet
     return first.weight, first.bias, last.weight, last.bias, block.global_scale, block.global_offset, block.w_perm

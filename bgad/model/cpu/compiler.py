@@ -1,4 +1,4 @@
-"""C code of this package, compiled once on each kind of machine by its own compiler, and kept in the user's cache."""
+"""Compiles this package's C code with the machine's own compiler, once for each kind of processor, into the user's cache."""
 
 import ctypes
 import hashlib
@@ -12,22 +12,22 @@ from pathlib import Path
 from bgad.errors import BgadError
 from bgad.io import whole
 
-# No -ffast-math: it lets NaN pass unseen, and changes the whole process's arithmetic as soon as it is loaded.
+# No -ffast-math: it hides NaN, and loading it changes the arithmetic of the entire process.
 FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
-NATIVE = ("-march=native", "-mcpu=native")  # the first that the compiler takes
+NATIVE = ("-march=native", "-mcpu=native")  # the first that the compiler accepts
 
 
 def compiled(source: Path, *included: Path) -> ctypes.CDLL | None:
     """``source``, which includes the others, built for this processor and loaded.
 
-    None without a working C compiler ($CC, cc, gcc or clang), which is said on stderr; and where $BGAD_PLAIN is set.
+    None where $BGAD_PLAIN is set, and, with a note on stderr, without a working C compiler ($CC, cc, gcc or clang).
     """
     if os.environ.get("BGAD_PLAIN"):
         return None
     names = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
     compiler = next(filter(None, map(shutil.which, names)), None)
     if compiler is None:
-        _say_missing(source, "there is no C compiler (cc, gcc or clang)")
+        _note_missing(source, "there is no C compiler (cc, gcc or clang)")
         return None
     name = f"{source.stem}-{_identity(compiler, source, *included)}.so"
     try:
@@ -39,7 +39,7 @@ def compiled(source: Path, *included: Path) -> ctypes.CDLL | None:
         reason = f"{compiler} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}"
     except (BgadError, OSError, RuntimeError) as error:
         reason = str(error)
-    _say_missing(source, reason)
+    _note_missing(source, reason)
     return None
 
 
@@ -54,7 +54,7 @@ def _build(source: Path, compiler: str, library: Path) -> None:
 
 
 def _identity(compiler: str, *sources: Path) -> str:
-    """Changes with all that the built code depends on; machines that share a home can have different processors."""
+    """Depends on everything that the built code does; machines that share a home can have different processors."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -64,8 +64,8 @@ def _identity(compiler: str, *sources: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _say_missing(source: Path, reason: str) -> None:
+def _note_missing(source: Path, reason: str) -> None:
     print(
-        f"note: {source.name} is not compiled, since {reason}; flows take PyTorch's operations, which are slower.",
+        f"note: {source.name} is not compiled: {reason}; flows run in FrEIA's own operations, which are slower.",
         file=sys.stderr,
     )

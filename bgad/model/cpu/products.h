@@ -1,7 +1,7 @@
-/* The arithmetic of coupling.c: a tile of vectors times a matrix, a weight's gradient, e^x and tanh x.
+/* The arithmetic of chain.c: a tile of vectors times a matrix, a weight's gradient, e^x and tanh x.
 
-   Sums stay in ROWS x WIDE registers, so that each number read is used several times; everything else follows from that:
-   matrices lie in panels as wide as the registers, and tiles have TILE rows with room for whole panels. */
+   Sums stay in ROWS x WIDE registers, which reuses every number read. This sets the layout: matrices are stored in panels as wide
+   as the registers, and tiles have TILE rows padded to full panels. */
 
 #include <math.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
 #else
 #define LANES 8
 #endif
-#define WIDE 3   /* registers side by side: a panel of columns */
+#define WIDE 3   /* registers in a row: a panel of columns */
 #define ROWS 4   /* rows at a time */
 #define TILE 64  /* vectors at a time; a multiple of ROWS */
 #define COLUMNS (WIDE * LANES)
@@ -22,18 +22,18 @@
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* A matrix lies in panels of COLUMNS columns, each row by row, filled up with zeros. Rows of a tile have the same room. */
+/* A matrix is stored in panels of COLUMNS columns, row by row, padded with zeros. Rows of a tile have the same padding. */
 static int64_t round_up(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
 static int64_t wide(int64_t columns) { return round_up(columns, COLUMNS); }
 
-/* to (rows, columns) in panels = factor * from, with from's strides. */
+/* to (rows, columns), in panels, = factor * from, which has the given strides. */
 static void pack(float *to, const float *from, int64_t rows, int64_t columns, int64_t row_stride, int64_t stride, float factor) {
     for (int64_t start = 0; start < columns; start += COLUMNS)
         EACH(row, rows) EACH(c, COLUMNS)
             *to++ = start + c < columns ? factor * from[row * row_stride + (start + c) * stride] : 0;
 }
 
-/* to (rows, columns) with strides = factor * from, in panels of panel_rows. */
+/* to (rows, columns), with the given strides, = factor * from, in panels of panel_rows. */
 static void unpack(float *to, const float *from, int64_t panel_rows, int64_t rows, int64_t columns, int64_t row_stride,
                    int64_t stride, float factor) {
     for (int64_t start = 0; start < columns; start += COLUMNS, from += panel_rows * COLUMNS)
@@ -41,7 +41,7 @@ static void unpack(float *to, const float *from, int64_t panel_rows, int64_t row
             if (start + c < columns) to[row * row_stride + (start + c) * stride] = factor * from[row * COLUMNS + c];
 }
 
-/* In a register, from which ROWS products take it: left to itself, the compiler reads memory for each of them. */
+/* Forces a value into a register for ROWS products; otherwise the compiler reads it from memory for each. */
 INLINE lanes loaded(const float *from) {
     lanes value = *(const lanes *)from;
 #if defined(__x86_64__)
@@ -64,7 +64,7 @@ INLINE void add_product_panel(int registers, float *out, int64_t out_stride, con
     }
 }
 
-/* out (TILE, columns) += x (TILE, inner) w, with w (inner, columns) in panels. */
+/* out (TILE, columns) += x (TILE, inner) w, where w (inner, columns) is in panels. */
 static void add_product(float *out, int64_t out_stride, const float *x, int64_t stride, const float *w, int64_t inner,
                         int64_t columns) {
     for (; columns > 0; columns -= COLUMNS, out += COLUMNS, w += inner * COLUMNS) {
@@ -88,7 +88,7 @@ INLINE void add_outer_product_panel(int registers, float *sum, const float *a, i
     }
 }
 
-/* sum (rows, columns) in panels += a (TILE, rows)^T b (TILE, columns); rows is a multiple of ROWS. */
+/* sum (rows, columns), in panels, += a (TILE, rows)^T b (TILE, columns); rows is a multiple of ROWS. */
 static void add_outer_product(float *sum, const float *a, int64_t a_stride, int64_t rows, const float *b, int64_t b_stride,
                               int64_t columns) {
     for (; columns > 0; columns -= COLUMNS, b += COLUMNS, sum += rows * COLUMNS) {
@@ -98,9 +98,9 @@ static void add_outer_product(float *sum, const float *a, int64_t a_stride, int6
     }
 }
 
-/* e^x to float's precision, in operations that a compiler does for several x at once (Cephes' expf). */
+/* e^x to float's precision, in operations that vectorize (Cephes' expf). */
 INLINE float exponential(float x) {
-    x = x < -87 ? -87 : x > 88 ? 88 : x;  /* a NaN stays one */
+    x = x < -87 ? -87 : x > 88 ? 88 : x;  /* NaN stays NaN */
     float n = floorf(x * 1.44269504f + 0.5f);
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;
     float p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r +
@@ -110,6 +110,3 @@ INLINE float exponential(float x) {
 }
 
 INLINE float hyperbolic_tangent(float x) { return 1 - 2 / (exponential(2 * x) + 1); }
-
-
-
