@@ -66,7 +66,7 @@ def load(path):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_every_test_image_scores_and_is_mapped_as_by_predict(project, exported):
     model, _ = load(exported)
-    paths = [project.pictures / path for path in recorded(project)]
+    paths = [project.images / path for path in recorded(project)]
     assert len(paths) == 10
     pixels = torch.from_numpy(np.stack([resized_image(path, 32) for path in paths])).permute(0, 3, 1, 2) / 255
     found = predict(paths, project.cell, CPU)
@@ -84,7 +84,7 @@ def test_the_file_says_what_it_is(project, exported):
     metrics = read_json(project.cell / "metrics.json")
     assert about["cell"] == metrics["cell"]
     assert about["image_size"] == 32
-    (found,) = predict([project.pictures / "test/good/000.png"], project.cell, CPU)
+    (found,) = predict([project.images / "test/good/000.png"], project.cell, CPU)
     assert about["threshold"] == found.threshold
     for name in ("recipe_sha256", "source_sha256", "split_sha256", "weights_sha256"):
         assert about[name] == metrics[name]
@@ -113,7 +113,7 @@ def test_the_guide_s_lines_run_it_where_this_package_is_not(project, exported, t
     assert "bgad import" not in lines
     assert "import bgad" not in lines
     path, score = next(reversed(recorded(project).items()))
-    (tmp_path / "part.png").write_bytes((project.pictures / path).read_bytes())
+    (tmp_path / "part.png").write_bytes((project.images / path).read_bytes())
     (tmp_path / "brick.pt").write_bytes(exported.read_bytes())
     code = f"{BLOCKED}\n{lines}\nprint(repr(scores.item()), anomaly_maps.shape == (1, 32, 32), 'bgad' in sys.modules)"
     run = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

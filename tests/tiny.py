@@ -43,7 +43,7 @@ class TinyProject:
         return self.folder / CELL.folder
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         return self.folder / "data" / CELL.category
 
     def bgad(self, *arguments: object) -> int:
