@@ -1,11 +1,10 @@
-"""How much faster than the straightforward way, on this machine: both ways side by side, the same images, the same work.
+"""How much faster this suite is than a straightforward implementation: the same images and the same work, on this machine.
 
     make bench                                        on an embedded category, in minutes
     make bench MVTEC=<folder with bottle/>            on MVTec AD's bottle, about half an hour
 
-Prints ratios, which carry from machine to machine better than seconds do, and writes them all to a JSON file. "Released" is
-benchmarks/released.py. Both ways take turns, in a process each, so that peak memory can be told apart; a step's time is the
-median of several.
+Prints ratios, which depend less on the machine than seconds do, and writes all numbers to a JSON file. "Released" is
+benchmarks/released.py. The two take turns, in separate processes, so peak memory is separate; the time of a step is a median.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from released import ReleasedCell, figures, freia_flow, log_likelihood
+from released import ReleasedCell, freia_flow, log_likelihood, metrics
 from tabulate import tabulate
 
 from bgad import devices
@@ -36,20 +35,20 @@ from bgad.evaluation.metrics import aupro, auroc
 from bgad.features.backbone import STRIDES, load_backbone
 from bgad.features.cache import compute, load
 from bgad.io import write_json
-from bgad.methods.bgad import run_cell
-from bgad.model.cpu import coupling
+from bgad.methods.bgad import build_flows
+from bgad.methods.runner import run_cell
+from bgad.model.cpu import chain
 from bgad.model.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.training.adam import Adam
 from bgad.training.losses import bgad_loss
-from bgad.training.train import build_flows
 
 LITE0, B6 = ("tf_efficientnet_lite0", (24, 40, 112)), ("tf_efficientnet_b6", (40, 72, 200))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mvtec", type=Path, help="folder of MVTec AD, of which bottle is taken")
+    parser.add_argument("--mvtec", type=Path, help="folder of MVTec AD; bottle is used")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--parts", nargs="*", default=["steps", "evaluation", "quality", "cell"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
@@ -67,19 +66,19 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "data": "mvtec/bottle" if options.mvtec else "mini/brick",
     }
-    results |= {**devices.describe(device), "blocks": coupling.describe(), "torch": torch.__version__}
+    results |= {**devices.describe(device), "blocks": chain.describe(), "torch": torch.__version__}
     print(", ".join(f"{key} {value}" for key, value in results.items()))
     for part in options.parts:
         results[part] = {"steps": steps, "evaluation": evaluation, "quality": quality, "cell": cell}[part](options)
         write_json(options.output, results)
-    print(f"\nAll figures: {options.output}")
+    print(f"\nAll numbers: {options.output}")
 
 
 def paper_shaped() -> Recipe:
-    """The paper's recipe, with the small backbone and 4 x 2 epochs, as it runs with today's PyTorch.
+    """The paper's recipe, with the small backbone and 4 x 2 epochs, as the released code runs with current PyTorch.
 
-    There a level is left alone by the steps of the others; with the PyTorch of the released code momentum moved it on, which
-    ends far higher after so few epochs.
+    There, steps of the other levels leave a level alone. With the PyTorch of 2022 momentum kept moving it, and metrics after so
+    few epochs were far higher.
     """
     recipe = load_recipe(Path("config/recipes/paper.yaml"))
     schedule = recipe.schedule.model_copy(update={"meta_epochs": 4, "sub_epochs": 2})
@@ -89,11 +88,11 @@ def paper_shaped() -> Recipe:
 
 
 def steps(options) -> list[dict]:
-    """Single optimizer steps, forward, backward and Adam, of each level of two backbones, 4096 vectors each."""
+    """Optimizer steps (forward, backward, Adam) of 4096 vectors, at each level of two backbones."""
     rounds: dict[str, list[dict]] = {"released": [], "ours": []}
     for _ in range(3):
         for which, found in rounds.items():
-            found.append(_alone(f"{which} steps", options, options.seeds[0]))
+            found.append(_in_a_process(f"{which} steps", options, options.seeds[0]))
     rows = []
     for what in rounds["ours"][0]:
         taken = {which: [seconds for one in found for seconds in one[what]] for which, found in rounds.items()}
@@ -103,7 +102,7 @@ def steps(options) -> list[dict]:
 
 
 def some_steps(which: str) -> dict[str, list[float]]:
-    """Seconds of a few steps of each level; the first, which warms up, does not count."""
+    """Seconds of a few steps at each level, without the first, which warms up."""
     recipe, seconds = paper_shaped(), {}
     for backbone, channels in (LITE0, B6):
         sides = [recipe.image_size // stride for stride in STRIDES]
@@ -126,7 +125,7 @@ def some_steps(which: str) -> dict[str, list[float]]:
             for _ in range(6):
                 start = time.perf_counter()
                 found = flow.log_likelihood(vectors, position) if which == "ours" else log_likelihood(model, vectors, code)
-                loss = bgad_loss(found, anomalous, 0.01, 0.1)
+                loss = bgad_loss(found, anomalous, beta=0.01, tau=0.1)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -136,7 +135,7 @@ def some_steps(which: str) -> dict[str, list[float]]:
 
 
 def evaluation(options) -> list[dict]:
-    """Pixel AUROC and PRO of 83 maps of 256 x 256 with a defect in 63 of them, as bottle has."""
+    """AUROCs and PRO of 83 maps of 256 x 256, 63 of them with a defect, as in bottle."""
     rng = np.random.default_rng(0)
     masks = np.zeros((83, 256, 256), dtype=bool)
     for mask in masks[20:]:
@@ -144,27 +143,27 @@ def evaluation(options) -> list[dict]:
         mask[top : top + rng.integers(8, 56), left : left + rng.integers(8, 56)] = True
     maps = rng.normal(masks * 1.5, 1).astype(np.float32)
     anomalous, scores = np.array([mask.any() for mask in masks]), maps.max((1, 2))
-    ways = {
-        "released": lambda: figures(masks, maps, anomalous, scores),
+    implementations = {
+        "released": lambda: metrics(masks, maps, anomalous, scores),
         "ours": lambda: (auroc(anomalous, scores), auroc(masks, maps), aupro(masks, maps)),
     }
     row = {}
-    for which, way in ways.items():
+    for which, compute_metrics in implementations.items():
         start = time.perf_counter()
-        way()
+        compute_metrics()
         row[which] = time.perf_counter() - start
     rows = [{"what": "AUROC of images and pixels, PRO", **row}]
-    _show("An evaluation's figures (83 maps of 256 x 256), seconds", rows, 1)
+    _show("The metrics of an evaluation (83 maps of 256 x 256), seconds", rows, 1)
     return rows
 
 
 def cell(options) -> list[dict]:
-    """Whole cells of the paper's shape, features included, with what they end in."""
+    """Complete cells of the paper's shape, features included, with their final metrics."""
     rows = []
     for seed in options.seeds:
         found = {}
         for which in ("released", "ours"):
-            found[which] = _alone(f"{which} cell", options, seed)
+            found[which] = _in_a_process(f"{which} cell", options, seed)
         rows.append({"seed": seed, **found})
         shown = [[what, *(_short(found[which][what]) for which in found)] for what in found["ours"] if what != "seconds"]
         shown += [[f"seconds: {what}", _short(value), ""] for what, value in found["released"]["seconds"].items()]
@@ -176,7 +175,7 @@ def cell(options) -> list[dict]:
 
 
 def one_cell(which: str, what: str, mvtec: Path | None, seed: int, device: torch.device) -> dict:
-    """A whole cell, ``which`` being released, ours, or quality, of the recipe cpu with "of <epochs>"."""
+    """A complete cell: ``which`` is released, ours, or quality; ``what`` is cell, or "of <epochs>" for the recipe cpu."""
     recipe, k = paper_shaped() if what == "cell" else cpu_recipe(int(what.removeprefix("of "))), 10
     dataset, category = ("mvtec", "bottle") if mvtec else ("mini", "brick")
     config = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
@@ -205,7 +204,7 @@ def one_cell(which: str, what: str, mvtec: Path | None, seed: int, device: torch
                 pools = {"cutpaste": load(folder / "pool")}
             own = Cell("bench", dataset, category, "seen", k, "bgad", seed)
             of_cell = (index, split, load(folder / "features"), pools, root, device, folder / "cell")
-            metrics = run_cell(own, recipe, *of_cell, say=lambda _: None)
+            metrics = run_cell(own, recipe, *of_cell, log=lambda _: None)
             found = {name: metrics[name]["last"] for name in ("image_auroc", "pixel_auroc", "released_pro")}
             seconds = {name: metrics["timing"][name] for name in ("features_s", "train_s", "evaluate_s")}
         total = time.perf_counter() - start
@@ -224,19 +223,19 @@ def cpu_recipe(epochs: int) -> Recipe:
 
 
 def quality(options) -> list[dict]:
-    """How soon the recipe cpu reaches what, for three seeds: trained for three of its epochs and for all four."""
+    """The recipe cpu after three epochs and after all four, for three seeds."""
     rows = []
     for epochs in (3, 4):
         for seed in (0, 1, 2):
-            rows.append({"epochs": epochs, "seed": seed, **_alone(f"quality of {epochs}", options, seed)})
+            rows.append({"epochs": epochs, "seed": seed, **_in_a_process(f"quality of {epochs}", options, seed)})
     keys = list(rows[0])
-    print("\nThe recipe cpu, last epoch; seconds of training, and of the evaluations beside it")
+    print("\nThe recipe cpu, last epoch; seconds of training and of its evaluations")
     print(tabulate([[_short(row[key]) for key in keys] for row in rows], keys, disable_numparse=True), flush=True)
     return rows
 
 
-def _alone(what: str, options, seed: int):
-    """What a process of its own finds. Ours lets waiting threads sleep, as the package sets it; the other is left as it is."""
+def _in_a_process(what: str, options, seed: int):
+    """The result of a separate process. Ours lets waiting threads sleep, as the package does; the other keeps the default."""
     command = [sys.executable, __file__, "--one", what, "--threads", str(options.threads), "--seeds", str(seed)]
     command += ["--mvtec", str(options.mvtec)] if options.mvtec else []
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}

@@ -1,19 +1,19 @@
-"""How fast a GPU trains, in minutes and without any download: steps, a pass of the paper's recipe, an evaluation, memory.
+"""How fast a GPU trains: steps, a pass of the paper's recipe, an evaluation, memory. It takes minutes and no download.
 
     .venv/bin/python benchmarks/gpu.py                            on the first GPU, into reports/bench-gpu.json
-    .venv/bin/python benchmarks/gpu.py --device cpu --quick       a try of the script, whose figures mean nothing
+    .venv/bin/python benchmarks/gpu.py --device cpu --quick       tries the script; its numbers mean nothing
 
-Features, masks and the backbone's weights are random, of the shapes that bottle of MVTec AD has (209 normal images, 10 known
-anomalies as 50 real and 50 CutPaste entries a pass, 83 test images): times depend on shapes alone. A whole cell is
-extrapolated from its passes, and says so. Nothing here says how well anything detects.
+Features, masks and the backbone's weights are random, in the shapes of MVTec AD's bottle (209 normal images, 10 known
+anomalies as 50 real and 50 CutPaste entries a pass, 83 test images), because times only depend on shapes. A complete cell is
+extrapolated from a few passes, under that name. No number here says how well anything detects.
 """
 
 import argparse
 import datetime
-import math
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,19 @@ from bgad import devices
 from bgad.anomalies.cutpaste import cut_paste, foreground
 from bgad.anomalies.synthetic import AnomalousImages
 from bgad.config.settings import ImageBatches, Recipe, load_recipe
-from bgad.evaluation.evaluate import TestSet, evaluate, likelihood_maps
+from bgad.evaluation.evaluate import TestSet, evaluate
 from bgad.features.backbone import LEVELS, STRIDES
-from bgad.features.cache import FeatureCache
 from bgad.io import write_json
-from bgad.model.cpu import coupling
-from bgad.model.flow import ConditionalFlow
-from bgad.model.gpu.graphed import WARM_UP, CudaRecorder, GraphedSteps, available
+from bgad.methods.bgad import build_flows
+from bgad.methods.runner import IMAGES_AT_ONCE
+from bgad.model.flow import ConditionalFlow, describe
+from bgad.model.gpu.recorded import WARM_UP, CudaRecorder, RecordedSteps, available
 from bgad.model.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.training.adam import Adam
 from bgad.training.losses import bgad_loss
-from bgad.training.sampling import MiniBatch, NormalImages
-from bgad.training.train import build_flows, train
+from bgad.training.sampling import MiniBatch
+from bgad.training.train import Epochs, train
 
 BACKBONES = {"tf_efficientnet_b6": (40, 72, 200), "tf_efficientnet_lite0": (24, 40, 112)}
 PAPERS = "tf_efficientnet_b6"
@@ -49,24 +49,24 @@ RECIPE = Path(__file__).parents[1] / "config" / "recipes" / "paper.yaml"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: images of bottle, its known anomalies, and repetitions."""
+    """The amount of work: images of bottle, its known anomalies, and repetitions."""
 
     normal: int = 209
     known: int = 10
     test: int = 83
-    picture: int = 900  # pixels a side, before resizing
+    side: int = 900  # pixels of an image, before resizing
     steps: int = 100
     passes: int = 2
 
 
-QUICK = Size(normal=4, known=1, test=6, picture=128, steps=1, passes=1)
+QUICK = Size(normal=4, known=1, test=6, side=128, steps=1, passes=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:<n> or cpu")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--quick", action="store_true", help="tiny shapes: whether the script runs, and no more")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes: only tries the script")
     parser.add_argument("--output", type=Path, default=Path("reports/bench-gpu.json"))
     options = parser.parse_args()
     device = devices.choose(options.device, options.threads)
@@ -75,11 +75,11 @@ def main() -> None:
     started = time.perf_counter()
     results: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "what": "random features, masks and weights, of the shapes of MVTec AD's bottle"
-        + (", made tiny: these figures mean nothing" if options.quick else ""),
+        "what": "random features, masks and weights in the shapes of MVTec AD's bottle"
+        + (", made tiny: these numbers mean nothing" if options.quick else ""),
         "machine": {**devices.describe(device), "torch": torch.__version__, "cuda": torch.version.cuda},
-        "blocks": coupling.describe() if device.type == "cpu" else "plain",
-        "graphs": available(device),
+        "blocks": describe(device),
+        "recorded": available(device),
     }
     parts = {"steps": steps, "images": images, "cell": cell}
     for name, part in parts.items():
@@ -87,11 +87,11 @@ def main() -> None:
         print(name, *(results[name] if name == "steps" else results[name].items()), sep="\n    ", flush=True)
         results["benchmark_s"] = round(time.perf_counter() - started, 1)
         write_json(options.output, results)
-    print(f"\nAll figures, after {results['benchmark_s']} s: {options.output}")
+    print(f"\nAll numbers, after {results['benchmark_s']} s: {options.output}")
 
 
 def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
-    """Milliseconds of one optimizer step (forward, backward, Adam) of each level: FrEIA's blocks, ours, ours as graphs."""
+    """Milliseconds of an optimizer step (forward, backward, Adam) at each level: FrEIA's own forward, ours, ours recorded."""
     rows = []
     for backbone in BACKBONES:
         for level, flow in enumerate(_flows(recipe, backbone)):
@@ -111,23 +111,23 @@ def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
             row["freia_ms"] = _milliseconds(lambda: theirs(batch), size, device)  # noqa: B023
             ours = _step(recipe, _adam(flow), lambda batch: flow.log_likelihood(batch.features, batch.position))  # noqa: B023
             row["eager_ms"] = _milliseconds(lambda: ours(batch), size, device)  # noqa: B023
-            row["graphed_ms"] = None
+            row["recorded_ms"] = None
             if available(device):
                 of_graph = _step(
                     recipe,
                     _adam(flow, recordable=True),
                     lambda batch: flow.log_likelihood(batch.features, batch.position),  # noqa: B023
                 )
-                graphed = GraphedSteps(of_graph, CudaRecorder(device))
-                row["graphed_ms"] = _milliseconds(lambda: graphed("step", batch), size, device)  # noqa: B023
+                recorded = RecordedSteps(of_graph, CudaRecorder(device))
+                row["recorded_ms"] = _milliseconds(lambda: recorded("step", batch), size, device)  # noqa: B023
             rows.append(row)
     return rows
 
 
 def images(recipe: Recipe, size: Size, device: torch.device, _) -> dict:
-    """What fresh CutPaste images of a pass take: making one on one core, and the backbone's way through one of many."""
+    """The cost of a pass's fresh CutPaste images: making one on one core, and its features as one of a batch."""
     rng = np.random.default_rng(0)
-    side = size.picture
+    side = size.side
     across = np.hypot(*(np.mgrid[:side, :side] - side / 2))
     normal = np.where(across[..., None] < 0.4 * side, rng.integers(0, 99, (side, side, 3)), 255).astype(np.uint8)
     defect = np.hypot(*(np.mgrid[:side, :side] - side / 3)) < side / 16
@@ -147,7 +147,7 @@ def images(recipe: Recipe, size: Size, device: torch.device, _) -> dict:
 
 
 def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dict:
-    """A few passes of the paper's cell, its evaluation and its memory; and what all of it comes to, extrapolated."""
+    """A few passes of the paper's cell, its evaluation and its memory; and its complete time, extrapolated."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -165,17 +165,16 @@ def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dic
         flags = [torch.rand(entries, side**2, generator=rng, device=device) < 0.05 for side in sides]
         return AnomalousImages(random_levels(entries), flags)
 
-    levels, parts = random_levels(size.normal + size.test), [random_entries(), random_entries()]
-    # One meta epoch of each phase warms up and records; the next, of the second phase, is what nearly all of a cell is.
+    normal, tested, entries_of_pass = random_levels(size.normal), random_levels(size.test), [random_entries(), random_entries()]
+    # One meta epoch of each phase warms up and records. The third, of the second phase, is like nearly all of a cell's.
     chosen = recipe.model_copy(
         update={"schedule": schedule.model_copy(update={"meta_epochs": 3, "sub_epochs": size.passes, "warm_up_epochs": 1})}
     )
     flows = [flow.to(device) for flow in _flows(chosen, PAPERS)]
-    epochs, mark = [], time.perf_counter()
-    for report in train(chosen, "bgad", flows, NormalImages(levels, torch.arange(size.normal)), lambda: parts, rng):
-        epochs.append(time.perf_counter() - mark)  # a report waits for the device
-        assert all(map(math.isfinite, report.losses))
-        mark = time.perf_counter()
+    epochs = Epochs(lambda flows, epoch: {}, log=lambda line: None)
+    train(chosen, "bgad", flows, normal, repeat(entries_of_pass), rng, epochs)
+    ends = [0.0, *(row["seconds"] for row in epochs.history)]
+    seconds = [end - start for start, end in pairwise(ends)]
     memory = _memory(device)
 
     masks = np.random.default_rng(0).random((size.test, recipe.image_size // 16, recipe.image_size // 16)) < 0.05
@@ -183,22 +182,24 @@ def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dic
     masks = masks.repeat(16, 1).repeat(16, 2)
     names = tuple(map(str, range(size.test)))
     kinds = tuple("defect" if mask.any() else "good" for mask in masks)
-    test = TestSet(names, kinds, size.normal + torch.arange(size.test), masks)
-    cache = FeatureCache(recipe.image_size, [], levels, None, 0)
+    test = TestSet(names, kinds, torch.arange(size.test), masks)
     start = time.perf_counter()
-    maps = likelihood_maps(flows, cache, test.rows, device)
-    float(maps[0].sum())  # waits for the device
+    with torch.inference_mode():
+        parts = zip(*(level.split(IMAGES_AT_ONCE) for level in tested), strict=True)
+        found = [[flow.log_likelihood_maps(of) for flow, of in zip(flows, part, strict=True)] for part in parts]
+    maps = [torch.cat(level) for level in zip(*found, strict=True)]
+    _wait(device)
     through = time.perf_counter() - start
     evaluate(maps, test, recipe.image_size)
     evaluation = time.perf_counter() - start
 
-    a_pass, passes = epochs[2] / size.passes, schedule.sub_epochs * schedule.meta_epochs
+    a_pass, passes = seconds[2] / size.passes, schedule.sub_epochs * schedule.meta_epochs
     fresh = entries * results["images"]["backbone_ms_an_image"] / 1e3
     made = entries * results["images"]["cutpaste_ms_an_image_and_core"] / 1e3
     evaluations = schedule.meta_epochs // schedule.evaluate_every
     return {
         "pass_s": a_pass,
-        "first_epochs_s": epochs[:2],
+        "first_epochs_s": seconds[:2],
         "evaluation_s": evaluation,
         "evaluation_of_it_likelihoods_s": through,
         "extrapolated": f"from {size.passes} passes with anomalies to the cell's {passes}, and {evaluations} evaluations",
@@ -222,10 +223,10 @@ def _adam(flow: ConditionalFlow, recordable: bool = False) -> Adam:
 
 
 def _step(recipe: Recipe, optimizer: Adam | torch.optim.Adam, log_likelihood_of):
-    constants = recipe.loss.beta, recipe.loss.tau, recipe.loss.normalizer, recipe.loss.push_pull_weight, recipe.loss.focal
+    constants = recipe.loss.model_dump()
 
     def step(batch: MiniBatch) -> None:
-        loss = bgad_loss(log_likelihood_of(batch), batch.is_anomaly, *constants)
+        loss = bgad_loss(log_likelihood_of(batch), batch.is_anomaly, **constants)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -234,7 +235,7 @@ def _step(recipe: Recipe, optimizer: Adam | torch.optim.Adam, log_likelihood_of)
 
 
 def _milliseconds(function, size: Size, device: torch.device) -> float:
-    """The time of one call, of many in a row as in training: the median of three rows, after what warms up."""
+    """The time of a call among many in a row, as in training: the median of three rows, after a warm-up."""
     for _ in range(WARM_UP + 1):
         function()
     taken = []
@@ -249,18 +250,18 @@ def _milliseconds(function, size: Size, device: torch.device) -> float:
 
 
 def _wait(device: torch.device) -> None:
-    """Waits until the device has done all it was given."""
+    """Waits until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _memory(device: torch.device) -> dict:
-    """What a cell's process takes, and how many fit: on the GPU with what the driver keeps for each process."""
+    """The memory of a cell's process, and how many fit; on a GPU including what the driver keeps for each process."""
     if device.type != "cuda":
         taken, there = devices.peak_memory_mb(device)[0], psutil.virtual_memory().total / 2**20
         return {"peak_memory_mb": taken, "memory_mb": round(there, 1), "cells_that_fit": int(there // taken)}
     free, there = torch.cuda.mem_get_info(device)
-    # What other processes have on this GPU, if any, passes for this one's share of the driver.
+    # Memory of other processes on this GPU, if any, counts as the driver's.
     driver = there - free - torch.cuda.memory_reserved(device)
     taken = driver + torch.cuda.max_memory_reserved(device)
     mb = {"peak_memory_mb": taken, "peak_allocated_mb": torch.cuda.max_memory_allocated(device), "memory_mb": there}

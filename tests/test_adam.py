@@ -1,4 +1,4 @@
-"""Adam against torch.optim.Adam, to the bit, also where parameters have no gradient for a while."""
+"""Adam against torch.optim.Adam, to the bit, also while parameters have no gradient."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_equals_pytorchs_own(set_to_none):
     ours, theirs = parameters(), parameters()
     optimizer, reference = Adam(ours), torch.optim.Adam(theirs, fused=True)
     rng = torch.Generator().manual_seed(1)
-    # Which parameters a step's loss depends on: the last one late, the first one not always.
+    # The parameters that a step's loss depends on: the last one late, the first one not always.
     for number, used in enumerate([[0], [0, 1], [1], [2], [0, 1, 2], []]):
         rate = 0.1 / (number + 1)
         optimizer.set_rate(rate)
@@ -33,4 +33,4 @@ def test_equals_pytorchs_own(set_to_none):
         for found, expected in zip(ours, theirs, strict=True):
             assert torch.equal(found, expected)
     for found, start in zip(ours, parameters(), strict=True):
-        assert (found - start).abs().min() > 1e-3  # all of them have moved
+        assert (found - start).abs().min() > 1e-3  # all have moved

@@ -82,7 +82,7 @@ def recorder(monkeypatch) -> OperationRecorder:
     monkeypatch.setattr(train, "available", lambda device: True)
     monkeypatch.setattr(train, "CudaRecorder", lambda device: result)
     monkeypatch.setattr(chain, "available", lambda x: False)
-    monkeypatch.setattr(gpu_blocks, "available", lambda x: True)
+    monkeypatch.setattr(gpu_blocks, "available", lambda device: True)
     # A graph has its rate in single precision.
     exact = train.learning_rate
     monkeypatch.setattr(train, "learning_rate", lambda *of, **more: float(np.float32(exact(*of, **more))))

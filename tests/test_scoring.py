@@ -1,4 +1,4 @@
-"""Anomaly maps against a slow version in numpy and against a 2 x 2 example by hand."""
+"""Anomaly maps against a slow version in numpy and a 2 x 2 example by hand."""
 
 import math
 
@@ -10,7 +10,7 @@ from bgad.model.scoring import ScoreScale, anomaly_maps, image_scores, scored
 
 
 def slow_resize(grid, height, width):
-    """Bilinear with aligned corners: the corner pixels of both grids lie on each other."""
+    """Bilinear with aligned corners: the corner pixels of both grids coincide."""
     rows, columns = grid.shape
     result = np.zeros((height, width))
     for i in range(height):
@@ -42,13 +42,13 @@ def test_worked_example():
     # exp(l - max):  1     0.5      to 3 x 3:  1      0.75    0.5       1 - that:  0      0.25    0.5
     #                0.25  1                   0.625  0.6875  0.75                 0.375  0.3125  0.25
     #                                          0.25   0.625   1                    0.75   0.375   0
-    level = torch.tensor([[[0, math.log(0.5)], [math.log(0.25), 0]]]) + 7  # the maximum is taken off
+    level = torch.tensor([[[0, math.log(0.5)], [math.log(0.25), 0]]]) + 7  # the maximum is subtracted
     expected = torch.tensor([[[0, 0.25, 0.5], [0.375, 0.3125, 0.25], [0.75, 0.375, 0]]])
     torch.testing.assert_close(anomaly_maps([level], 3), expected, rtol=0, atol=1e-6)
     assert image_scores(anomaly_maps([level], 3)).tolist() == [0.75]
 
 
-def test_the_most_normal_pixel_of_the_set_is_the_zero():
+def test_the_most_normal_pixel_of_the_set_is_0():
     # A second image, everywhere at half the likelihood of the first one's best: 1 - 0.5 everywhere.
     level = torch.stack([torch.tensor([[0, math.log(0.5)], [math.log(0.25), 0]]), torch.full((2, 2), math.log(0.5))])
     maps = anomaly_maps([level], 3)
@@ -79,7 +79,7 @@ def test_inputs_stay_as_they_are():
     assert all(torch.equal(level, kept) for level, kept in zip(levels, before, strict=True))
 
 
-def test_scale_of_a_set_scores_single_pictures_as_in_the_set():
+def test_a_kept_scale_scores_single_images_as_in_their_set():
     levels = three_levels(images=5)
     maps, scale = scored(levels, 16)
     assert torch.equal(maps, anomaly_maps(levels, 16))
@@ -93,7 +93,7 @@ def test_scale_of_a_set_scores_single_pictures_as_in_the_set():
         assert not torch.allclose(anomaly_maps([level[n : n + 1] for level in levels], 16)[0], maps[n], atol=1e-3)
 
 
-def test_a_picture_likelier_than_the_set_falls_below_zero():
+def test_an_image_likelier_than_the_set_falls_below_zero():
     # exp(1 - 0) = e everywhere on a scale whose sum reaches 1.
     maps, _ = scored([torch.full((1, 2, 2), 1.0)], 4, ScoreScale((0.0,), 1.0))
     torch.testing.assert_close(maps, torch.full((1, 4, 4), 1 - math.e))

@@ -32,7 +32,7 @@ from bgad.features.cache import FeatureCache
 from bgad.io import write_json
 from bgad.memory import in_smaller_batches
 from bgad.methods import Images, Setting
-from bgad.model.cpu import chain
+from bgad.model import flow
 from bgad.randomness import torch_generator
 from bgad.training.checkpoint import Checkpoint
 from bgad.training.train import Epochs
@@ -91,13 +91,12 @@ def run_cell(
     outputs.save_gallery(output, cache, test, evaluation, threshold)
     write_json(output / "likelihoods.json", _likelihoods(scorer, model, recipe, normal, types_known, evaluation))
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
-    blocks = chain.describe() if device.type == "cpu" else "plain"
     values = {
         **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known),
         **_released_test_command(scorer, model, cell, recipe, split, types),
         "source_sha256": method_sha256(cell.method),
         "timing": outputs.timing(started, features_seconds, epochs.seconds, scorer.seconds, device),
-        "environment": outputs.environment(device) | {"blocks": blocks},
+        "environment": outputs.environment(device) | {"blocks": flow.describe(device)},
     }
     write_json(output / "metrics.json", values)
     return values

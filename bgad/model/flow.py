@@ -54,7 +54,7 @@ class ConditionalFlow(SequenceINN):
             z, log_det = chain.through_blocks(features, column, row, self.columns, self.rows, self.module_list)
         else:
             code = torch.cat([self.columns[column], self.rows[row]], dim=1)
-            if gpu_blocks.available(features):
+            if gpu_blocks.available(features.device):
                 z, log_det = gpu_blocks.through_blocks(features, code, self.module_list)
             else:
                 z, log_det = self(features, [code])
@@ -69,7 +69,7 @@ class ConditionalFlow(SequenceINN):
             # Products round by how many rows they have: one at a time, an image has the same bits in any batch.
             flat = torch.stack([self.log_likelihood(image, position) for image in features])
         else:
-            flat = self.log_likelihood(features.flatten(0, 1), position.repeat(len(features)))
+            flat = self.log_likelihood(features.flatten(0, 1), position.repeat(features.shape[0]))
         return flat.view(-1, self.height, self.width)
 
     def _append_block(
@@ -95,6 +95,13 @@ class ConditionalFlow(SequenceINN):
         rotation = torch.from_numpy(random_rotation(self.channels, frozen_rng)).float()
         self.module_list[-1].w_perm.data = rotation
         self.module_list[-1].w_perm_inv.data = rotation.T.contiguous()
+
+
+def describe(device: torch.device) -> str:
+    """What flows run in on ``device``, for a result's record: compiled, fused (GPU), or plain (FrEIA's own forward)."""
+    if device.type == "cpu":
+        return chain.describe()
+    return "fused" if gpu_blocks.available(device) else "plain"
 
 
 def random_rotation(size: int, rng: np.random.RandomState) -> np.ndarray:

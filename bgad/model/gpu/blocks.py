@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import linear, softplus
 
 
-def available(x: Tensor) -> bool:
-    """Whether ``x`` takes this way: not on a CPU, nor where $BGAD_PLAIN is set."""
-    return x.device.type != "cpu" and not os.environ.get("BGAD_PLAIN")
+def available(device: torch.device) -> bool:
+    """Whether flows on ``device`` run here: not on a CPU, and not where $BGAD_PLAIN is set."""
+    return device.type != "cpu" and not os.environ.get("BGAD_PLAIN")
 
 
 def through_blocks(x: Tensor, code: Tensor, blocks: Iterable[AllInOneBlock]) -> tuple[Tensor, Tensor]:
