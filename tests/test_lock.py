@@ -90,7 +90,8 @@ def test_every_package_of_the_lock_file_has_a_version_and_hashes():
 
 def test_the_lock_file_has_what_the_project_asks_for_and_what_builds_it():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    extras = project["project"]["optional-dependencies"]
+    asked = [*project["project"]["dependencies"], *extras["dev"], *extras["export"]]
     names = [re.match(r"[\w-]+", requirement)[0] for requirement in asked + project["build-system"]["requires"]]
     assert {name.lower().replace("_", "-") for name in names} <= set(re.findall("^([a-z0-9-]+)==", LOCK, re.MULTILINE))
 

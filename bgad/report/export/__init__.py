@@ -1,1 +1,1 @@
-"""What other tools take from a finished run: its figures as one table, and a cell's model as a file with a card."""
+"""Exports for other tools: metrics as one table, and a model as an ONNX file."""
