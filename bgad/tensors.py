@@ -1,33 +1,31 @@
-"""Files of torch.save: tensors and plain values alone, and when one is read no more of them than it holds.
+"""Files of torch.save that may come from anybody: only tensors and plain values, no code, and no more memory than the file has.
 
-The one place where torch.load is called on a file that may come from anybody. No code in a file is ever run.
+The one guard for weights, models and checkpoints.
 """
 
 import io
 import mmap
+import os
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
 
-from bgad.io import whole
+from bgad.io import opened, whole
+from bgad.memory import is_out_of_memory
 
-MODULES = ("torch", "collections")  # of what a file may name; PyTorch allows bytearray too, which takes memory without end
-ARCHIVE = b"PK\3\4"  # how one begins: by these bytes torch.load tells it from the older format
-OLD_PICKLES = 5  # which that one has before its tensors' bytes
+MODULES = ("torch", "collections")  # that a pickle may name; PyTorch also allows bytearray, which takes any amount of memory
+ARCHIVE = b"PK\3\4"  # an archive's first bytes, by which torch.load tells it from the older format
+OLD_PICKLES = 5  # at the beginning of the older format, before the tensors' bytes
 PLAIN = (str, int, float, bool, type(None))
 
 
-class NoTensors(Exception):
-    """Why a file cannot be read, in a few words; who asked for it says which file, and what to do."""
-
-
 def save_tensors(path: Path, content: Any) -> None:
-    """Writes ``content``, of tensors and plain values; BgadError where it cannot be written."""
-    # Through memory: given a file, torch writes its (temporary) name into it, and no two runs would be the same.
+    """Writes ``content``, tensors and plain values; FileError if it cannot be written."""
+    # Through memory: torch writes the name of the (temporary) file into it, which would differ between runs.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with whole(path) as temporary:
@@ -35,74 +33,73 @@ def save_tensors(path: Path, content: Any) -> None:
 
 
 def load_tensors(path: Path, device: torch.device) -> Any:
-    """The content of a file of torch.save, on ``device``. NoTensors where it is no such file, damaged, or holds anything but
-    tensors and plain values in dicts, lists and tuples; FileNotFoundError where there is none."""
-    if not path.exists():
-        raise FileNotFoundError(path)
-    if not path.is_file():
-        raise NoTensors("it is no file")
+    """The content of a file of ``save_tensors``, on ``device``.
+
+    FileNotFoundError if there is none; ValueError, which says why, if it is anything else, damaged, or holds more than tensors
+    and plain values in dicts, lists and tuples.
+    """
     try:
-        if not _is_archive(path):
-            raise NoTensors("it is no archive")
-        _check_archive(path)
-        _check_sums(path)
-        content = torch.load(path, map_location=device, weights_only=True)
-        _check_values(content, path.stat().st_size)
-    except NoTensors:
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not _is_archive(file):
+                raise ValueError("it is no archive")
+            _check_archive(file, size, sums=True)
+            file.seek(0)
+            content = torch.load(file, map_location=device, weights_only=True)
+        _check_values(content, size)
+    except (ValueError, FileNotFoundError):
         raise
-    except Exception as error:  # of many kinds, by what is damaged; all mean the same
-        raise NoTensors(type(error).__name__) from error
+    except Exception as error:  # of many kinds, depending on the damage
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(type(error).__name__) from error
     return content
 
 
 def check_file(path: Path) -> None:
-    """NoTensors unless the file is as torch.save writes it, today or before PyTorch 1.6, as many published weights are, and
-    names nothing beside tensors and dicts. Damage raises errors of many kinds."""
-    if _is_archive(path):
-        _check_archive(path)
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for _ in range(OLD_PICKLES):
-            _check_pickle(cast(IO[bytes], content))
+    """An error (its kind depends on the damage) unless the file is as torch.save writes it and names only tensors and dicts.
+
+    The format before PyTorch 1.6 is allowed, since many published weights have it.
+    """
+    with opened(path) as file:
+        if _is_archive(file):
+            _check_archive(file, os.fstat(file.fileno()).st_size)
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # reads no more than there is
+            for _ in range(OLD_PICKLES):
+                _check_pickle(cast(IO[bytes], content))
 
 
-def _is_archive(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(ARCHIVE)) == ARCHIVE
+def _is_archive(file: BinaryIO) -> bool:
+    return file.read(len(ARCHIVE)) == ARCHIVE
 
 
-def _check_archive(path: Path) -> None:
-    """NoTensors unless the zip archive is as torch.save writes it: nothing compressed, no byte taken twice, and nothing named
-    beside tensors and dicts."""
-    with zipfile.ZipFile(path) as archive:
+def _check_archive(file: BinaryIO, size: int, sums: bool = False) -> None:
+    """ValueError unless the zip archive is as torch.save writes it: nothing compressed, no byte used twice, and it names only
+    tensors and dicts. With ``sums``, also for a wrong checksum, as after a power cut, which torch.load would not notice."""
+    with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise NoTensors("it is compressed")
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise NoTensors("it claims more bytes than it has")
+            raise ValueError("it is compressed")
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("it claims more bytes than it has")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 _check_pickle(archive.read(entry))
+        if sums and (damaged := archive.testzip()) is not None:  # its name may be empty
+            raise ValueError(f"{damaged} is damaged")
 
 
 def _check_pickle(content: bytes | IO[bytes]) -> None:
-    """NoTensors where a pickle names anything else than tensors are made of; ValueError where it claims more than there is. It
-    reads to the pickle's end."""
+    """Reads a pickle to its end; ValueError if it names what tensors do not need, or claims more bytes than there are."""
     for opcode, named, _ in pickletools.genops(content):
         if opcode.name in ("STACK_GLOBAL", "INST") or (opcode.name == "GLOBAL" and not str(named).startswith(MODULES)):
-            raise NoTensors(f"it names {named}")
-
-
-def _check_sums(path: Path) -> None:
-    """NoTensors where bytes are not those that were written, as after a power cut; torch.load would take them."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-        if damaged is not None:  # its name may be empty
-            raise NoTensors(f"{damaged} is damaged")
+            raise ValueError(f"it names {named}")
 
 
 def _check_values(content: Any, size: int) -> None:
-    """``size`` of the file in bytes, which a tensor that repeats itself (a stride of 0) can claim to exceed."""
+    """ValueError for values of other types, and for a tensor larger than the file (``size`` bytes), which a stride of 0 makes
+    possible."""
     to_do, seen = [content], set()
     while to_do:
         value = to_do.pop()
@@ -115,6 +112,6 @@ def _check_values(content: Any, size: int) -> None:
             to_do += value
         elif isinstance(value, Tensor):
             if value.is_meta or value.layout != torch.strided or value.numel() * value.element_size() > size:
-                raise NoTensors("it claims more bytes than it has")
+                raise ValueError("it claims more bytes than it has")
         elif not isinstance(value, PLAIN):
-            raise NoTensors(f"it holds a {type(value).__name__}")
+            raise ValueError(f"it holds a {type(value).__name__}")

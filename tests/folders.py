@@ -1,4 +1,4 @@
-"""Small data sets on disk, in MVTec AD's layout or BTAD's, every image with content of its own."""
+"""Small data sets on disk, in MVTec AD's layout or BTAD's; no two images are the same."""
 
 import hashlib
 from pathlib import Path
@@ -31,7 +31,7 @@ def mask_of(folder: Path, kind: str, number: int, layout="mvtec") -> Path:
 
 
 def write_image(path: Path, text: str, height=HEIGHT, width=WIDTH) -> None:
-    """Noise that depends on ``text`` alone."""
+    """Noise that depends only on ``text``."""
     seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
     save(path, np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
@@ -49,6 +49,6 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 
 def truncate(path: Path, keep=0.6) -> None:
-    """Cuts the end of the file off, as a broken download or copy does."""
+    """Cuts off the end of a file, as an interrupted copy does."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])

@@ -1,4 +1,4 @@
-"""Hostile variants of whole files, for hypothesis: edited bytes, and edits that keep a format's checksums right."""
+"""Hostile variants of valid files, for hypothesis: edited bytes, and edits that keep a format's checksums right."""
 
 import copy
 import io
@@ -26,7 +26,7 @@ TOKENS = [
     b'"',
 ]
 TOKENS += [struct.pack(f"{order}I", number) for number in NUMBERS for order in "<>"]
-# What stands in a file instead of what should: of other types, beyond every bound, and of names that lead elsewhere.
+# Values of other types, beyond every bound, and names that lead elsewhere.
 VALUES = [None, True, -1, 0, 10**17, 10**30, 1e308, -1e308, float("nan"), float("inf"), "", "x", [], {}, [[]], [None], {"": 0}]
 VALUES += ["../../evil", "/etc/passwd", "a\0b", "\ud800", "<script>", "x" * 300, "{k}", "$(touch canary)"]
 NAMES = [
@@ -48,7 +48,7 @@ Bytes = st.SearchStrategy[bytes]
 
 
 def edited(whole: st.SearchStrategy[bytes]) -> Bytes:
-    """Some bytes changed, taken away, put in, or doubled; or all of them others."""
+    """Some bytes changed, removed, inserted or repeated; or all of them replaced."""
     edit = st.tuples(
         st.integers(0, 4), st.integers(0, 2**16), st.integers(0, 64), st.sampled_from(TOKENS) | st.binary(max_size=8)
     )
@@ -70,7 +70,7 @@ def _edited(content: bytes, edits: list[tuple[int, int, int, bytes]]) -> bytes:
 
 
 def edited_values(values) -> st.SearchStrategy:
-    """JSON values with some of them replaced, left out, or put in."""
+    """JSON values with some of them replaced, removed or added."""
     edit = st.tuples(st.integers(0, 2), st.integers(0, 10**6), st.sampled_from(VALUES))
     return st.lists(edit, min_size=1, max_size=3).map(lambda edits: _edited_values(values, edits))
 
@@ -107,7 +107,7 @@ def jsons(values) -> Bytes:
 
 
 def tars() -> Bytes:
-    """A tar of members that may be of any kind, name and size, bare or compressed, with some bytes edited before and after."""
+    """A tar of members of any kind, name and size, plain or compressed, with some bytes edited before and after."""
     kinds = st.sampled_from(
         [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
     )
@@ -146,7 +146,7 @@ def lzma_xz(content: bytes) -> bytes:
 
 
 def zips() -> Bytes:
-    """A zip of entries of any name and mode; in its directory sizes, places, and kinds of compression may be others."""
+    """A zip of entries of any name and mode, with other sizes, offsets and kinds of compression in its directory."""
     modes = st.sampled_from([0, 0, 0, 0o100644, 0o040755, 0o120777, 0o020644, 0o010644])
     method = st.sampled_from([*[zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED] * 3, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     entry = st.tuples(st.sampled_from(NAMES[:3]) | st.sampled_from(NAMES), modes, st.binary(max_size=20), method)
@@ -171,7 +171,7 @@ def _zip(entries, fields) -> bytes:
 
 
 def pngs(whole: bytes) -> Bytes:
-    """A PNG with other chunks, whose checksums are right."""
+    """A PNG with other chunks and correct checksums."""
     chunks, place = [], 8
     while place < len(whole):
         length = int.from_bytes(whole[place : place + 4], "big")
@@ -203,7 +203,7 @@ def _png(chunks, edits) -> bytes:
 
 
 def rezipped(whole: bytes, edit: Callable[[Bytes], Bytes] = edited) -> Bytes:
-    """A stored zip, as torch.save writes it, with one of its entries edited and the checksums right."""
+    """A stored zip, as torch.save writes it, with one entry edited and correct checksums."""
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
 
@@ -224,7 +224,7 @@ def rezipped(whole: bytes, edit: Callable[[Bytes], Bytes] = edited) -> Bytes:
 
 
 def npys(whole: bytes) -> Bytes:
-    """A .npy file with another head, of the right length."""
+    """A .npy file with another header of the right length."""
     shapes = ["()", "(2,)", "(2, 64, 3)", "(2, 64, -3)", "(10**9, 10**9)", f"({2**62},)", "(1e5,)", "2", "(True,)", "((1,),)"]
     kinds = ["<f4", "<f8", "|O", "|S5", "<U2", "|V4", ">f4", "|b1", "<M8[s]", "zz", "('<f4', (2,))"]
     order = st.sampled_from(["True", "False", "1", "'x'"])
@@ -239,7 +239,7 @@ def npys(whole: bytes) -> Bytes:
 
 
 def yamls(text: str) -> Bytes:
-    """YAML with lines of other files in it: tags, anchors, double and merged keys, odd numbers and dates."""
+    """YAML with odd lines in it: tags, anchors, double and merged keys, odd numbers and dates."""
     odd = [
         "? [a]",
         "x: &a [*a]",

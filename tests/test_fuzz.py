@@ -1,4 +1,4 @@
-"""Whatever a file from outside holds, its reader takes it or refuses it with our own error, and leaves nothing behind.
+"""Whatever is in a file from outside, its reader takes it or refuses it with our own error, and leaves nothing behind.
 
 `make test` feeds each reader the same few hundred inputs on every machine; `make fuzz` feeds it 10,000 new ones (BGAD_FUZZ is
 their number).
@@ -14,7 +14,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -41,15 +40,16 @@ from bgad.features import cache as features
 from bgad.features.backbone import _loaded
 from bgad.io import write_json
 from bgad.memory import is_out_of_memory
-from bgad.methods.predict import _model, read_model
+from bgad.methods import bgad
+from bgad.methods.predict import read_model
 from bgad.model.flow import ConditionalFlow
 from bgad.randomness import frozen_generator, torch_generator
 from bgad.report.collect import DONE, METRICS, collect, read_gallery, read_likelihoods, scores_of
 from bgad.report.live.status import status_of
 from bgad.training.checkpoint import Checkpoint
-from bgad.methods.bgad import build_flows
 
 MANY = int(os.environ.get("BGAD_FUZZ", 0))
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # about odd metadata
 FUZZ = settings(
     max_examples=MANY or 300,
     derandomize=not MANY,
@@ -63,7 +63,7 @@ MEMORY, FILE = 3 << 30, 64 << 20  # bytes that a test may take beyond what it be
 
 @pytest.fixture(autouse=True)
 def bounded(tmp_path, monkeypatch):
-    """No bomb takes the machine down; and a program in an input would leave its mark in the test's folder."""
+    """Limits memory and file sizes, so that no bomb takes the machine down; a program in an input would leave a canary."""
     monkeypatch.chdir(tmp_path)
     before = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)}
     space = psutil.Process().memory_info().vms + MEMORY
@@ -80,7 +80,7 @@ def files(folder: Path) -> set[str]:
 
 
 def read(reader: Callable, path: Path, content: bytes):
-    """What ``reader`` makes of a file with that content; None where it refuses it in one sentence. Nothing else stays."""
+    """What ``reader`` returns for a file with that content; None if it refuses it in one sentence. Nothing else stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     before = files(path.parent)
@@ -101,19 +101,19 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def test_whole_files_are_taken(whole, cache, tmp_path):
-    """Or the inputs below, which are edits of these, would all be refused for one and the same reason."""
+    """Otherwise the inputs below, which are edits of these, would all be refused for the same reason."""
     for name, reader in (("index.json", Index.load), ("split.json", Split.load), ("gallery.json", read_gallery)):
         assert read(reader, Path(name), whole(name))
     assert read(read_likelihoods, Path("likelihoods.json"), whole("likelihoods.json"))
     assert read(lambda path: scores_of(path.parent), Path("scores.csv").absolute(), whole("scores.csv"))
     assert features.load(cache).levels[0].shape == (2, 64, 3)
     assert read(loaded, Path("cell/model.pt").absolute(), model_file()) is True
-    for content in (model_file(), OLD_FILE):
+    for content in WEIGHTS:
         assert read(weights, Path("weights.pt").absolute(), content)
     for source, reader in CONFIGURATION.items():
         assert read(reader, Path("file.yaml"), source.read_bytes())
-    for content in PICTURES[:8]:
-        assert read(read_image, Path("picture.png"), content) is not None
+    for content in IMAGES[:8]:
+        assert read(read_image, Path("image.png"), content) is not None
     assert read(checkpoint, Path("checkpoint.pt").absolute(), checkpoint_file()) == {"epoch": 1}
 
 
@@ -121,7 +121,7 @@ def test_whole_files_are_taken(whole, cache, tmp_path):
 
 
 def unpacked(path: Path) -> None:
-    """Unpacks below ``path``'s folder, sees that all of it is in its place, and takes it away."""
+    """Unpacks next to ``path``, checks that everything stays there, and removes it."""
     inside = path.with_name("out")
     try:
         unpack(path, inside, max_files=100, max_bytes=10**7)
@@ -144,7 +144,7 @@ def test_zips(content):
     read(unpacked, Path("archives/x.zip").absolute(), content)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------
 
 
 def saved(ending: str, mode: str = "RGB", **options) -> bytes:
@@ -158,21 +158,21 @@ def exif(body: bytes) -> bytes:
     return saved("JPEG", exif=b"Exif\0\0" + body)
 
 
-PICTURES = [saved("JPEG"), saved("JPEG", "CMYK"), saved("BMP"), saved("BMP", "P"), saved("TIFF"), saved("TIFF", "1")]
-PICTURES += [
+IMAGES = [saved("JPEG"), saved("JPEG", "CMYK"), saved("BMP"), saved("BMP", "P"), saved("TIFF"), saved("TIFF", "1")]
+IMAGES += [
     saved("TIFF", compression="tiff_lzw"),
     saved("TIFF", "RGBA", compression="tiff_adobe_deflate"),
     saved("GIF"),
     saved("WEBP"),
 ]
-PICTURES += [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
+IMAGES += [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
 ORIENTED = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
 
 
 @FUZZ
-@given(content=pngs(saved("PNG")) | edited(st.sampled_from(PICTURES)) | edited(st.just(ORIENTED)).map(exif))
-def test_pictures(content):
-    path = Path("picture.png")
+@given(content=pngs(saved("PNG")) | edited(st.sampled_from(IMAGES)) | edited(st.just(ORIENTED)).map(exif))
+def test_images(content):
+    path = Path("image.png")
     if (image := read(read_image, path, content)) is not None:
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
     if (mask := read(read_mask, path, content)) is not None:
@@ -198,7 +198,7 @@ def test_yaml(of):
         assert json.loads(json.dumps(found.model_dump(), allow_nan=False)) and len(found.sha256) == 64
 
 
-# --- what one step leaves for the next -----------------------------------------------------------------------
+# --- files between steps -------------------------------------------------------------------------------------
 
 RECORDS = [ImageRecord(f"train/good/{n}.png", "train", "good", None, f"{n:064}") for n in range(3)]
 RECORDS += [ImageRecord(f"test/good/{n}.png", "test", "good", None, f"1{n:063}") for n in range(2)]
@@ -213,7 +213,7 @@ def stored(save: Callable[[Path], None], folder: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Callable[[str], bytes]:
-    """The bytes of a whole file of each kind, by its name."""
+    """The bytes of a valid file of each kind, by name."""
     folder = tmp_path_factory.mktemp("whole")
     INDEX.save(folder / "index.json")
     draw(INDEX, "seen", 0, 2).save(folder / "split.json")
@@ -237,7 +237,7 @@ def test_indexes_and_splits(whole, data):
 
 
 def rehashed(values):
-    """A split's values with the hash that they have, as a forger would write it."""
+    """A split's values with their own hash, as a forger would write it."""
     try:
         split = TypeAdapter(Split).validate_python({key: value for key, value in values.items() if key != "sha256"})
         return values | {"sha256": split.sha256}
@@ -248,7 +248,7 @@ def rehashed(values):
 @settings(FUZZ, max_examples=MANY or 100)  # pandas takes its time
 @given(data=st.data())
 def test_a_cell_s_figures(whole, data):
-    """Whatever the files of a cell hold, the reports have finite figures of it, or the reason why not."""
+    """Whatever is in the files of a cell, the reports have its finite metrics, or a reason."""
     folder = Path(cell().folder)
     metrics = data.draw(jsons(json.loads(whole("metrics.json"))) | st.just(whole("metrics.json")))
     folder.mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ def test_a_cell_s_figures(whole, data):
     (folder / "history.csv").write_bytes(data.draw(history))
     collected = read(lambda _: collect([cell()]), folder / "metrics.json", metrics)
     if collected and collected.status[cell()] == DONE:
-        assert collected.figures["last"].dropna().between(0, 100).all()
+        assert collected.metrics["last"].dropna().between(0, 100).all()
         values = collected.history[["epoch", *METRICS]].astype(float)
         assert (values.isna() | np.isfinite(values)).all(axis=None)
         json.dumps(collected.by_type.to_dict("records"))
@@ -266,7 +266,7 @@ def test_a_cell_s_figures(whole, data):
 
 @FUZZ
 @given(data=st.data())
-def test_a_cell_s_pictures_and_logs(whole, data):
+def test_a_cell_s_galleries_and_logs(whole, data):
     folder = Path(cell().folder)
     for name, reader in (("gallery.json", read_gallery), ("likelihoods.json", read_likelihoods)):
         found = read(reader, folder / name, data.draw(jsons(json.loads(whole(name)))))
@@ -311,10 +311,9 @@ def test_feature_caches(cache, data):
 # --- checkpoints ---------------------------------------------------------------------------------------------
 
 CPU = torch.device("cpu")
-BACKBONE = SimpleNamespace(channels=(2, 2, 2), device=CPU)
 
 
-def model_file(*, as_before_1_6: bool = False, **changed) -> bytes:
+def model_file(**changed) -> bytes:
     values = validated(Recipe, read_yaml(DEMO), DEMO).model_dump()
     values |= {"image_size": 32, "flow": {"blocks": 1, "position_channels": 4, "clamp": 1.9}}
     recipe = Recipe.model_validate(values)
@@ -323,34 +322,36 @@ def model_file(*, as_before_1_6: bool = False, **changed) -> bytes:
         "recipe": values,
         "weights_sha256": "",
         "threshold": 0.5,
-        "flows": [flow.state_dict() for flow in flows_of(recipe)],
+        "highest": 1.0,
+        "model": [flow.state_dict() for flow in flows_of(recipe)],
         "scale": {"level_maxima": (0.0, 0.0, 0.0), "sum_maximum": 1.0},
     }
+    return torch_file(content | changed)
+
+
+def torch_file(content: dict, *, as_before_1_6: bool = False) -> bytes:
     file = io.BytesIO()
-    torch.save(content | changed, file, _use_new_zipfile_serialization=not as_before_1_6)
+    torch.save(content, file, _use_new_zipfile_serialization=not as_before_1_6)
     return file.getvalue()
 
 
 def flows_of(recipe: Recipe) -> list[ConditionalFlow]:
-    return build_flows(recipe, [2, 2, 2], [8, 4, 2], torch_generator("model"), frozen_generator("model"))
+    return bgad.build_flows(recipe, [2, 2, 2], [8, 4, 2], torch_generator("model"), frozen_generator("model"))
 
 
 def loaded(path: Path) -> bool:
-    """Whether a model with flows is whole."""
+    """Whether the file is a complete model of flows."""
     content = read_model(path.parent, CPU)
-    if "flows" not in content:
+    if content["scale"] is None:
         return False
-    _model(content, validated(Recipe, content["recipe"], path), BACKBONE, path.parent)
+    bgad.restore(content["model"], validated(Recipe, content["recipe"], path), (2, 2, 2), (8, 4, 2), CPU)
     return True
 
 
-MODELS = [{}, {"threshold": "x"}, {"threshold": math.inf}, {"flows": []}, {"flows": [{}] * 3}, {"scale": None}, {"recipe": {}}]
-MODELS += [{"flows": [{"a": torch.zeros(1).expand(10**9)}] * 3}, {"flows": [[]] * 3}, {"cell": 1}, {"cell": Path("x")}]
-MODELS += [
-    {"flows": [{"a": torch.zeros(2).to_sparse()}] * 3},
-    {"flows": [{"a": torch.zeros(2, device="meta")}] * 3},
-    {"more": [1] * 9},
-]
+STATES = [[], [{}] * 3, [[]] * 3, [{"a": torch.zeros(1).expand(10**9)}] * 3, [{"a": torch.zeros(2).to_sparse()}] * 3]
+STATES += [[{"a": torch.zeros(2, device="meta")}] * 3]
+MODELS = [{}, {"threshold": "x"}, {"threshold": math.inf}, {"scale": None}, {"scale": 1}, {"recipe": {}}, {"cell": 1}]
+MODELS += [{"cell": Path("x")}, {"more": [1] * 9}, *({key: state} for key in ("model", "flows") for state in STATES)]
 
 
 @FUZZ
@@ -377,16 +378,17 @@ def test_checkpoints(content):
 
 
 def weights(path: Path):
-    with pytest.MonkeyPatch.context() as patch:  # which takes a tenth of a second and is not what reads the file
+    with pytest.MonkeyPatch.context() as patch:  # a slow part that does not read the file
         patch.setattr(timm, "create_model", lambda *_, **__: True)
         return _loaded("resnet18.a1_in1k", path)
 
 
-OLD_FILE = model_file(as_before_1_6=True)
+STATE = {"state_dict": {f"{name}.weight": torch.ones(2, 3) for name in "ab"}, "epoch": 3}
+WEIGHTS = [torch_file(STATE, as_before_1_6=old) for old in (False, True)]
 
 
 @FUZZ
-@given(content=rezipped(model_file()) | edited(st.just(OLD_FILE)), ending=st.sampled_from(["pt", "safetensors"]))
+@given(content=rezipped(WEIGHTS[0]) | edited(st.just(WEIGHTS[1])), ending=st.sampled_from(["pt", "safetensors"]))
 def test_weights(content, ending):
     read(weights, Path(f"weights.{ending}").absolute(), content)
 
@@ -399,7 +401,7 @@ ODD = st.sampled_from(list("ab .-=+@/\\{}[]<>|*?\"'`$;&()#~!%^,\n\t\0é→\u202e
 @FUZZ
 @given(name=st.text(ODD, max_size=20))
 def test_names(name):
-    """A name that is accepted stays one folder, one word of a shell, and one job of Snakemake's on a cluster."""
+    """An accepted name stays one folder, one word of a shell, and one job of Snakemake's on a cluster."""
     try:
         check_names([name], "a category", Path("data"))
     except BgadError as error:

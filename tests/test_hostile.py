@@ -1,11 +1,11 @@
-"""Hostile input, case by case: what each kind of file and name ends in. test_fuzz.py has the cases that nobody thought of."""
+"""Hostile images, YAML, JSON, models and names, case by case. Archives are in test_unpack.py."""
 
-import io
 import os
 import pickle
 import shutil
 import struct
-import tarfile
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,20 +21,19 @@ from PIL import Image
 from bgad.config.names import LONGEST, check_names
 from bgad.config.plain_yaml import read_yaml
 from bgad.config.settings import Dataset
-from bgad.data.download.unpack import unpack
 from bgad.data.images import read_image, read_mask
 from bgad.data.layouts import build_index, catalogue, image_files
-from bgad.errors import BgadError
+from bgad.errors import BgadError, ConfigError, DataError, FileError
 from bgad.io import read_json
 from bgad.methods.predict import read_model
 from bgad.report.tables.format import escaped
-from bgad.tensors import NoTensors, load_tensors
+from bgad.tensors import load_tensors
 
 CPU = torch.device("cpu")
 
 
 class Canary:
-    """An object that, where a pickle of it is loaded as pickles are, makes a file."""
+    """An object whose pickle makes a folder when it is loaded without care."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -43,21 +42,18 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
-def names_in(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
-
-
-def refused(reader, path) -> str:
-    with pytest.raises(BgadError) as error:
+def refused(reader, path: Path, kind: type[BgadError] = DataError) -> str:
+    """The error, which is one line and names the file."""
+    with pytest.raises(kind) as error:
         reader(path)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
     return str(error.value)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------
 
 
-def picture(path: Path, mode="RGB", **options) -> np.ndarray:
+def write_noise(path: Path, mode="RGB", **options) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path, **options)
     return pixels
@@ -81,46 +77,51 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9_500, 20_000, 2**31 - 1])
-def test_a_decompression_bomb_is_an_error_before_it_is_unpacked(tmp_path, side, recwarn):
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(side, side))
     for reader in (read_image, read_mask):
-        assert refused(reader, path).startswith(f"{path}: more pixels than 89 million")
-    assert not recwarn.list
+        assert "89 million pixels" in refused(reader, path)
+
+
+def test_nothing_is_printed_about_an_image_but_the_error(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_of(9_500, 9_500))
+    code = "from pathlib import Path; from bgad.data.images import read_image; read_image(Path('bomb.png'))"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stderr
+    assert "DataError" in said and "Warning" not in said
 
 
 @pytest.mark.parametrize("ending", ["GIF", "WEBP", "PPM", "ICO", "EPS", "PDF"])
 def test_other_formats_are_refused_whatever_the_file_is_called(tmp_path, ending, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))  # EPS starts Ghostscript
-    path = tmp_path / "picture.png"
-    picture(path, format=ending)
-    assert refused(read_image, path) == (
-        f"{path}: not a whole image (no PNG, JPEG, BMP or TIFF); replace the file or remove it."
-    )
+    path = tmp_path / "image.png"
+    write_noise(path, format=ending)
+    assert "PNG, JPEG, BMP or TIFF" in refused(read_image, path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"#!/bin/sh\ntouch x\n", png_of(0, 5)])
-def test_what_is_no_picture_is_refused(tmp_path, content):
-    (tmp_path / "picture.png").write_bytes(content)
-    assert "not a whole image" in refused(read_image, tmp_path / "picture.png")
+def test_what_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / "image.png").write_bytes(content)
+    assert "not a complete image" in refused(read_image, tmp_path / "image.png")
 
 
 @pytest.mark.parametrize("ending", ["png", "tiff"])
-def test_several_pictures_in_a_file_are_refused(tmp_path, ending):
+def test_several_images_in_a_file_are_refused(tmp_path, ending):
     path = tmp_path / f"moving.{ending}"
-    picture(path, save_all=True, append_images=[Image.new("RGB", (4, 6))])
-    assert refused(read_image, path) == f"{path}: holds several pictures; save the one that is meant."
+    write_noise(path, save_all=True, append_images=[Image.new("RGB", (4, 6))])
+    assert "several images" in refused(read_image, path)
 
 
-def test_a_picture_is_turned_as_its_exif_says(tmp_path):
+def test_an_image_is_turned_as_its_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
-    pixels = picture(tmp_path / "turned.png", exif=exif)
+    pixels = write_noise(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
 
 
 def test_modes_that_have_three_channels_of_8_bits_are_read(tmp_path):
-    picture(tmp_path / "print.jpg", "CMYK")
+    write_noise(tmp_path / "print.jpg", "CMYK")
     assert read_image(tmp_path / "print.jpg").shape == (6, 4, 3)
     Image.new("CMYK", (2, 1), (0, 255, 255, 0)).save(tmp_path / "red.tiff")
     assert np.array_equal(read_image(tmp_path / "red.tiff"), [[[255, 0, 0]] * 2])
@@ -137,7 +138,7 @@ def test_colours_of_16_bits_are_refused(tmp_path, ending):
         path.write_bytes(PNG + b"".join(chunk(*of) for of in chunks))
     else:
         path.write_bytes(tiff_of_16_bits())
-    assert refused(read_image, path) == f"{path}: more than 8 bits a channel; convert it to 8 bits."
+    assert "8 bits" in refused(read_image, path)
 
 
 def tiff_of_16_bits() -> bytes:
@@ -150,18 +151,18 @@ def tiff_of_16_bits() -> bytes:
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "picture.png")
-    assert "not a file" in refused(read_image, tmp_path / "picture.png")
+    os.mkfifo(tmp_path / "image.png")
+    assert "not a file" in refused(read_image, tmp_path / "image.png")
 
 
-def test_links_are_followed_and_what_they_lead_to_is_never_shown(tmp_path):
+def test_links_are_followed_and_the_content_of_their_targets_is_never_shown(tmp_path):
     folder = make_category(tmp_path / "data")
     secret = tmp_path / "secret"
     secret.write_text("password")
     link = folder / "train/good/link.png"
     link.symlink_to(secret)
     said = refused(lambda path: build_index("own", "bottle", path, Dataset(path=path)), tmp_path / "data")
-    assert said.startswith(f"{link}: not a whole image") and "password" not in said
+    assert said.startswith(f"{link}: not a complete image") and "password" not in said
     link.unlink()
     (folder / "test/loop").symlink_to("loop")
     shutil.move(folder / "train/good", tmp_path / "elsewhere")
@@ -173,38 +174,38 @@ def test_links_are_followed_and_what_they_lead_to_is_never_shown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "why"),
     [
-        ("x: !!python/object/apply:os.mkdir [canary]", "not valid YAML at line 1; put the file right."),
-        ("a: 1\nb:\n  c: 1\n  c: 2", "not valid YAML at line 4 (the key c is there twice); put the file right."),
-        ("a: &a {x: 1}\nb: {<<: *a}", "not valid YAML at line 2 (merge keys are not used here); put the file right."),
-        ("a: &a [*a, *a]", "its aliases make it more than 100000 values; write them out."),
-        ("[" * 1000, "not valid YAML; put the file right."),
-        ("x: 2001-99-99", "not valid YAML; put the file right."),
-        ("x: " + "9" * 5000, "not valid YAML; put the file right."),
-        ("__use_yte__: true\nx: ?__import__('os').mkdir('canary')", "holds a template (__use_yte__), which is a program;"),
+        ("x: !!python/object/apply:os.mkdir [canary]", "line 1"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "line 4 (the key c"),
+        ("a: &a {x: 1}\nb: {<<: *a}", "line 2 (merge keys"),
+        ("a: &a [*a, *a]", "100000 values"),
+        ("[" * 1000, "not valid YAML"),
+        ("x: 2001-99-99", "not valid YAML"),
+        ("x: " + "9" * 5000, "not valid YAML"),
+        ("__use_yte__: true\nx: ?__import__('os').mkdir('canary')", "__use_yte__"),
     ],
 )
-def test_yaml_is_data_alone(tmp_path, monkeypatch, text, said):
+def test_yaml_is_only_data(tmp_path, monkeypatch, text, why):
     monkeypatch.chdir(tmp_path)
     Path("x.yaml").write_text(text)
-    assert refused(read_yaml, Path("x.yaml")).startswith(f"x.yaml: {said}")
+    assert why in refused(read_yaml, Path("x.yaml"), ConfigError)
     assert not Path("canary").exists()
 
 
-def test_a_billion_laughs_are_no_more_than_their_lines(tmp_path):
+def test_a_billion_laughs_are_refused(tmp_path):
     lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"{after}: &{after} [{', '.join([f'*{name}'] * 10)}]" for name, after in zip("abcdefgh", "bcdefghi", strict=True)]
     (tmp_path / "x.yaml").write_text("\n".join(lines))
-    assert "aliases" in refused(read_yaml, tmp_path / "x.yaml")
+    assert "aliases" in refused(read_yaml, tmp_path / "x.yaml", ConfigError)
     (tmp_path / "x.yaml").write_text("\n".join(lines[:3]))
     assert read_yaml(tmp_path / "x.yaml")["c"][9][9][9] == 1
 
 
 @pytest.mark.parametrize("text", ["NaN", "[-Infinity]", "1e999", "[" * 100_000, "1" * 30, r'"\ud800"', r'{"\udfff": 1}'])
-def test_json_that_breaks_those_who_go_on_with_it(tmp_path, text):
+def test_json_that_would_break_its_readers_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
-    assert "not valid JSON" in refused(read_json, tmp_path / "x.json")
+    assert "not valid JSON" in refused(read_json, tmp_path / "x.json", FileError)
     (tmp_path / "x.json").write_text(r'{"a": "\ud83d\ude00"}')
     assert read_json(tmp_path / "x.json") == {"a": "\U0001f600"}
 
@@ -215,11 +216,9 @@ def test_json_that_breaks_those_who_go_on_with_it(tmp_path, text):
 def test_no_code_in_a_checkpoint_is_run(tmp_path):
     canary, path = tmp_path / "canary", tmp_path / "model.pt"
     torch.save({"flows": [Canary(canary)]}, path)
-    assert refused(lambda of: read_model(of.parent, CPU), path) == (
-        f"{path}: not a model of this project, or damaged; run the cell again."
-    )
+    refused(lambda of: read_model(of.parent, CPU), path, FileError)
     path.write_bytes(pickle.dumps(Canary(canary)))
-    assert "not a model" in refused(lambda of: read_model(of.parent, CPU), path)
+    refused(lambda of: read_model(of.parent, CPU), path, FileError)
     assert not canary.exists()
     pickle.loads(pickle.dumps(Canary(canary)))
     assert canary.exists()
@@ -236,85 +235,17 @@ def compressed(path: Path) -> None:
 def test_a_checkpoint_is_no_larger_than_its_file(tmp_path):
     path = tmp_path / "x.pt"
     torch.save([torch.zeros(1).expand(10**12)], path)
-    with pytest.raises(NoTensors, match="more bytes than it has"):
+    with pytest.raises(ValueError, match="more bytes than it has"):
         load_tensors(path, CPU)
     torch.save([torch.zeros(10**6)], path)
     assert load_tensors(path, CPU)[0].shape == (10**6,)
     compressed(path)
-    with pytest.raises(NoTensors, match="compressed"):
+    with pytest.raises(ValueError, match="compressed"):
         load_tensors(path, CPU)
     for value in (torch.zeros(3).to_sparse(), torch.zeros(3, device="meta"), torch.float32):
         torch.save([value], path)
-        with pytest.raises(NoTensors):
+        with pytest.raises(ValueError):
             load_tensors(path, CPU)
-
-
-# --- archives ------------------------------------------------------------------------------------------------
-
-
-def header(name: str, kind: bytes, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.type, info.size = kind, size
-    return info.tobuf(tarfile.GNU_FORMAT)
-
-
-BOMBS = {
-    "a head without end": header("x", tarfile.XHDTYPE, 10**9) + bytes(10**8),
-    "a name without end": header("x", tarfile.GNUTYPE_LONGNAME, 10**9) + bytes(10**8),
-    "names of names": header("x", tarfile.GNUTYPE_LONGNAME, 0) * 2000,
-    "a size below 0": header("x", tarfile.REGTYPE, -(10**9)) + bytes(1024),
-    "a damaged head": header("x", tarfile.REGTYPE, 0) + header("y", tarfile.REGTYPE, 0).replace(b"y", b"z", 1) + bytes(1024),
-    "a hard link to what comes later": header("x", tarfile.LNKTYPE, 0) + bytes(1024),
-}
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_tars_that_fill_the_memory_or_are_damaged_within(tmp_path, bomb):
-    packer = zlib.compressobj(1, wbits=31)
-    archive = tmp_path / "x.tar.gz"
-    archive.write_bytes(packer.compress(BOMBS[bomb]) + packer.flush())
-    with pytest.raises(BgadError):
-        unpack(archive, tmp_path / "out")
-    assert names_in(tmp_path) == [archive.name]
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zips_are_packed_in_a_way_that_unpacks_bit_by_bit(tmp_path, method):
-    archive = tmp_path / "x.zip"
-    with zipfile.ZipFile(archive, "w", method) as file:
-        file.writestr("bottle/train/good/0.png", bytes(10**7))
-    with pytest.raises(BgadError, match="is packed in an unusual way"):
-        unpack(archive, tmp_path / "out")
-    assert names_in(tmp_path) == [archive.name]
-
-
-@pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
-def test_a_small_archive_does_not_grow_a_hundredfold(tmp_path, ending, monkeypatch):
-    monkeypatch.setattr("bgad.data.download.unpack.GROWS_FREELY", 10**6)
-    archive = tmp_path / f"x{ending}"
-    if ending == ".zip":
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("a/train/x.png", bytes(2 * 10**6))
-    else:
-        with tarfile.open(archive, "w:gz") as tar:
-            info = tarfile.TarInfo("a/train/x.png")
-            info.size = 2 * 10**6
-            tar.addfile(info, io.BytesIO(bytes(info.size)))
-    with pytest.raises(BgadError, match="holds more than 200000 entries or 1 MB"):
-        unpack(archive, tmp_path / "out")
-    assert names_in(tmp_path) == [archive.name]
-
-
-def test_zips_that_lie_about_sizes(tmp_path):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("a/train/x.png", bytes(10**6))
-    lying = bytearray(content.getvalue())
-    struct.pack_into("<I", lying, lying.index(b"PK\x01\x02") + 24, 10)  # ten bytes, says the directory
-    (tmp_path / "x.zip").write_bytes(lying)
-    with pytest.raises(BgadError, match="cannot be unpacked"):
-        unpack(tmp_path / "x.zip", tmp_path / "out", max_bytes=1000)
-    assert names_in(tmp_path) == ["x.zip"]
 
 
 # --- names ---------------------------------------------------------------------------------------------------
@@ -342,14 +273,14 @@ REFUSED = [
 
 @pytest.mark.parametrize("name", [*REFUSED, "a ", "", "x" * (LONGEST + 1), "é" * LONGEST, "\udcff", "a\u202eb", "a/b", "*"])
 def test_names_that_cannot_be_used(name):
-    with pytest.raises(BgadError, match="rename the folder") as error:
+    with pytest.raises(DataError, match="rename the folder") as error:
         check_names([name], "a category", Path("data"))
     assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize("pair", [("Nut", "nut"), ("n\u00fct", "nu\u0308t"), ("STRASSE", "straße")])
 def test_names_that_some_systems_take_for_the_same(pair):
-    with pytest.raises(BgadError, match="rename one of the two"):
+    with pytest.raises(DataError, match="rename one of the two"):
         check_names(pair, "a category", Path("data"))
     check_names([pair[0], "other"], "a category", Path("data"))
 
@@ -359,11 +290,11 @@ def test_names_are_checked_where_folders_are_read(tmp_path):
     assert catalogue("own", Dataset(path=tmp_path)) == {NASTY: {"a'; x": 2}}
     read = lambda path: catalogue("own", Dataset(path=path))  # noqa: E731
     (tmp_path / NASTY / "test" / "$x").mkdir()
-    assert "$x: the name of a defect type may not hold $" in refused(read, tmp_path)
+    assert "test/$x: the name of a defect type" in refused(read, tmp_path)
     (tmp_path / NASTY / "test" / "$x").rmdir()
     make_category(tmp_path, "{k}")
-    assert "the name of a category may not hold {" in refused(read, tmp_path)
-    with pytest.raises(BgadError, match="may not"):
+    assert "{k}: the name of a category" in refused(read, tmp_path)
+    with pytest.raises(DataError, match="may not"):
         build_index("own", "../bottle", tmp_path / "x", Dataset(path=tmp_path))
     name = tmp_path / NASTY / "train/good" / "a\nb.png"
     name.write_bytes(b"")
@@ -391,13 +322,13 @@ def test_a_name_full_of_shell_goes_through_a_run_and_stays_a_name(nasty):
     nasty.snakemake(*data, "--", f"{folder}/metrics.json")
     assert read_json(nasty.folder / folder / "metrics.json")["cell"]["category"] == NASTY
     assert not [path for path in nasty.folder.rglob("CANARY*")]
-    given = {"Snakefile", "workflow", "config", "profiles", "data", ".snakemake"}
+    given = {"Snakefile", "workflow", "config", "profiles", "data", ".snakemake", ".said"}
     assert {path.name for path in nasty.folder.iterdir()} - given == {"results", "resources"}
     assert {path.name for path in nasty.folder.parent.iterdir()} == {"a project"}
     # And one that is refused, in one sentence.
     make_category(nasty.folder / "data", "a$(touch CANARY)")
     said = nasty.snakemake("-n", *data, "--", f"{folder}/metrics.json", check=False)
-    assert "error: data/a$(touch CANARY): the name of a category may not hold $; rename the folder." in said
+    assert "error: data/a$(touch CANARY): the name of a category" in said
     assert not [path for path in nasty.folder.rglob("CANARY*")]
 
 
@@ -405,5 +336,5 @@ def test_a_configuration_that_is_a_program_is_refused_before_snakemake_runs_it(n
     config = nasty.folder / "config/config.yaml"
     config.write_text(config.read_text() + "__use_yte__: true\nx: ?__import__('os').mkdir('CANARY')\n")
     said = nasty.snakemake("-n", "reports/demo/table.md", check=False)
-    assert "error: config/config.yaml: holds a template (__use_yte__), which is a program; write its values out." in said
+    assert "error: config/config.yaml: is a template (__use_yte__)" in said
     assert not (nasty.folder / "CANARY").exists()

@@ -1,4 +1,4 @@
-"""Reading images and masks: three channels of 8 bits, and the resizing of the protocol."""
+"""Reading images and masks: three channels of 8 bits, and the resizing of docs/protocol.md."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from folders import HEIGHT, WIDTH, save, write_image
 from PIL import Image
 
 from bgad.data.images import read_image, read_mask, resized_image, resized_mask
-from bgad.errors import BgadError
+from bgad.errors import DataError
 
 
 def test_images_become_three_channels_of_8_bits(tmp_path):
@@ -75,5 +75,5 @@ def test_a_resized_image_is_lanczos_of_each_channel(tmp_path, size):
 
 def test_the_readers_name_a_file_that_is_not_there(tmp_path):
     for reader in (read_image, read_mask):
-        with pytest.raises(BgadError, match=re.escape(str(tmp_path / "no.png"))):
+        with pytest.raises(DataError, match=re.escape(str(tmp_path / "no.png"))):
             reader(tmp_path / "no.png")

@@ -234,7 +234,7 @@ def test_maps_that_are_all_the_same_are_noticed(category, tmp_path, seat):
         "flat", "def fit(images, rng):\n    return None\n\ndef score(model, images):\n    return images.levels[0][..., 0] * 0\n"
     )
     metrics = category.run("flat", tmp_path / "flat")
-    assert metrics["notes"] == ["All test images have the same score, so that image AUROC is 50 and means nothing."]
+    assert ["same score" in note for note in metrics["notes"]] == [True]
     assert metrics["image_auroc"]["last"] == 50
 
 

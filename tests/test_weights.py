@@ -3,7 +3,6 @@ not what they are said to be. The only network is a server on this machine."""
 
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
-from test_download import Handler, Server
+from servers import BODY, Handler, Server, serving
 
 from bgad.errors import BgadError
 from bgad.features import weights
@@ -26,7 +25,6 @@ CPU = torch.device("cpu")
 SMALL = "test_efficientnet.r160_in1k"  # 82300 parameters; on the hub, without a published file of another kind
 REPOSITORY = f"timm/{SMALL}"
 OFF_HUB = "gcvit_xxtiny.in1k"  # timm has an address for it, and no repository on the hub
-BODY = np.random.default_rng(0).bytes(500_000)
 
 
 class HubHandler(Handler):
@@ -42,12 +40,8 @@ class HubHandler(Handler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    server.RequestHandlerClass = HubHandler
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(HubHandler) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,14 @@ def mini(category: Annotated[str, Argument(help="brick, grass, gravel or coins."
 
 
 @app.command()
-def index(dataset: DataName, category: Category, root: Root, output: Output, datasets: Datasets = None) -> None:
+def index(
+    dataset: DataName,
+    category: Category,
+    root: Root,
+    output: Output,
+    datasets: Datasets = None,
+    threads: Threads = None,
+) -> None:
     """Checks every image and mask of a category and writes what it holds.
 
     Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
@@ -61,7 +68,7 @@ def index(dataset: DataName, category: Category, root: Root, output: Output, dat
     from bgad.data.layouts import build_index
 
     check_copy(dataset, category, root)
-    found = build_index(dataset, category, root, data_set(datasets, dataset))
+    found = build_index(dataset, category, root, data_set(datasets, dataset), threads or -1)
     _print_notes(checks.of_index(found))
     found.save(output)
 

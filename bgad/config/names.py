@@ -1,62 +1,63 @@
-"""What categories, defect types and pictures of one's own may be called: their names become parts of paths, of commands and of
-reports, and each of these has signs of its own that a name must not have.
+"""Names that users choose: of categories, defect types and images, which end up in paths, commands and reports.
 
-The names of data sets, suites, recipes and methods are narrower still (Name in settings.py).
+Paths, commands and reports reserve characters that such a name must not contain. The names of data sets, suites, recipes and
+methods are narrower still (Name in settings.py).
 """
 
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from bgad.errors import BgadError
+from bgad.errors import DataError
 
-# Braces are Snakemake's wildcards. To a cluster Snakemake sends a job's wildcards as one word of a shell command, in Python's
-# quotes instead of the shell's, and tells them apart by commas. The others are Markdown's, or not in file names everywhere.
+# Braces are Snakemake's wildcards. To a cluster, Snakemake sends a job's wildcards as one word of a shell command, with
+# Python's quotes instead of the shell's and with commas between them. The other characters are Markdown's, or not allowed in
+# file names everywhere.
 FORBIDDEN = frozenset('{},"$`/\\<>|*?[]')
-FORMULA = frozenset("-=+@")  # with these a spreadsheet lets one begin
-NOT_FIRST = FORMULA | {"."}  # hidden files; and a - begins an option too
-LONGEST = 150  # bytes: a file system allows 255, and a step adds to a name
+FORMULA = frozenset("-=+@")  # a cell that begins with one of these is a formula to a spreadsheet
+NOT_FIRST = FORMULA | {"."}  # hidden files; and - begins an option too
+LONGEST = 150  # bytes: a file system allows 255, and steps append to a name
 
 
 def check_names(names: Iterable[str], what: str, folder: Path) -> None:
-    """BgadError for the first of ``names``, folders of ``folder``, that ``what`` (a category, a defect type) cannot have, and
-    for two that some systems take for the same: that differ in case alone, or in how an accent is written."""
+    """DataError for the first of ``names``, folders in ``folder``, that is not allowed for ``what`` (a category, a defect type),
+    and for two names that are the same on some systems: they differ only in case or in how an accent is written."""
     seen: dict[str, str] = {}
     for name in names:
         if problem := _problem(name):
-            raise BgadError(f"{shown(folder / name)}: the name of {what} {problem}; rename the folder.")
+            raise DataError(f"{shown(folder / name)}: the name of {what} {problem}; rename the folder.")
         same = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if seen.setdefault(same, name) != name:
-            raise BgadError(
-                f"{shown(folder / name)}: differs from {seen[same]!r} in case or in how its accents are written alone, which "
-                "some systems take for the same name; rename one of the two."
+            raise DataError(
+                f"{shown(folder / name)}: differs from {seen[same]!r} only in case or in how its accents are written, which some "
+                "systems take for the same name; rename one of the two."
             )
 
 
 def check_file_name(path: Path) -> None:
-    """BgadError for a picture whose name holds line breaks or other signs that cannot be seen, braces, or no UTF-8."""
+    """DataError for an image whose name has line breaks or other unprintable characters, braces, or is not UTF-8."""
     if not path.name.isprintable() or {"{", "}"} & {*path.name}:
-        raise BgadError(f"{shown(path)}: the name holds braces or a sign that cannot be seen; rename the file.")
+        raise DataError(f"{shown(path)}: the name has braces or an unprintable character; rename the file.")
 
 
 def check_text(text: str) -> str:
-    """``text`` of a result that reports are to show; ValueError where it could be more than text to a terminal, in Markdown or
-    to a spreadsheet: signs that cannot be seen, backticks, or the beginning of a formula."""
+    """``text`` from a result that reports will show; ValueError if a terminal, Markdown or a spreadsheet could take it for more
+    than text: unprintable characters, backticks, or the beginning of a formula."""
     if not text.isprintable() or "`" in text or text[:1] in FORMULA:
-        raise ValueError("holds a backtick or a sign that cannot be seen, or begins like a formula")
+        raise ValueError("has a backtick or an unprintable character, or begins like a formula")
     return text
 
 
 def shown(text: object) -> str:
-    """A path or a sentence in one line of plain text, whatever signs it has: nothing for a terminal to obey."""
+    """A path or a sentence as one line of plain text, with escapes for what a terminal could obey."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
 
 
 def _problem(name: str) -> str | None:
     if not name.isprintable():
-        return "holds a line break or another sign that cannot be seen, or is no UTF-8"
+        return "has a line break or another unprintable character, or is not UTF-8"
     if wrong := FORBIDDEN & {*name}:
-        return f"may not hold {min(wrong)}"
+        return f"may not contain {min(wrong)}"
     if name[:1] in NOT_FIRST:
         return f"may not begin with {name[0]}"
     if name != name.strip() or not name:

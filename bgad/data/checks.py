@@ -1,7 +1,8 @@
-"""What is odd about a category or a test set, though a cell can be made of it: said in the log of the first step that can see
-it, and as ``notes`` in metrics.json, which the table and the page show.
+"""Notes on a category or a test set that is odd but usable.
 
-A note is one sentence that names no image and no category, so that all cells that it concerns can be named beside it.
+The first step that can see an oddity prints it to its log; a cell keeps its notes in metrics.json, and the table and the page
+show them. A note is one sentence without the names of images or categories, so that a report can list all the cells that it
+concerns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from bgad.data.layouts import Index
 from bgad.data.splits import Split, one_of_each
 
-# How path and reason begin of a test image that is a training image.
+# How path and reason begin for a test image that is a copy of a training image.
 ACROSS = "test/", "byte-identical to train/"
 
 
@@ -22,27 +23,27 @@ def of_index(index: Index) -> list[str]:
 
 
 def of_split(split: Split) -> list[str]:
-    """What the split's test set comes to; its copies are those of the index."""
+    """Notes on the split's test set; its copies are noted with the index."""
     return _of_classes(["good"] * len(split.test_normal) + ["defect"] * len(split.test_anomalous))
 
 
 def of_cell(split: Split, types: Sequence[str], masks: np.ndarray | None, scores: np.ndarray) -> list[str]:
-    """Of the ``types`` ("good" where normal), ``masks`` (N, S, S) and ``scores`` (N,) of a cell's test images."""
+    """Notes on a cell's test images, by their ``types`` (normal: "good"), ``masks`` (N, S, S) and ``scores`` (N,)."""
     anomalous = np.array([kind != "good" for kind in types])
     empty = 0 if masks is None else int((anomalous & ~masks.any(axis=(1, 2))).sum())
     equal = len(scores) > 1 and np.ptp(scores) == 0
-    constant = ["All test images have the same score, so that image AUROC is 50 and means nothing."] if equal else []
+    constant = ["All test images have the same score, so image AUROC is 50 and means nothing."] if equal else []
     return [*_of_classes(types), *_of_copies(split.excluded), *_of_masks(empty), *constant]
 
 
 def _of_classes(types: Iterable[str]) -> list[str]:
     normal = {kind == "good" for kind in types}
     missing = [name for name, is_normal in (("normal", True), ("anomalous", False)) if is_normal not in normal]
-    return [f"No test image is {name}, so that there is no AUROC." for name in missing]
+    return [f"No test image is {name}, so there is no AUROC." for name in missing]
 
 
 def _of_copies(left_out: Iterable[tuple[str, str]]) -> list[str]:
-    """Of images that are left out as copies, as (path, reason)."""
+    """Notes on the copies that are left out, given as (path, reason)."""
     across = unsure = others = 0
     for path, why in left_out:
         if path.startswith(ACROSS[0]) and why.startswith(ACROSS[1]):
@@ -53,13 +54,13 @@ def _of_copies(left_out: Iterable[tuple[str, str]]) -> list[str]:
             others += 1
     return [
         *_counted(across, "test image", "byte-identical to training images: left out of the test set"),
-        *_counted(unsure, "test image", "byte-identical to one that has another type: left out"),
-        *_counted(others, "image", "byte-identical to another beside it: left out, so that each counts once"),
+        *_counted(unsure, "test image", "byte-identical to one with another type: left out"),
+        *_counted(others, "image", "byte-identical to another one: left out, so that each counts once"),
     ]
 
 
 def _of_masks(empty: int) -> list[str]:
-    return _counted(empty, "anomalous test image", "without an anomalous pixel in the mask: anomalous as a whole only")
+    return _counted(empty, "anomalous test image", "without an anomalous pixel in the mask: only the image counts as anomalous")
 
 
 def _counted(number: int, what: str, are: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""The known anomalies as the released code draws them: one seed for all categories in a row (quirk 3 of the protocol).
+"""The known anomalies as the released code draws them: one seed for all categories in a row (docs/protocol.md, quirk 3).
 
-It seeds Python's global generator once and goes through the categories in alphabetical order. In each it shuffles every defect
-type's sorted files and takes the first k // types; what k lacks then comes from a shuffle of all that is left. Nothing else
-in its main process draws from that generator, so its draws can be replayed: seed 100 gives the anomalies that its file
+The released code seeds Python's global generator once and walks the categories in alphabetical order. In each it shuffles the
+sorted files of every defect type and takes the first k // types; the rest of k comes from a shuffle of all that remain. Nothing
+else in its main process draws from that generator, so its draws can be replayed: seed 100 gives the anomalies that its file
 datasets/anomalies.py lists (tests/test_released_draws.py).
 """
 
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from random import Random
 
 from bgad.data.layouts import Index
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 from bgad.randomness import released_generator
 
 
 def released_order(index: Index, before: Sequence[Index], seed: int, pool_size: int) -> list[str]:
     """All anomalies of a category in the order in which they become known, drawn after those of the categories ``before``.
 
-    The first ``pool_size`` are the released code's with k = pool_size; they go round the types, so that a smaller k is spread
-    over these (the released code would draw anew). BgadError unless all are of one data set.
+    The first ``pool_size`` are the released code's with k = pool_size, in turns over the types, so that a smaller k is spread
+    over the types (the released code would draw again). ConfigError unless all categories are of one data set.
     """
     rng = released_generator(seed)
     for earlier in before:
         if earlier.dataset != index.dataset or earlier.category == index.category:
-            raise BgadError(
+            raise ConfigError(
                 f"{index.dataset}/{index.category}: cannot be drawn after {earlier.dataset}/{earlier.category}; "
                 "name the other categories of its data set that come before it."
             )
@@ -33,7 +33,7 @@ def released_order(index: Index, before: Sequence[Index], seed: int, pool_size: 
 
 
 def draw_of_category(index: Index, pool_size: int, rng: Random) -> list[str]:
-    """One category's draw, from where ``rng`` stands."""
+    """One category's draw, with ``rng`` as the categories before have left it."""
     by_type = defaultdict(list)
     for image in index.images:
         if image.anomalous:

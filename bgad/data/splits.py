@@ -1,9 +1,9 @@
 """Splits: which anomalies can be known in training, and what the test set then is.
 
-For (data set, category, split, seed) a pool of known anomalies is drawn once. A cell with k knows the first k of it, and
-the whole pool leaves the test set whatever k is, so k0, k1 and k10 are tested on the same images. ``seen`` draws the pool
-over all defect types; ``hard-<type>`` draws it from one type and takes all of that type out of the test set (DRA, CVPR
-2022). Draws depend on these names and the files' names alone, unless the released code's draws in a row are asked for.
+A pool of known anomalies is drawn once for each (data set, category, split, seed). A cell with k knows the first k of the pool.
+The whole pool leaves the test set whatever k is, so k0, k1 and k10 are tested on the same images. ``seen`` draws the pool over
+all defect types; ``hard-<type>`` draws it from one type and takes all of that type out of the test set (DRA, CVPR 2022). Draws
+depend only on these names and the names of the files, unless the recipe follows the released code, which draws in a row.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from bgad.config import paths
 from bgad.config.settings import Recipe
 from bgad.data.layouts import ImageRecord, Index
 from bgad.data.released_draws import released_order
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, DataError, FileError
 from bgad.io import read_json, write_json
 from bgad.randomness import shuffled
 
@@ -29,10 +29,10 @@ from bgad.randomness import shuffled
 class Split:
     """A drawn split; every list holds paths relative to the category's folder.
 
-    ``pool``: the known anomalies in their order; ``further``: the order in which k > len(pool) draws on; ``held_out``:
-    images of a hard split's type that leave the test set without being known; ``test_normal`` and ``test_anomalous``: the
-    test set of every k up to the pool's size; ``excluded``: images left out everywhere, each with the reason. An image whose
-    mask is empty is neither in ``pool`` nor in ``further``.
+    ``pool``: the known anomalies in their order; ``further``: those that follow for k > len(pool); ``held_out``: images of a
+    hard split's type that leave the test set without being known; ``test_normal`` and ``test_anomalous``: the test set of every
+    k up to the pool's size; ``excluded``: images left out everywhere, with the reason. An image with an empty mask is neither
+    in ``pool`` nor in ``further``.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # for `load`
@@ -54,27 +54,27 @@ class Split:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def known(self, k: int) -> tuple[str, ...]:
-        """The k anomalies that a cell knows; BgadError if there are fewer."""
+        """The k anomalies that a cell knows; DataError if there are fewer."""
         order = self.pool + self.further
         if k > len(order):
             which = "anomalous images" if self.split == "seen" else f"images of type {self.split.removeprefix('hard-')}"
             others = self.test_anomalous if self.split == "seen" else self.held_out
             marked = " whose mask is not empty" if len(others) > len(self.further) else ""
-            raise BgadError(
+            raise DataError(
                 f"{self.dataset}/{self.category}: k {k} is more than its {len(order)} {which}{marked}; ask for a smaller k."
             )
         return order[:k]
 
     def test(self, k: int) -> tuple[str, ...]:
-        """The test set of a cell with k: normal images, then anomalous ones, none of them known."""
+        """The test set of a cell with k: normal images, then unknown anomalous ones; DataError if no anomalous one is left."""
         known = set(self.known(k))
         anomalous = tuple(path for path in self.test_anomalous if path not in known)
         if known and not anomalous:
-            raise BgadError(f"{self.dataset}/{self.category}: k {k} leaves no anomalous image to test on; ask for a smaller k.")
+            raise DataError(f"{self.dataset}/{self.category}: k {k} leaves no anomalous image to test on; ask for a smaller k.")
         return self.test_normal + anomalous
 
     def full_test(self) -> tuple[str, ...]:
-        """The whole test set, nothing taken out, which is what unsupervised methods publish."""
+        """The whole test set, on which unsupervised methods publish their metrics."""
         return self.test_normal + tuple(sorted(self.test_anomalous + self.pool + self.held_out))
 
     def save(self, path: Path) -> None:
@@ -82,26 +82,27 @@ class Split:
 
     @classmethod
     def load(cls, path: Path) -> "Split":
+        """FileError if the file is missing, damaged or changed, or names something outside its folder."""
         values = read_json(path)
         try:
             recorded = values.pop("sha256", None)
             split = TypeAdapter(cls).validate_python(values)
         except (AttributeError, TypeError, ValidationError) as error:
-            raise BgadError(f"{path}: not the file of a split; delete it and run again, or check the path.") from error
+            raise FileError(f"{path}: not the file of a split; delete it and run again, or check the path.") from error
         if split.sha256 != recorded:
-            raise BgadError(f"{path}: its content does not fit its hash, so it was changed; delete it and run again.")
+            raise FileError(f"{path}: its content does not match its hash, so somebody changed it; delete it and run again.")
         lists = (split.train_normal, split.pool, split.further, split.held_out, split.test_normal, split.test_anomalous)
         paths.check_inside([split.category, *chain(*lists)], path)
         return split
 
 
 def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Sequence[Index] | None = None) -> Split:
-    """The split of that name and seed. BgadError if the category cannot have it.
+    """The split of that name and seed; ConfigError or DataError if the category cannot have it.
 
-    By default a split is drawn from its own names alone. With ``before``, the indexes of the categories that come before this
-    one (none for the first), the ``seen`` draw is the released code's, in which a category's draw depends on theirs. Images
-    that are left out here (copies, empty masks) are part of that draw and then passed over. A hard split, which the released
-    code does not have, is always drawn on its own.
+    By default a split's draw depends only on its own names. With ``before``, the indexes of the categories that come before
+    this one (none for the first), the ``seen`` draw is the released code's, which depends on theirs. Images that are left out
+    here (copies, empty masks) take part in that draw and are skipped afterwards. A hard split, which the released code does not
+    have, never depends on ``before``.
     """
     images, excluded = one_of_each(index.images)
     normal = [image.path for image in images if not image.anomalous and image.part == "train"]
@@ -120,7 +121,7 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
     else:
         kind = split.removeprefix("hard-")
         if split != f"hard-{kind}" or kind not in drawable:
-            raise BgadError(
+            raise ConfigError(
                 f"{index.dataset}/{index.category}: there is no split {split}; use seen or "
                 f"hard-<type> with one of {', '.join(sorted(drawable))}."
             )
@@ -131,7 +132,7 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
     test_anomalous = [path for path in anomalous if path not in leaves]
     if anomalous and not test_anomalous:
         smaller = f"set datasets.{index.dataset}.pool to a smaller number"
-        raise BgadError(
+        raise DataError(
             f"{index.dataset}/{index.category}: split {split} leaves no anomalous image to test on, since it takes all "
             f"{len(anomalous)}; {smaller if split == 'seen' else 'use seen'} or add images."
         )
@@ -151,7 +152,7 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
 
 
 def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
-    """Each defect type with its images that can be known: those whose mask, where there are masks, is not empty."""
+    """The images of each defect type that can be known: those without an empty mask."""
     by_type: dict[str, list[str]] = defaultdict(list)
     for image in images:
         if image.anomalous:
@@ -160,20 +161,20 @@ def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
 
 
 def draws(recipe: Recipe, split: str) -> str:
-    """How a recipe draws a split: "in-a-row", each category after the ones before it, or each on its "own"."""
+    """How a recipe draws a split: "in-a-row", after the categories before it, or on its "own"."""
     return "in-a-row" if split == "seen" and recipe.quirks.draws_follow_one_another else "own"
 
 
 def file_of(recipe: Recipe, names: Mapping[str, object]) -> str:
-    """The file of the split that a cell of these ``names`` (its fields) takes."""
+    """The split file of a cell; ``names`` are the cell's fields."""
     return paths.SPLIT.format(**names, draws=draws(recipe, str(names["split"])))
 
 
 def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list[str]:
     """All anomalies in the order in which they become known: pool_size // types of each type first, the rest at random.
 
-    The first part goes round the types, each round in an order of its own, so that every prefix is spread over the types as
-    evenly as can be (protocol: "k // types from each defect type, the rest at random from what is left").
+    The first part takes turns over the types, in a new order each round, so that every prefix is spread over the types as
+    evenly as possible (docs/protocol.md: k // types from each defect type, the rest at random).
     """
     each = pool_size // len(by_type) if by_type else 0
     queues = {kind: shuffled(paths, "pool", *names, kind) for kind, paths in by_type.items()}
@@ -188,9 +189,10 @@ def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list
 
 
 def one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
-    """Byte-identical images count as one: the training image stays, else the first; the others are left out, with the reason.
+    """The images without copies, and the copies (byte-identical files) with the reason why they are left out.
 
-    Where test images that are the same have different types, none of the labels can be trusted and all leave.
+    Of several copies the training image stays, else the first. If test images that are copies have different types, none of
+    their labels can be trusted and all are left out.
     """
     groups = defaultdict(list)
     for image in images:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 from torch import Tensor
 
 from bgad import methods
@@ -18,13 +18,13 @@ from bgad.config.cells import Cell
 from bgad.config.methods import PAPER_METHODS
 from bgad.config.settings import Recipe
 from bgad.data.images import resized_image
-from bgad.data.layouts import IMAGE_ENDINGS
+from bgad.data.layouts import IMAGE_ENDINGS, is_image
 from bgad.errors import BgadError, DataError, FileError
 from bgad.evaluation.evaluate import check_finite
 from bgad.features.backbone import STRIDES, Backbone, load_backbone
 from bgad.methods.runner import images_of_levels, score_images
 from bgad.model.scoring import ScoreScale, image_scores, scored
-from bgad.tensors import NoTensors, load_tensors
+from bgad.tensors import load_tensors
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def images_in(given: list[Path]) -> list[Path]:
         if not path.exists():
             raise DataError(f"{path}: no such image or folder; check the path.")
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
+            inside = sorted(p for p in path.iterdir() if is_image(p.name))
             if not inside:
                 raise DataError(f"{path}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}); name a folder that does.")
             found += inside
@@ -161,7 +161,7 @@ def read_model(cell: Path, device: torch.device) -> dict:
     except FileNotFoundError as error:
         target = shlex.quote(f"{path.parent}/metrics.json")
         raise FileError(f"{path}: there is no model; run the cell first: snakemake --cores all {target}.") from error
-    except (NoTensors, ValidationError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # pydantic's too
         raise FileError(f"{path}: not a model of this project, or damaged; run the cell again.") from error
     return {"scale": None, "model": None, **content}
 

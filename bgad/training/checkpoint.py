@@ -19,7 +19,7 @@ from bgad.data.layouts import Index
 from bgad.data.splits import Split
 from bgad.features.cache import FeatureCache
 from bgad.model.cpu import chain
-from bgad.tensors import NoTensors, load_tensors, save_tensors
+from bgad.tensors import load_tensors, save_tensors
 
 
 def key_of(
@@ -53,7 +53,7 @@ class Checkpoint:
         """What was saved last; None if there is nothing, if it is damaged, or if its key is another."""
         try:
             found = load_tensors(self._path, torch.device("cpu"))
-        except (FileNotFoundError, NoTensors):
+        except (FileNotFoundError, ValueError):
             return None
         state = found.get("state") if isinstance(found, dict) and found.get("key") == self._key else None
         return state if isinstance(state, dict) else None

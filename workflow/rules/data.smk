@@ -62,7 +62,7 @@ rule index:
         "resources/benchmarks/index/{dataset}/{category}.tsv"
     conda:
         "../envs/bgad.yaml"
-    threads: 1
+    threads: CONFIG.threads
     resources:
         mem_mb=2000,
         runtime=30,
@@ -76,7 +76,7 @@ rule index:
         "Checking the images of {wildcards.dataset}/{wildcards.category}"
     shell:
         "bgad index --dataset {wildcards.dataset} --category {wildcards.category:q} --root {params.root:q}"
-        " --datasets {params.datasets:q} --output {output:q} > {log:q} 2>&1"
+        " --datasets {params.datasets:q} --threads {threads} --output {output:q} > {log:q} 2>&1"
 
 
 rule split:

@@ -1,6 +1,6 @@
 """Make a known data set: fetch its archives, unpack them, count the images.
 
-Addresses, hashes and counts are in presets.yaml; a data set of one's own never comes here.
+Addresses, hashes and counts are in presets.yaml.
 """
 
 import shutil
@@ -11,31 +11,30 @@ from urllib.parse import urlsplit
 from bgad.data.download.fetch import DownloadError, fetch
 from bgad.data.download.presets import Preset, dataset
 from bgad.data.download.unpack import unpack
-from bgad.errors import BgadError
+from bgad.data.layouts import NORMAL, is_image
+from bgad.errors import DataError
 from bgad.io import write_text
-
-IMAGES = {".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff"}
 
 
 def download_dataset(name: str, root: Path, archives: Path, wait: float = 1.0) -> None:
-    """Make ``root`` the data set ``name``: ``root/<category>/...``, with as many images as presets.yaml states.
+    """Makes ``root`` the data set ``name``: ``root/<category>/...``, with as many images as presets.yaml states.
 
-    The archives stay in ``archives``. A ``root`` that is already complete is left as it is. Where the whole archive
-    cannot be had, the archives of the categories are taken: nobody publishes their hashes, so each is recorded in
-    ``archives/<category>.sha256`` and holds from then on. ``wait`` is the first pause after a failed try, in seconds.
-    Raises BgadError, with no half-made ``root`` left, where the data set cannot be had whole.
+    The archives stay in ``archives``. A ``root`` that is complete is left alone. If no address gives the whole archive, the
+    archives of the categories are fetched: nobody publishes their hashes, so each hash is recorded in
+    ``archives/<category>.sha256`` and checked from then on. ``wait`` is the first pause after a failed try, in seconds.
+    DownloadError or DataError, with no half-made ``root`` left, if the data set cannot be had completely.
     """
     preset = dataset(name)
     own_copy = f"set datasets.{name}.path to a copy of the data set"
     if preset is None:
-        raise BgadError(f"There is no download for the data set {name!r}: {own_copy}")
+        raise DataError(f"There is no download for the data set {name!r}: {own_copy}.")
     if root.is_dir() and any(root.iterdir()):
         if problems := check_counts(root, preset.counts, preset.layout):
-            raise BgadError(f"{root} is not all of {name} ({_some(problems)}): delete it to start anew, or {own_copy}")
+            raise DataError(f"{root}: incomplete ({_some(problems)}); delete it to make it again, or {own_copy}.")
         return
 
     files, records = _fetch_archives(name, preset, archives, own_copy, wait)
-    staging = root.with_name(root.name + ".staging")  # always the same name, so that what a killed run left is cleared
+    staging = root.with_name(root.name + ".staging")  # always this name, so that the next run clears what a killed one left
     shutil.rmtree(staging, ignore_errors=True)
     try:
         for file in files:
@@ -46,22 +45,21 @@ def download_dataset(name: str, root: Path, archives: Path, wait: float = 1.0) -
             folder.rmdir()
         if problems := check_counts(staging, preset.counts, preset.layout):
             unpacked = str(files[0]) if len(files) == 1 else f"the category archives in {archives}"
-            raise BgadError(f"{name} as unpacked from {unpacked} is not whole ({_some(problems)}): {own_copy}")
+            raise DataError(f"{name} as unpacked from {unpacked} is incomplete ({_some(problems)}): {own_copy}.")
         staging.replace(root)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    for record, line in records.items():  # only now: a hash is worth holding to once its archive has proved good
+    for record, line in records.items():  # only now, when the archives have proved good
         write_text(record, line)
 
 
 def check_counts(root: Path, counts: dict[str, dict[str, int]], layout: str = "mvtec") -> list[str]:
-    """What differs between the images under ``root`` and ``counts`` (as in presets.yaml), a phrase each; [] if nothing.
+    """The differences between the images under ``root`` and ``counts`` (as in presets.yaml), a phrase each.
 
-    Counted are train/good, test/good (``ok`` in the btad layout), test/<type>, and the masks in ground_truth/<type>.
-    A category or folder that is missing, or a defect type that should not be there, is named.
+    It counts the images in train/good, test/good (``ok`` in the btad layout) and test/<type>, and the masks in
+    ground_truth/<type>, and finds categories, folders and defect types that are missing or unknown.
     """
-    normal = "ok" if layout == "btad" else "good"
-    problems = []
+    normal, problems = NORMAL[layout], []
     for category, expected in counts.items():
         if not (root / category).is_dir():
             problems.append(f"{category} is missing")
@@ -74,7 +72,7 @@ def check_counts(root: Path, counts: dict[str, dict[str, int]], layout: str = "m
             noun = "masks" if folder.startswith("ground_truth") else "images"
             if not path.is_dir():
                 problems.append(f"{category}/{folder} is missing")
-            elif (found := sum(_is_image(entry) for entry in path.iterdir())) != number:
+            elif (found := sum(is_image(entry.name) for entry in path.iterdir())) != number:
                 problems.append(f"{category}/{folder} has {found} {noun} instead of {number}")
         test = root / category / "test"
         there = {entry.name for entry in test.iterdir() if entry.is_dir()} if test.is_dir() else set()
@@ -83,20 +81,21 @@ def check_counts(root: Path, counts: dict[str, dict[str, int]], layout: str = "m
 
 
 def check_copy(name: str, category: str, root: Path) -> None:
-    """BgadError unless ``root / category`` of a published data set is whole: its images and masks are counted.
+    """DataError unless ``root / category`` of a published data set is complete, by the number of its images and masks.
 
-    A copy may have some of the categories only; a data set of one's own has no counts to be held against.
+    A copy may lack categories; your own data sets have no counts to check.
     """
     preset = dataset(name)
-    counts = {category: preset.counts[category]} if preset and category in preset.counts else {}
-    if problems := check_counts(root, counts, preset.layout if preset else "mvtec"):
-        raise BgadError(f"{root}: not the published {name}: {problems[0]}; take a whole copy, or give it another name.")
+    if preset is None or category not in preset.counts:
+        return
+    if problems := check_counts(root, {category: preset.counts[category]}, preset.layout):
+        raise DataError(f"{root}: not the published {name}: {problems[0]}; use a complete copy, or give it another name.")
 
 
 def _fetch_archives(
     name: str, preset: Preset, archives: Path, own_copy: str, wait: float
 ) -> tuple[list[Path], dict[Path, str]]:
-    """The archives that make up the data set, and the hash records to write once these have proved good."""
+    """The data set's archives, and the hash records to write once they have proved good."""
     whole = archives / _file_name(preset.urls[0])
     singles = [archives / _file_name(url) for url in preset.category_urls.values()]
     have_singles = bool(singles) and all(single.exists() for single in singles)
@@ -106,7 +105,7 @@ def _fetch_archives(
     try:
         if whole.exists() or not have_singles:
             try:
-                # Images hardly compress: unpacked, they take about the archive's size once more.
+                # Images hardly compress: unpacked, they take about the archive's size again.
                 size = preset.size_bytes
                 fetch(preset.urls, whole, preset.sha256, size, wait=wait, reserve=size or 0)
                 return [whole], {}
@@ -114,21 +113,17 @@ def _fetch_archives(
                 if not singles:
                     raise
                 tried.append(error.tried)
-                _say(f"{whole.name} could not be had ({error.tried}); fetching the archive of each category instead.")
+                _say(f"{whole.name} cannot be downloaded ({error.tried}); fetching the archive of each category instead.")
         records = {}
         for (category, url), single in zip(preset.category_urls.items(), singles, strict=True):
             record = archives / f"{category}.sha256"
             known = record.read_text().split()[0] if record.exists() else None
-            records[record] = f"{fetch([url], single, known, wait=wait)}  {single.name}\n"  # as sha256sum -c reads it
+            records[record] = f"{fetch([url], single, known, wait=wait)}  {single.name}\n"  # the format of sha256sum -c
         return singles, records
     except DownloadError as error:
         every_try = "; ".join([*tried, error.tried])
         todo = f"run again to resume, put {whole.name} into {archives}, or {own_copy}"
-        raise DownloadError(f"{name} could not be downloaded ({every_try}): {todo}", every_try) from error
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGES and not path.name.startswith(".")
+        raise DownloadError(f"{name} could not be downloaded ({every_try}): {todo}.", every_try) from error
 
 
 def _file_name(url: str) -> str:

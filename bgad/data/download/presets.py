@@ -1,7 +1,4 @@
-"""The facts of presets.yaml as typed objects: what is known about the data sets that can be downloaded.
-
-Imports nothing heavy, since the workflow reads it each time it is parsed.
-"""
+"""The facts of presets.yaml as typed objects: what is known about the data sets that can be downloaded."""
 
 from functools import cache
 from pathlib import Path
@@ -14,8 +11,8 @@ from pydantic import BaseModel
 class Preset(BaseModel, frozen=True, extra="forbid"):
     """One data set that can be downloaded.
 
-    ``counts[category]`` gives a number of images for ``train`` (normal images to train on), ``good`` (normal test
-    images) and each defect type, in both layouts. ``empty_masks[category]`` is how many masks may mark no pixel.
+    ``counts[category]`` gives the number of images for ``train`` (normal images to train on), ``good`` (normal test images)
+    and each defect type, in both layouts. ``empty_masks[category]``: how many masks may mark no pixel.
     """
 
     layout: Literal["mvtec", "btad"]
@@ -24,7 +21,7 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
     urls: list[str]  # the same archive, in the order to try
     sha256: str
     size_bytes: int | None
-    category_urls: dict[str, str]  # an archive a category; empty where there are none
+    category_urls: dict[str, str]  # one archive for each category, or empty
     grayscale: frozenset[str]
     textures: frozenset[str]
     counts: dict[str, dict[str, int]]
@@ -33,11 +30,11 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
 
 @cache
 def presets() -> dict[str, Preset]:
-    """Every preset by the name of its data set."""
+    """All presets by the name of their data set."""
     with Path(__file__).with_name("presets.yaml").open(encoding="utf-8") as file:
         return {name: Preset(**facts) for name, facts in yaml.safe_load(file).items()}
 
 
 def dataset(name: str) -> Preset | None:
-    """The preset of ``name``, or None for a data set of one's own, whose facts are read from its folders."""
+    """The preset of ``name``, or None for your own data set, whose facts come from its folders."""
     return presets().get(name)

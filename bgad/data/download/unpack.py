@@ -1,4 +1,4 @@
-"""Unpack an archive of images: all of it or nothing, and never outside the folder it was meant for."""
+"""Unpack an archive of images: all of it or nothing, and never outside its folder. The one guard for archives."""
 
 import bz2
 import errno
@@ -11,32 +11,38 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from bgad.config.paths import leads_out
 from bgad.data.download.fetch import check_space, readable_size
-from bgad.errors import BgadError
+from bgad.errors import BgadError, DataError, FileError
 
 MAX_FILES, MAX_BYTES = 200_000, 50 * 10**9  # about ten times what MVTec AD unpacks to: more is an archive bomb
-# Images hardly compress. A small archive that makes so many times its size, and more than that, is a bomb as well.
+# Images hardly compress: a small archive that grows this many times, and beyond this size, is a bomb as well.
 MAX_GROWTH, GROWS_FREELY = 100, 10**9
-HEAD = 1 << 16  # bytes before a tar's member: names of all lengths take less, and tarfile reads them into memory
+HEAD = 1 << 16  # bytes before a tar's member: enough for names of any length, and tarfile reads them into memory
 COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
-# What an archive holds: name, link target, bytes, whether it is a kind that may be unpacked, how to unpack it.
-Entry = tuple[str, str | None, int, bool, Callable[[Path], object]]
+
+class Entry(NamedTuple):
+    """A file, folder or link in an archive, before it is unpacked."""
+
+    name: str
+    link: str | None  # the target of a link
+    size: int
+    allowed: bool  # by its kind
+    extract: Callable[[Path], object]
 
 
 def unpack(archive: Path, target: Path, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> None:
-    """Unpack a .tar, .tar.gz, .tar.xz or .zip as ``target/<category>/...``.
+    """Unpacks a .tar, .tar.gz, .tar.xz or .zip as ``target/<category>/...``, without a single folder around the categories.
 
-    A single folder around the categories is dropped. Raises BgadError, with nothing left behind, where ``target`` is
-    not empty, the disk is too small, the archive is damaged, or where it holds what no data set needs: paths or links
-    that lead out of ``target``, devices, names that cannot be shown, more than ``max_files`` entries or ``max_bytes`` bytes,
-    or many times the archive's own.
+    Or else nothing is left behind: FileError if the disk is too small; DataError if ``target`` is not empty, if the archive is
+    damaged, or if it holds what no data set needs: paths or links that lead out of ``target``, devices, unprintable names, more
+    than ``max_files`` entries or ``max_bytes`` bytes, or many times the archive's own size.
     """
     if target.exists() and any(target.iterdir()):
-        raise BgadError(f"{target} is not empty: delete it to have {archive} unpacked there")
+        raise DataError(f"{target}: not empty; delete it to have {archive} unpacked there.")
     work = target.with_name(target.name + ".part")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -45,27 +51,31 @@ def unpack(archive: Path, target: Path, max_files: int = MAX_FILES, max_bytes: i
     try:
         check_space(work, least(archive), f"Unpacking {archive.name}")
         max_bytes = min(max_bytes, max(MAX_GROWTH * _length(archive), GROWS_FREELY))
-        for count, (name, link, size, allowed, extract) in enumerate(entries(archive), 1):
-            total += size
+        for count, entry in enumerate(entries(archive), 1):
+            total += entry.size
             if count > max_files or total > max_bytes:
                 limit = f"{max_files} entries or {readable_size(max_bytes)}"
-                raise BgadError(f"{archive} holds more than {limit}, too much for a data set: get it from elsewhere")
-            what = ascii(name) if link is None else f"{name!a}, a link to {link!a}"
-            if not allowed or leads_out(name) or (link is not None and leads_out(link)):
-                raise BgadError(f"{archive} holds {what}, which may reach outside its folder: get it from elsewhere")
-            if not f"{name}{link}".isprintable():
-                raise BgadError(f"{archive} holds {what}, a name with signs that cannot be shown: get it from elsewhere")
-            extract(work)
+                raise DataError(f"{archive}: holds more than {limit}, too much for a data set; get it from elsewhere.")
+            _check(archive, entry)
+            entry.extract(work)
         _with_categories(work).replace(target)
     except BgadError:
         raise
-    except Exception as error:  # of many kinds, by what is damaged; all mean the same
+    except Exception as error:  # of many kinds, depending on the damage
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise BgadError(f"Unpacking {archive.name} filled the disk of {target.parent}: make room there") from error
+            raise FileError(f"Unpacking {archive.name} filled the disk of {target.parent}; make room there.") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise BgadError(f"{archive} cannot be unpacked ({reason}): delete it to have it downloaded anew") from error
+        raise DataError(f"{archive}: cannot be unpacked ({reason}); delete it to download it again.") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _check(archive: Path, entry: Entry) -> None:
+    what = ascii(entry.name) if entry.link is None else f"{entry.name!a}, a link to {entry.link!a}"
+    if not entry.allowed or leads_out(entry.name) or (entry.link is not None and leads_out(entry.link)):
+        raise DataError(f"{archive}: holds {what}, which may reach outside its folder; get it from elsewhere.")
+    if not f"{entry.name}{entry.link}".isprintable():
+        raise DataError(f"{archive}: holds {what}, an unprintable name; get it from elsewhere.")
 
 
 def _in_tar(archive: Path) -> Iterator[Entry]:
@@ -76,21 +86,21 @@ def _in_tar(archive: Path) -> Iterator[Entry]:
         while (member := tar.next()) is not None:
             if member.size < 0:
                 raise tarfile.ReadError("a negative size")
-            metered.left = member.size + HEAD  # what unpacking it, and the head of the next one, may take
+            metered.left = member.size + HEAD  # for this member and the head of the next one
             link = member.linkname if member.islnk() or member.issym() else None
             allowed = link is not None or member.isreg() or member.isdir()
-            # the filter drops owners and odd modes, and checks paths a second time
-            yield member.name, link, member.size, allowed, partial(tar.extract, member, filter="data")
+            # The filter drops owners and odd modes.
+            yield Entry(member.name, link, member.size, allowed, partial(tar.extract, member, filter="data"))
             metered.left = HEAD
-            tar.members = []  # type: ignore[attr-defined]  # of which tarfile keeps all, with their heads
+            tar.members = []  # type: ignore[attr-defined]  # tarfile keeps all of them, with their heads
             tar.pax_headers = {}
-        # To the end, where alone an .xz or .gz proves whole. At a damaged head tarfile ends as if there were no more.
+        # Read to the end: only there an .xz or .gz proves complete, and a damaged head looks like the end to tarfile.
         if (metered.last + file.read(1 << 20)).strip(b"\0"):
             raise tarfile.ReadError("a damaged head")
 
 
 class _Metered:
-    """An open file of which no more than ``left`` bytes are read; ``last`` are those of the last time."""
+    """An open file that gives at most ``left`` more bytes; ``last`` holds those of the last read."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.left, self.last = file, HEAD, b""
@@ -98,7 +108,7 @@ class _Metered:
     def read(self, size: int) -> bytes:
         self.left -= size
         if self.left < 0:
-            raise tarfile.ReadError("a head without end")
+            raise tarfile.ReadError("an endless head")
         self.last = self.file.read(size)
         return self.last
 
@@ -109,12 +119,13 @@ class _Metered:
 def _in_zip(archive: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            # 0: packed where there are no Unix modes. Of the other ways to pack, zipfile unpacks 64 KB to no end at once.
-            allowed = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            kind = stat.S_IFMT(info.external_attr >> 16)  # 0: packed on a system without Unix modes
+            # With other methods, zipfile unpacks 64 KB of input to any size at once.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise BgadError(f"{archive} is packed in an unusual way (method {info.compress_type}): pack it with deflate")
-            yield info.filename, None, info.file_size, allowed, partial(file.extract, info)
+                raise DataError(f"{archive}: compressed with method {info.compress_type}; pack it with deflate.")
+            yield Entry(
+                info.filename, None, info.file_size, kind in (0, stat.S_IFREG, stat.S_IFDIR), partial(file.extract, info)
+            )
 
 
 def _bytes_in_zip(archive: Path) -> int:
@@ -127,6 +138,6 @@ def _length(archive: Path) -> int:
 
 
 def _with_categories(folder: Path) -> Path:
-    """``folder``, or the one folder in it that has the categories (known by their ``train``) in it."""
+    """``folder``, or the only folder in it if that has the categories (known by their ``train``)."""
     inner = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name != "__MACOSX"]
     return inner[0] if len(inner) == 1 and any(inner[0].glob("*/train")) else folder

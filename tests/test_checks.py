@@ -1,4 +1,4 @@
-"""What is noticed: copies, one-class test sets, empty masks and scores that are all equal; in logs, cell and table."""
+"""Notes on copies, one-class test sets, empty masks and equal scores; in logs, cells and reports."""
 
 import shutil
 import sys
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from folders import make_category
-from synthetic import cell, figures, suite, table, under, write_cell
+from synthetic import cell, metrics, suite, table, under, write_cell
 
 from bgad import cli
 from bgad.data import checks
@@ -16,10 +16,10 @@ from bgad.data.splits import draw
 from bgad.report.page.page import page
 
 ACROSS = "1 test image is byte-identical to training images: left out of the test set."
-BESIDE = "1 image is byte-identical to another beside it: left out, so that each counts once."
-UNSURE = "2 test images are byte-identical to one that has another type: left out."
-EMPTY = "2 anomalous test images are without an anomalous pixel in the mask: anomalous as a whole only."
-EQUAL = "All test images have the same score, so that image AUROC is 50 and means nothing."
+COPY = "1 image is byte-identical to another one: left out, so that each counts once."
+UNSURE = "2 test images are byte-identical to one with another type: left out."
+EMPTY = "2 anomalous test images are without an anomalous pixel in the mask: only the image counts as anomalous."
+EQUAL = "All test images have the same score, so image AUROC is 50 and means nothing."
 
 
 def index(*images):
@@ -40,10 +40,10 @@ NORMAL = [("train", "good", "a"), ("train", "good", "b"), ("test", "good", "c"),
         ([], []),
         ([("test", "good", "a")], [ACROSS]),
         ([("test", "cut", "a")], [ACROSS]),  # as training has it, it is normal
-        ([("train", "good", "b")], [BESIDE]),
-        ([("test", "cut", "d")], [BESIDE]),
+        ([("train", "good", "b")], [COPY]),
+        ([("test", "cut", "d")], [COPY]),
         ([("test", "hole", "d")], [UNSURE]),
-        ([("test", "good", "a"), ("train", "good", "a"), ("test", "hole", "d")], [ACROSS, UNSURE, BESIDE]),
+        ([("test", "good", "a"), ("train", "good", "a"), ("test", "hole", "d")], [ACROSS, UNSURE, COPY]),
     ],
 )
 def test_copies_are_noticed_in_the_index_and_in_a_cell(more, notes):
@@ -55,12 +55,12 @@ def test_copies_are_noticed_in_the_index_and_in_a_cell(more, notes):
 
 
 def test_a_test_set_of_one_class_is_noticed():
-    assert checks.of_index(index(*NORMAL[:3])) == ["No test image is anomalous, so that there is no AUROC."]
+    assert checks.of_index(index(*NORMAL[:3])) == ["No test image is anomalous, so there is no AUROC."]
     only = index(*NORMAL[:2], NORMAL[3])
-    assert checks.of_index(only) == ["No test image is normal, so that there is no AUROC."]
+    assert checks.of_index(only) == ["No test image is normal, so there is no AUROC."]
     # The only normal test image is a training image, as the split finds.
     split = draw(index(*NORMAL[:2], ("test", "good", "a"), ("test", "cut", "d"), ("test", "cut", "e")), "seen", 0, pool_size=1)
-    said = ["No test image is normal, so that there is no AUROC."]
+    said = ["No test image is normal, so there is no AUROC."]
     assert checks.of_split(split) == said
     assert checks.of_cell(split, ("cut",), None, np.array([1.0])) == [*said, ACROSS]
 
@@ -94,7 +94,7 @@ def test_the_steps_say_it_in_their_logs(tmp_path, monkeypatch, capsys):
     said = bgad("split", *arguments, "--output", tmp_path / "split.json")
     assert said == [
         "left out: test/good/000.png (byte-identical to train/good/001.png)",
-        "note: No test image is normal, so that there is no AUROC.",
+        "note: No test image is normal, so there is no AUROC.",
     ]
 
 
@@ -109,7 +109,7 @@ def test_the_table_and_the_page_name_the_cells(tmp_path):
     cells = [cell(category, seed=seed) for category in ("carpet", "grid") for seed in range(4)]
     for of in cells:
         notes = [EMPTY, EQUAL] if (of.category, of.seed) == ("grid", 1) else [EMPTY]
-        write_cell(tmp_path, of, figures((90.0, 90.0)), notes=notes)
+        write_cell(tmp_path, of, metrics((90.0, 90.0)), notes=notes)
     lines, records = table(tmp_path, cells)
     of_grid = f"`{cells[5].folder}`"
     assert under(lines, "Noticed")[""].splitlines()[2:4] == [
@@ -120,5 +120,5 @@ def test_the_table_and_the_page_name_the_cells(tmp_path):
     text = page("a", suite(), cells, tmp_path)
     assert f"Noticed in 8: {EMPTY}" in text and f"Noticed in 1: {EQUAL}" in text
 
-    write_cell(tmp_path, cells[0], figures((90.0, 90.0)))
+    write_cell(tmp_path, cells[0], metrics((90.0, 90.0)))
     assert not any("## Noticed" in line for line in table(tmp_path, cells[:1])[0])
