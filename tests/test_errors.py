@@ -97,7 +97,7 @@ def test_a_real_process_ends_with_one_line_and_status_1(here):
     command = [sys.executable, "-m", "bgad", *map(str, here.index())]
     run = subprocess.run(command, cwd=here.folder, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert run.stderr.startswith(f"error: {here.category / 'test/cut/002.png'}: not a whole image (")
+    assert run.stderr.startswith(f"error: {here.category / 'test/cut/002.png'}: not a complete image (")
     assert run.stderr.count("\n") == 1
     assert run.stdout == ""
     assert not (here.folder / "index.json").exists()
@@ -120,7 +120,7 @@ def test_what_is_right_succeeds(here):
 )
 def test_a_truncated_png(here, of):
     truncate(of(here.category))
-    assert here.fails(*here.index()).startswith(f"{of(here.category)}: not a whole image (")
+    assert here.fails(*here.index()).startswith(f"{of(here.category)}: not a complete image (")
 
 
 def test_an_image_and_a_mask_of_different_size(here):
@@ -133,7 +133,7 @@ def test_an_image_and_a_mask_of_different_size(here):
 def test_a_mask_that_is_empty(here):
     mask = mask_of(here.category, "cut", 4)
     write_mask(mask, value=0)
-    assert here.fails(*here.index()).startswith(f"{mask}: the mask is empty")
+    assert here.fails(*here.index()).startswith(f"{mask}: the mask of ")
 
 
 def test_a_mask_that_is_missing(here):
@@ -263,4 +263,4 @@ def test_a_changed_split_file(here):
     path = here.folder / "split.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"test_anomalous": content["test_anomalous"] + content["pool"]}))
-    assert here.fails(*here.train()).startswith("split.json: its content does not fit its hash")
+    assert here.fails(*here.train()).startswith("split.json: its content does not match its hash")
