@@ -28,7 +28,7 @@ from bgad.config.cells import Cell, expand
 from bgad.config.settings import Config, Recipe, VectorDraws, load_recipe, load_suite, read_yaml, validated
 from bgad.data import splits
 from bgad.data.layouts import ImageRecord, Index, catalogue
-from bgad.features.backbone import STRIDES
+from bgad.features import STRIDES
 from bgad.features.cache import load
 from bgad.io import whole, write_json
 from bgad.methods.runner import run_cell

@@ -12,7 +12,7 @@ import yaml
 from folders import make_category, mask_of, truncate, write_mask
 
 from bgad import cli
-from bgad.features.backbone import LEVELS
+from bgad.features import LEVELS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,4 +1,4 @@
-"""The feature cache: what is read is what the backbone made, in the index's order, and damage is found."""
+"""The feature cache: it returns what the backbone computed, in the index's order, and damage is found."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from bgad.anomalies.synthetic import compute_synthetic
 from bgad.data.images import resized_image, resized_mask
 from bgad.data.layouts import ImageRecord, Index
 from bgad.data.splits import Split
-from bgad.errors import BgadError
+from bgad.errors import DataError, FileError
 from bgad.features import backbone as backbones
 from bgad.features import cache as features
 from bgad.features.backbone import load_backbone
@@ -119,7 +119,7 @@ def test_the_record_says_where_the_features_are_from(cache, index, backbone):
 def test_a_failure_leaves_no_part_of_a_cache(index, data, backbone, tmp_path):
     damaged = Path(shutil.copytree(data, tmp_path / "damaged"))
     (damaged / "thing" / index.images[4].path).write_bytes(b"no image")
-    with pytest.raises(BgadError, match=r"4\.png"):
+    with pytest.raises(DataError, match=r"4\.png"):
         features.compute(index, damaged, backbone, SIZE, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -148,7 +148,7 @@ def test_a_pool_begins_with_the_pool_of_fewer_anomalies(index, data, backbone, t
 
 def test_no_pool_without_masks(index, backbone, tmp_path):
     bare = replace(index, has_masks=False)
-    with pytest.raises(BgadError, match="mine/thing has no masks"):
+    with pytest.raises(DataError, match="mine/thing"):
         compute_synthetic("cutpaste", bare, make_split(index), tmp_path, backbone, SIZE, 1, 2, tmp_path / "pool")
 
 
@@ -190,5 +190,5 @@ def stripped(path):
 )
 def test_a_damaged_cache_is_an_error_that_names_it(cache, part, damage):
     damage(cache / part)
-    with pytest.raises(BgadError, match=str(cache)):
+    with pytest.raises(FileError, match=str(cache)):
         features.load(cache)

@@ -1,5 +1,4 @@
-"""Each way to a weights file, with the hash of what came; a server that misbehaves, caches that are damaged, files that are
-not what they are said to be. The only network is a server on this machine."""
+"""Each way to a weights file and its hash, with servers that misbehave, damaged caches and wrong files."""
 
 import hashlib
 import os
@@ -16,7 +15,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from servers import BODY, Handler, Server, serving
 
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
 from bgad.features import weights
 from bgad.features.backbone import Backbone, load_backbone
 from bgad.features.weights import Release, at_hand, find_weights, published
@@ -46,7 +45,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path, monkeypatch) -> Path:
-    """Empty caches of its own for each test, and pauses that take no time; the folder of torch hub's cache."""
+    """Empty caches for each test, and pauses that take no time; returns the folder of torch hub's cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -115,15 +114,17 @@ def on_the_hub(monkeypatch, server: Server, file: str, content: bytes) -> None:
 
 
 def left(folder: Path) -> list[str]:
-    """What lies in a folder, but for the lock of a download."""
+    """The files in a folder, without the lock of a download."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
-# --- each way, with its hash and the very network ------------------------------------------------------------
+# --- each way, with its hash and network ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_local_file(tmp_path, ending):
+def test_a_local_file(monkeypatch, server, tmp_path, ending):
+    if ending == ".safetensors":
+        publish(monkeypatch, server, BODY)  # another container, thus another hash: no reason to refuse it
     content = saved(network := small_network(), tmp_path / f"mine{ending}")
     backbone = load_backbone(SMALL, CPU, tmp_path / f"mine{ending}")
     assert backbone.weights_sha256 == sha256(content)
@@ -147,16 +148,6 @@ def test_the_published_file_is_downloaded_once(monkeypatch, server, tmp_path, ch
         assert_features_of(network, backbone)
     assert len(server.seen) == 1
     assert left(checkpoints) == [release.file]
-
-
-def test_torch_hubs_filled_cache(monkeypatch, server, checkpoints):
-    content = saved(network := small_network(), checkpoints / "x.pth")
-    release = publish(monkeypatch, server, content)
-    (checkpoints / "x.pth").rename(checkpoints / release.file)
-    backbone = load_backbone(SMALL, CPU)
-    assert backbone.weights_sha256 == sha256(content)
-    assert_features_of(network, backbone)
-    assert server.seen == []
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
@@ -194,18 +185,14 @@ def test_the_hub_is_the_second_way_to_a_published_file(monkeypatch, server, tmp_
     assert left(checkpoints) == []
 
 
-def test_a_hub_is_asked_over_https_alone(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example.org")
-    with pytest.raises(BgadError, match=r"http://hub\.example\.org is not an https address"):
-        find_weights(SMALL)
-
-
-def test_no_redirect_of_the_hub_leads_away_from_https(monkeypatch, server, tmp_path):
+def test_the_hub_is_asked_over_https_only_also_after_a_redirect(monkeypatch, server, tmp_path):
     content = saved(small_network(), tmp_path / "model.safetensors")
     on_the_hub(monkeypatch, server, "model.safetensors", content)
     server.faults[f"/{REPOSITORY}/resolve/main/model.safetensors"] = [("to", "http://hub.example.org/x")]
-    with pytest.raises(BgadError, match=r"http://hub\.example\.org/x is not an https address"):
+    with pytest.raises(FileError, match=r"http://hub\.example\.org/x is not an https address"):
+        find_weights(SMALL)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example.org")
+    with pytest.raises(FileError, match=r"http://hub\.example\.org is not an https address"):
         find_weights(SMALL)
 
 
@@ -218,39 +205,32 @@ def test_a_model_that_is_not_on_the_hub_comes_from_timms_address(monkeypatch, se
     server.files[f"/{file}"] = BODY
     assert find_weights(OFF_HUB) == (checkpoints / file, sha256(BODY))
     (checkpoints / file).write_bytes(b"damaged")  # the digits in the name are a published hash
-    with pytest.raises(BgadError, match=f"instead of {sha256(BODY)[:8]}"):
+    with pytest.raises(FileError, match=f"instead of {sha256(BODY)[:8]}"):
         find_weights(OFF_HUB)
 
 
 # --- a server that misbehaves ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("digits", [8, 64])
-@pytest.mark.parametrize(
-    ("faults", "ranges"),
+@pytest.mark.parametrize(  # test_fetch.py has more faults
+    ("faults", "ranges", "digits"),
     [
-        ([("cut", 300_000), "ok"], [False, True]),
-        ([("cut", 300_000), "no ranges"], [False, True]),
-        ([("truncate", 300_000), "ok"], [False, False]),
-        (["corrupt", "ok"], [False, False]),
-        ([(429, "7"), "ok"], [False, False]),
-        ([503, "ok"], [False, False]),
+        ([("cut", 300_000), "ok"], [False, True], 8),
+        ([("truncate", 300_000), "ok"], [False, False], 8),
+        (["corrupt", "ok"], [False, False], 64),
     ],
-    ids=lambda value: str(value[0]),
+    ids=lambda value: str(value),
 )
 def test_a_passing_fault_is_survived(monkeypatch, server, checkpoints, faults, ranges, digits):
     release = publish(monkeypatch, server, BODY, digits=digits)
     server.faults[f"/0/{release.file}"] = list(faults)
-    pauses = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
     assert find_weights(SMALL) == (checkpoints / release.file, sha256(BODY))
     assert (checkpoints / release.file).read_bytes() == BODY
     assert left(checkpoints) == [release.file]
     assert [request.range is not None for request in server.seen] == ranges
-    assert faults[0] != (429, "7") or pauses == [7]
 
 
-@pytest.mark.parametrize("fault", [404, (429, "3600"), "corrupt", ("truncate", 300_000), ("cut", 70_000), "page"], ids=str)
+@pytest.mark.parametrize("fault", [404, "corrupt", ("cut", 70_000)], ids=str)
 def test_a_lasting_fault_goes_to_the_mirror(monkeypatch, server, checkpoints, fault):
     release = publish(monkeypatch, server, BODY, mirrors=2)
     server.faults[f"/0/{release.file}"] = [fault]
@@ -265,7 +245,7 @@ def test_a_lasting_fault_goes_to_the_mirror(monkeypatch, server, checkpoints, fa
 def test_wrong_bytes_everywhere_leave_nothing(monkeypatch, server, checkpoints, fault):
     release = publish(monkeypatch, server, BODY, mirrors=2)
     server.faults = {f"/{number}/{release.file}": [fault] for number in range(2)}
-    with pytest.raises(BgadError) as error:
+    with pytest.raises(FileError) as error:
         find_weights(SMALL)
     assert all(url in str(error.value) for url in release.urls)
     assert fault == "page" or f"instead of {sha256(BODY)[:8]}" in str(error.value)
@@ -275,7 +255,7 @@ def test_wrong_bytes_everywhere_leave_nothing(monkeypatch, server, checkpoints, 
 def test_a_later_run_resumes_and_a_damaged_start_does_not_stay(monkeypatch, server, checkpoints):
     release = publish(monkeypatch, server, BODY)
     server.faults[f"/0/{release.file}"] = [("cut", 300_000), 404]
-    with pytest.raises(BgadError):
+    with pytest.raises(FileError):
         find_weights(SMALL)
     (part,) = [path for path in checkpoints.iterdir() if path.name.endswith(".part")]
     kept = part.read_bytes()
@@ -298,7 +278,7 @@ def test_four_at_once_download_it_once(monkeypatch, server, checkpoints):
 def test_a_folder_that_cannot_be_written_to_is_named(monkeypatch, server, tmp_path, checkpoints):
     publish(monkeypatch, server, BODY)
     (tmp_path / "torch").write_text("a file where the folder should be")
-    with pytest.raises(BgadError, match=r"torch/hub/checkpoints/small-.*: cannot be written .*set TORCH_HOME"):
+    with pytest.raises(FileError, match=r"torch/hub/checkpoints/small-.*TORCH_HOME"):
         find_weights(SMALL)
 
 
@@ -309,7 +289,7 @@ def test_another_file_in_torch_hubs_cache_is_refused_and_kept(monkeypatch, serve
     release = publish(monkeypatch, server, BODY)
     checkpoints.mkdir(parents=True)
     (checkpoints / release.file).write_bytes(b"damaged")
-    with pytest.raises(BgadError) as error:
+    with pytest.raises(FileError) as error:
         find_weights(SMALL)
     for words in (sha256(b"damaged")[:12], release.sha256_prefix, f"delete {checkpoints / release.file}", f"weights.{SMALL}"):
         assert words in str(error.value)
@@ -318,7 +298,7 @@ def test_another_file_in_torch_hubs_cache_is_refused_and_kept(monkeypatch, serve
 
 def test_a_damaged_file_in_the_hubs_cache_is_refused(tmp_path):
     path = in_hub_cache(tmp_path, "model.safetensors", b"damaged", blob=sha256(BODY))
-    with pytest.raises(BgadError, match=f"instead of {sha256(BODY)[:12]}.*delete {path.resolve()}"):
+    with pytest.raises(FileError, match=f"instead of {sha256(BODY)[:12]}.*delete {path.resolve()}"):
         find_weights(SMALL)
 
 
@@ -338,18 +318,10 @@ def test_names_in_the_hubs_cache_that_are_no_sha256_say_nothing(tmp_path):
 def test_a_local_file_does_not_pass_for_the_published_one(monkeypatch, server, tmp_path, ending):
     release = publish(monkeypatch, server, BODY)
     (tmp_path / f"mine{ending}").write_bytes(b"mine")
-    with pytest.raises(BgadError, match=rf"weights\.{SMALL} is .*mine{ending}, which is not .*{release.sha256_prefix}"):
+    with pytest.raises(FileError, match=rf"weights\.{SMALL} .*mine{ending}.*{release.sha256_prefix}"):
         find_weights(SMALL, tmp_path / f"mine{ending}")
     (tmp_path / f"mine{ending}").write_bytes(BODY)  # under whatever name
     assert find_weights(SMALL, tmp_path / f"mine{ending}") == (tmp_path / f"mine{ending}", sha256(BODY))
-
-
-def test_a_local_safetensors_file_is_another_container(monkeypatch, server, tmp_path):
-    publish(monkeypatch, server, BODY)
-    content = saved(network := small_network(), tmp_path / "mine.safetensors")
-    backbone = load_backbone(SMALL, CPU, tmp_path / "mine.safetensors")
-    assert backbone.weights_sha256 == sha256(content)
-    assert_features_of(network, backbone)
 
 
 class Trap:
@@ -364,10 +336,10 @@ class Trap:
 
 def test_code_in_a_weights_file_is_not_run(tmp_path):
     torch.save(small_network().state_dict() | {"more": Trap(tmp_path / "sprung")}, tmp_path / "mine.pth")
-    with pytest.raises(BgadError, match=rf"backbone {SMALL}: its weights cannot be loaded from .*mine\.pth") as error:
+    with pytest.raises(FileError, match=rf"^backbone {SMALL}: .*mine\.pth") as error:
         load_backbone(SMALL, CPU, tmp_path / "mine.pth")
     assert not (tmp_path / "sprung").exists()
-    assert "\n" not in str(error.value) and str(error.value).count(". ") == 0
+    assert "\n" not in str(error.value)
     torch.load(tmp_path / "mine.pth", weights_only=False)  # the trap does work
     assert (tmp_path / "sprung").is_dir()
 
@@ -376,7 +348,7 @@ def test_code_in_a_weights_file_is_not_run(tmp_path):
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content, ending):
     (tmp_path / f"mine{ending}").write_bytes(content)
-    with pytest.raises(BgadError, match=rf"cannot be loaded from .*mine{ending} \(.+\); set weights\.{SMALL}") as error:
+    with pytest.raises(FileError, match=rf"^backbone {SMALL}: .*mine{ending} \(.+\).*weights\.{SMALL}") as error:
         load_backbone(SMALL, CPU, tmp_path / f"mine{ending}")
     assert "\n" not in str(error.value)
 
@@ -385,30 +357,34 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content, ending):
 def test_what_is_not_this_models_weights_is_refused(monkeypatch, server, tmp_path, content):
     on_the_hub(monkeypatch, server, "model.safetensors", saved(small_network(), tmp_path / "x.safetensors"))
     torch.save(content, tmp_path / "mine.pth")
-    with pytest.raises(BgadError, match=r"cannot be loaded from .*mine\.pth"):
+    with pytest.raises(FileError, match=rf"^backbone {SMALL}: .*mine\.pth"):
         load_backbone(SMALL, CPU, tmp_path / "mine.pth")
     assert server.seen == []  # nor are others put in their place
 
 
-@pytest.mark.parametrize("name", ["nothing.in1k", "tf_efficientnet_b6.nothing", "tf_efficientnet_b6"])
-def test_an_unknown_name_is_refused(name):
-    with pytest.raises(BgadError, match=f"backbone {name}: "):
-        find_weights(name)
+@pytest.mark.parametrize("name", ["nothing.in1k", "nothing", "tf_efficientnet_b6.nothing", "tf_efficientnet_b6"])
+def test_an_unknown_name_and_one_without_a_tag_are_refused(name, tmp_path):
+    for local in (None, tmp_path / "mine.pth"):
+        with pytest.raises(ConfigError, match=f"^backbone {name}: "):
+            load_backbone(name, CPU, local)
 
 
-def test_no_network_and_empty_caches_are_one_sentence_with_three_ways_out(monkeypatch, checkpoints):
+def test_a_local_file_that_is_missing_is_named_with_its_key(tmp_path):
+    with pytest.raises(ConfigError, match=rf"weights\.{SMALL} is .*gone\.pth"):
+        load_backbone(SMALL, CPU, tmp_path / "gone.pth")
+
+
+def test_without_network_and_caches_the_error_names_every_way_out(monkeypatch, checkpoints):
     nowhere = "http://127.0.0.1:9/small-00000000.pth"
     monkeypatch.setattr(weights, "published", lambda: {SMALL: Release("small-00000000.pth", "00000000", [nowhere])})
-    with pytest.raises(BgadError) as pinned:
+    with pytest.raises(FileError) as pinned:
         find_weights(SMALL)
     monkeypatch.setattr(weights, "published", lambda: {})
-    with pytest.raises(BgadError) as by_hub:
+    with pytest.raises(FileError) as by_hub:
         find_weights(SMALL)
     for error, place in ((pinned, f"put the file at {checkpoints / 'small-00000000.pth'}"), (by_hub, REPOSITORY)):
         sentence = str(error.value)
-        assert "\n" not in sentence and sentence.count(". ") == 0 and sentence.endswith(".")
-        for way in ("run again with a network", place, f"set weights.{SMALL} in the configuration"):
-            assert way in sentence
+        assert "\n" not in sentence and place in sentence and f"weights.{SMALL}" in sentence
     assert nowhere in str(pinned.value)
     assert left(checkpoints) == []
 

