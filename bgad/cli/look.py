@@ -1,4 +1,4 @@
-"""Commands that look at what there is: two results side by side, where a result came from, what this machine can do."""
+"""Commands that only look: compare results, explain where one came from, check this machine."""
 
 import json
 from dataclasses import asdict
@@ -18,20 +18,19 @@ Cells = Annotated[str, Argument(help="A cell's folder, a folder that holds cells
 def compare(
     a: Cells,
     b: Cells,
-    best: Annotated[bool, Option("--best", help="Best epochs, chosen on the test set, instead of last ones.")] = False,
-    stale: Annotated[bool, Option("--stale", help="Stale cells too: what changed may be what is compared.")] = False,
+    best: Annotated[bool, Option("--best", help="Compare best epochs, chosen on the test set, instead of last ones.")] = False,
+    stale: Annotated[bool, Option("--stale", help="Include stale cells, to compare what changed.")] = False,
     as_json: AsJson = False,
     datasets: Datasets = None,
 ) -> None:
-    """Compares two cells or two sets of cells: differences of their figures, paired over seeds, with 95 % intervals.
+    """Compares two cells or two sets of cells: differences of their metrics, paired over seeds, with 95 % intervals.
 
-    Cells make a pair that agree in data set, category and seed, and in those of recipe, split, k and method of which A and B
-    have a value in common.
+    Cells are paired by data set, category and seed, and by recipe, split, k and method where A and B share a value.
 
     Example: bgad compare results/demo/mini/brick/seen/k10/bgad/seed0 results/demo/mini/brick/seen/k0/bgad-wo/seed0
     """
+    from bgad.report.compare import as_text, as_values
     from bgad.report.compare import compare as compare_sides
-    from bgad.report.compare_text import as_text, as_values
 
     sides = _side(a, datasets), _side(b, datasets)
     rule = "best" if best else "last"
@@ -42,16 +41,15 @@ def compare(
 @app.command()
 def explain(
     cell: Annotated[Path, Argument(help="Folder of a cell.")],
-    image: Annotated[str | None, Option(help="A test image of the cell: its score, rank and verdict as well.")] = None,
+    image: Annotated[str | None, Option(help="A test image of the cell, to add its score, rank and verdict.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Says where a cell's figures came from, whether that is still the same today, and how to make the cell again.
+    """Says where a cell's metrics came from, what has changed since, and how to make the cell again.
 
     Example: bgad explain results/demo/mini/brick/seen/k10/bgad/seed0
     """
+    from bgad.report.explain import as_text, explain_image
     from bgad.report.explain import explain as explain_cell
-    from bgad.report.explain import explain_image
-    from bgad.report.explain_text import as_text
 
     found = explain_cell(cell)
     of_image = explain_image(cell, image) if image else None
@@ -60,18 +58,17 @@ def explain(
 
 @app.command()
 def doctor(
-    check: Annotated[str | None, Option(metavar="SUITE", help="End with status 1 if that suite cannot run here.")] = None,
+    check: Annotated[str | None, Option(metavar="SUITE", help="Exit with status 1 if that suite cannot run here.")] = None,
     as_json: AsJson = False,
     datasets: Datasets = None,
 ) -> None:
-    """Says what this machine has and lacks, and what each suite of config/config.yaml would take on it.
+    """Says what this machine lacks, and how long each suite would take on it, from the cells measured here.
 
-    Looks at files and devices, not at the network: what is to be downloaded counts as no lack.
+    Uses no network: what the workflow can download does not count as missing.
 
     Example: bgad doctor --check demo
     """
-    from bgad.cli.doctor.doctor import examine
-    from bgad.cli.doctor.doctor_text import as_text, as_values
+    from bgad.cli.doctor import as_text, as_values, examine
     from bgad.config import paths
     from bgad.config.settings import load_suite
 
