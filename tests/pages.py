@@ -4,7 +4,7 @@ import csv
 from dataclasses import astuple
 
 import numpy as np
-from synthetic import METRICS, cell, figures, type_figures, write_cell
+from synthetic import METRICS, cell, metrics, type_metrics, write_cell
 
 from bgad.evaluation.gallery import write_gallery
 from bgad.io import write_json
@@ -29,8 +29,8 @@ def write_whole(root, of, value=90.0, images=IMAGES, masks=True, threshold=THRES
     history = [{"epoch": epoch, **dict.fromkeys(METRICS, value + 1 - abs(epoch - 1))} for epoch in range(3)]
     kinds = sorted({kind for _, kind, _ in images} - {"good"})
     known = {kinds[of.seed % 2]} if of.k and len(kinds) > 1 else set()  # another type in every second seed
-    types = {kind: type_figures(value - 2 * place, value - place, 2, kind in known) for place, kind in enumerate(kinds)}
-    values = figures((value, value + 1), pixel, pixel, pixel)
+    types = {kind: type_metrics(value - 2 * place, value - place, 2, kind in known) for place, kind in enumerate(kinds)}
+    values = metrics((value, value + 1), pixel, pixel, pixel)
     write_cell(root, of, values, by_type=types, history=history)
     write_pictures(root / of.folder, images, masks, threshold)
     write_json(root / of.folder / "likelihoods.json", {"bins": 3, "beta": 0.05, "tau": 0.1, "levels": [level(), level()]})

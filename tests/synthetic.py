@@ -23,14 +23,14 @@ def suite(title="A suite", question="Does it hold?"):
     return Suite(title=title, question=question, grid=[block])
 
 
-def figure(last, best=None, epoch=3):
+def one_metric(last, best=None, epoch=3):
     """None for an undefined metric; best is last unless given."""
     return {"last": last, "best": last if best is None else best, "best_epoch": None if last is None else epoch}
 
 
-def figures(image, pixel=(98.0, 98.0), aupro=(94.0, 94.0), released_pro=(93.0, 93.0)):
+def metrics(image, pixel=(98.0, 98.0), aupro=(94.0, 94.0), released_pro=(93.0, 93.0)):
     """Each a pair (last, best), or None where undefined."""
-    return {m: figure(*(of or (None,))) for m, of in zip(METRICS, (image, pixel, aupro, released_pro), strict=True)}
+    return {m: one_metric(*(of or (None,))) for m, of in zip(METRICS, (image, pixel, aupro, released_pro), strict=True)}
 
 
 def write_cell(root, of, values, full_test=None, by_type=None, history=None, **changed):
@@ -63,7 +63,7 @@ def write(root, of, name, text):
     path.write_text(text)
 
 
-def type_figures(image, pixel=98.0, n=10, known=True):
+def type_metrics(image, pixel=98.0, n=10, known=True):
     return {"image_auroc": image, "pixel_auroc": pixel, "n": n, "known": known}
 
 
@@ -93,7 +93,7 @@ def three_seeds(root, category="carpet", **of):
     """image AUROC: last 90, 92, 97, so 93 with sd sqrt(13) = 3.61; best 94, 95, 99, so 96 with sd sqrt(7) = 2.65."""
     cells = [cell(category, seed=seed, **of) for seed in range(3)]
     for one, image in zip(cells, [(90.0, 94.0), (92.0, 95.0), (97.0, 99.0)], strict=True):
-        write_cell(root, one, figures(image))
+        write_cell(root, one, metrics(image))
     return cells
 
 
@@ -102,5 +102,5 @@ def headline(root, categories=MVTEC):
     cells = [cell(category, seed=seed, recipe="paper") for category in categories for seed in (0, 1)]
     for one in cells:
         image, pixel = [((98.0, 99.0), (97.0, 99.5)), ((99.0, 99.4), (98.0, 99.5))][one.seed]
-        write_cell(root, one, figures(image, pixel))
+        write_cell(root, one, metrics(image, pixel))
     return cells

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bgad.report.delong import difference_of_aurocs
+from bgad.report.statistics import difference_of_aurocs
 
 
 def drawn(rng, normal=60, anomalous=90):

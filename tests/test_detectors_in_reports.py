@@ -1,14 +1,14 @@
 """Detectors in a suite's report: under their own names, beside BGAD, and never taken for one of its rows."""
 
 import pytest
-from synthetic import MVTEC, cell, figures, rows_under, suite, table, type_figures, under, write_cell
+from synthetic import MVTEC, cell, metrics, rows_under, suite, table, type_metrics, under, write_cell
 
+from bgad.report.averages import types_against_k0
 from bgad.report.collect import collect
 from bgad.report.page.page import page
 from bgad.report.plots.cells import training_curves
 from bgad.report.plots.epochs import best_epoch
 from bgad.report.plots.means import auroc_by_k
-from bgad.report.statistics import types_against_k0
 
 
 def history(*images):
@@ -27,8 +27,8 @@ def small(tmp_path_factory):
     ]
     for one in cells:
         value, epochs = last[one.method], (1, 2) if one.method.startswith("bgad") else (1,)
-        types = {"cut": type_figures(value - 5, known=one.k > 0)}
-        of = figures((value, value + (len(epochs) > 1)))
+        types = {"cut": type_metrics(value - 5, known=one.k > 0)}
+        of = metrics((value, value + (len(epochs) > 1)))
         write_cell(root, one, of, by_type=types, history=history(*(value for _ in epochs)))
     return root, cells
 
@@ -59,7 +59,7 @@ def test_a_detector_is_not_what_known_anomalies_are_held_against(small):
 def test_a_detector_that_knows_anomalies_is_held_against_itself(tmp_path):
     cells = [cell(k=k, method=method) for method, k in (("bgad-wo", 0), ("bgad", 1), ("own", 0), ("own", 1))]
     for one, value in zip(cells, (60.0, 61.0, 70.0, 71.0), strict=True):
-        write_cell(tmp_path, one, figures((value, value)), by_type={"cut": type_figures(value)})
+        write_cell(tmp_path, one, metrics((value, value)), by_type={"cut": type_metrics(value)})
     types = types_against_k0(collect(cells, tmp_path)).set_index("method")
     assert types["image_auroc_k0"].to_dict() == {"bgad": 60.0, "own": 70.0}
 

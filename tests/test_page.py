@@ -10,10 +10,9 @@ import pytest
 from pages import IMAGES, several, write_whole
 from PIL import Image
 from plotly.offline import get_plotlyjs
-from synthetic import METRICS, cell, figures, suite, type_figures, write_cell
+from synthetic import METRICS, cell, metrics, suite, type_metrics, write_cell
 
-from bgad.report import page as page_module
-from bgad.report.page.page import LIMIT, page, write_page
+from bgad.report.page.page import LIMIT, TEMPLATES, page, write_page
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&é\u2028日"
 
@@ -54,7 +53,7 @@ def test_the_page_has_the_figures_of_its_cells(tmp_path):
     cells, values = several(tmp_path)
     _, reader, data = read(cells, tmp_path)
     assert [of["folder"] for of in data["cells"]] == [of.folder.as_posix() for of in cells]
-    last = {cells[of]: value for of, metric, value, *_ in data["figures"] if metric == "image_auroc"}
+    last = {cells[of]: value for of, metric, value, *_ in data["metrics"] if metric == "image_auroc"}
     assert last == values
     assert {cells[int(of)] for of in data["galleries"]} == set(values) == {cells[int(of)] for of in data["likelihoods"]}
     assert len([row for row in data["history"] if row[0] == 0]) == 3
@@ -95,28 +94,28 @@ def test_nothing_is_fetched(tmp_path):
     policy = next(a["content"] for tag, a in reader.elements if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy and "http" not in policy
     assert all(sheet.startswith("data:image/") for sheet in data["sheets"])
-    assert not re.search(r"url\(|@import", (page_module.TEMPLATES / "page.css").read_text())
+    assert not re.search(r"url\(|@import", (TEMPLATES / "page.css").read_text())
 
 
 @pytest.mark.parametrize("k", [0, 10])
 def test_one_cell_alone(tmp_path, k):
     write_whole(tmp_path, cell(k=k))
     _, reader, data = read([cell(k=k)], tmp_path)
-    assert "1 of 1 cells measured" in reader.text and "without figures" not in reader.text
+    assert "1 of 1 cells measured" in reader.text and "without metrics" not in reader.text
     assert len(data["galleries"]) == 1 and data["without_gallery"] == 0
 
 
 def test_none_measured(tmp_path):
     _, reader, data = read([cell()], tmp_path)
     assert "0 of 1 cells measured" in reader.text
-    assert data["figures"] == data["history"] == data["by_type"] == data["sheets"] == []
+    assert data["metrics"] == data["history"] == data["by_type"] == data["sheets"] == []
 
 
 def test_a_category_without_masks_has_no_pixel_figures(tmp_path):
     write_whole(tmp_path, cell(k=0), masks=False)
     _, _, data = read([cell(k=0)], tmp_path)
     assert data["galleries"]["0"]["has_masks"] is False
-    assert {metric: last for _, metric, last, *_ in data["figures"]} == {
+    assert {metric: last for _, metric, last, *_ in data["metrics"]} == {
         "image_auroc": 90.0,
         "pixel_auroc": None,
         "aupro": None,
@@ -168,11 +167,11 @@ def test_the_page_stays_within_its_limit_and_says_how_many_pictures_it_left_out(
 
 def test_the_largest_suite_leaves_room_for_pictures(tmp_path):
     """642 cells, as the suite `unseen` has, each with six types and the 25 evaluations of the recipe paper."""
-    types = {f"type{number}": type_figures(91.23, 93.45, known=False) for number in range(6)}
+    types = {f"type{number}": type_metrics(91.23, 93.45, known=False) for number in range(6)}
     history = [{"epoch": epoch, **dict.fromkeys(METRICS, 91.2345)} for epoch in range(25)]
     cells = [cell(f"category{number % 15}", f"hard-type{number % 5}", seed=number) for number in range(40)]
     for of in cells:
-        write_cell(tmp_path, of, figures((91.23, 92.34)), by_type=types, history=history)
+        write_cell(tmp_path, of, metrics((91.23, 92.34)), by_type=types, history=history)
     few, many = (len(page("a", suite(), cells[:count], tmp_path).encode()) for count in (20, 40))
     whole = few + (642 - 20) * (many - few) / 20
     assert LIMIT - whole > 2_000_000

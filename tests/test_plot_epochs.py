@@ -1,7 +1,7 @@
 """The plot of what choosing the epoch adds: its dots, means and intervals, read back from the axes."""
 
 import pytest
-from synthetic import cell, figures, write_cell
+from synthetic import cell, metrics, write_cell
 
 from bgad.report.collect import collect
 from bgad.report.plots.epochs import best_epoch
@@ -17,7 +17,7 @@ def cells(tmp_path):
     for (category, k), images in GAINS.items():
         for seed, gain in enumerate(images):
             result.append(cell(category, k=k, seed=seed))
-            write_cell(tmp_path, result[-1], figures((90.0, 90.0 + gain), (97.0, 97.5)), history=rows)
+            write_cell(tmp_path, result[-1], metrics((90.0, 90.0 + gain), (97.0, 97.5)), history=rows)
     return result
 
 
@@ -54,18 +54,18 @@ def test_a_setting_has_one_colour_and_its_name(cells, tmp_path):
 
 def test_the_caption_says_how_many_evaluations_there_were(cells, tmp_path):
     said = texts(best_epoch(collect(cells, tmp_path), "T"))
-    assert "Evaluations of a cell: 6." in said and "Few evaluations leave little to choose from" in said
+    assert "Evaluations per cell: 6." in said and "Few evaluations leave little to choose from" in said
     assert "Hard splits" not in said and "†" not in said
 
 
 def test_hard_splits_stand_apart_and_a_seed_is_the_mean_over_their_types(cells, tmp_path):
     hard = [cell(split=f"hard-{kind}", seed=seed) for kind in ("cut", "hole") for seed in (0, 1)]
     for one, gain in zip(hard, (0.0, 1.0, 2.0, 5.0), strict=True):  # seeds' means 1 and 3: 2, half 12.706
-        write_cell(tmp_path, one, figures((90.0, 90.0 + gain)))
+        write_cell(tmp_path, one, metrics((90.0, 90.0 + gain)))
     figure = best_epoch(collect(cells + hard, tmp_path), "T")
     assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["mvtec\nseen splits", "mvtec\nhard splits"]
     assert drawn(figure.axes[3], 0.2) == {"dots": [0, 1, 2, 5], "interval": [0, 14.706], "mean": [2]}
-    assert "Hard splits have a cell for each type" in texts(figure) and "6 (of some unknown)" in texts(figure)
+    assert "Hard splits have a cell for each known type" in texts(figure) and "6 (of some unknown)" in texts(figure)
 
 
 def test_a_missing_cell_is_marked_and_a_single_seed_has_no_interval(cells, tmp_path):
@@ -75,13 +75,13 @@ def test_a_missing_cell_is_marked_and_a_single_seed_has_no_interval(cells, tmp_p
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["carpet †", "tile"]
     lane = drawn(figure.axes[0], -0.2)
     assert (lane["dots"], lane["mean"]) == ([2], [2]) and str(lane["interval"]) == "[nan, nan]"
-    assert "† some cells of the category are missing" in texts(figure)
+    assert "† some of the category's cells are missing" in texts(figure)
 
 
 def test_a_single_evaluation_is_said_instead(tmp_path):
-    write_cell(tmp_path, cell(), figures((90.0, 90.0)), history=[dict.fromkeys(("epoch", "image_auroc"), 1) | BLANK])
+    write_cell(tmp_path, cell(), metrics((90.0, 90.0)), history=[dict.fromkeys(("epoch", "image_auroc"), 1) | BLANK])
     figure = best_epoch(collect([cell()], tmp_path), "T")
-    assert not figure.axes and "so there was no epoch to choose: best is last" in texts(figure)
+    assert not figure.axes and "no epoch to choose" in texts(figure)
 
 
 BLANK = {"pixel_auroc": "", "aupro": "", "released_pro": ""}

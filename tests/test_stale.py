@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 from conftest import ROOT
-from synthetic import cell, figures, suite, table, under, write_cell
+from synthetic import cell, metrics, suite, table, under, write_cell
 
 from bgad.config import methods
 from bgad.data.splits import Split
@@ -31,7 +31,7 @@ def root(tmp_path):
     shutil.copytree(ROOT / "config/recipes", tmp_path / "config/recipes")
     for of, image in zip(CELLS, (90.0, 80.0), strict=True):
         split(of, ("test/cut/0.png",)).save(tmp_path / Today(tmp_path).split(of)[0])
-        write_cell(tmp_path, of, figures((image, image)))
+        write_cell(tmp_path, of, metrics((image, image)))
     return tmp_path
 
 
@@ -79,7 +79,7 @@ def test_another_draw_of_a_split_makes_its_own_cells_stale(root):
 def test_the_code_is_that_of_the_cell_s_own_method(root):
     others = [cell("bottle", k=0, method=method) for method in ("nf", *methods.other_names())]
     for of in others:
-        write_cell(root, of, figures((70.0, 70.0)))
+        write_cell(root, of, metrics((70.0, 70.0)))
     assert {*collect(others, root).status.values()} == {"done"}
     values = [Today(root).sha256(of)["source_sha256"] for of in (CELLS[0], *others)]
     assert values[0] == values[1]

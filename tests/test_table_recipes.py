@@ -1,11 +1,11 @@
 """What recipes change: differences paired over seeds, worked out by hand, with t(0.975, 2) = 4.3027."""
 
-from synthetic import cell, figures, rows_under, table, under, write_cell
+from synthetic import cell, metrics, rows_under, table, under, write_cell
 
 from bgad.report.collect import collect
 from bgad.report.tables.recipes import recipes_section
 
-HEADING = "What the recipes"
+HEADING = "What each recipe changes"
 # Image AUROC of seeds 0, 1, 2. Paired, no-focal - paper is -1, -2, -3 in carpet and -3, -4, -2 in tile.
 LEVELS = {
     "paper": {"carpet": (90.0, 92.0, 94.0), "tile": (80.0, 70.0, 75.0)},
@@ -22,7 +22,7 @@ def measured(root, levels, split_sha256=None, **of):
             for seed, image in enumerate(images):
                 one = cell(category, seed=seed, recipe=recipe, **of)
                 changed = {"split_sha256": split_sha256} if split_sha256 else {}
-                write_cell(root, one, figures((image, 100.0)), **changed)
+                write_cell(root, one, metrics((image, 100.0)), **changed)
                 cells.append(one)
     return cells
 
@@ -50,7 +50,7 @@ def test_each_recipe_is_held_against_the_published_one(tmp_path):
     section = under(lines, HEADING)[""]
     words = "helps in 0, hurts in 1, no difference seen in 2 of the 3 mean differences below"
     assert f"- **no-focal - paper**: {words}." in section
-    assert "The tables hold 18 such intervals at 95 %." in section and "the draw as well" not in section
+    assert " 18 such intervals" in section and "effect of the draw" not in section
     columns = ("recipe", "against", "method", "k", "row", "n", "difference", "difference_low", "verdict_difference")
     of = [[r[c] for c in columns] for r in records if r["section"] == "recipes" and r["metric"] == "image_auroc"]
     assert of[0] == ["no-focal", "paper", "bgad", "10", "mean over 2 categories", "3", "-2.50", "-3.74", "hurts"]
@@ -93,10 +93,7 @@ def test_other_draws_are_said_with_how_many(tmp_path):
     cells += measured(tmp_path, {"corrected": {"tile": LEVELS["paper"]["tile"][:2]}}, split_sha256="e" * 64)
     lines, _ = recipes_section(collect(cells, tmp_path))
     (sentence,) = (line for line in lines if line.startswith("In "))
-    assert sentence.startswith(
-        "In 2 of 5 measured pairs of `corrected` and `paper` the known anomalies and the test images differ"
-    )
-    assert sentence.endswith("so that the difference holds the draw as well.")
+    assert sentence.startswith("In 2 of 5 measured pairs, `corrected` and `paper` draw different")
 
 
 def test_one_recipe_has_no_such_section(tmp_path):
@@ -108,9 +105,9 @@ def test_one_recipe_has_no_such_section(tmp_path):
 def test_recipes_without_like_cells_have_nothing_to_compare(tmp_path):
     levels = {"paper": {"carpet": (90.0,)}, "no-focal": {"tile": (90.0,)}}
     lines, records = recipes_section(collect(measured(tmp_path, levels), tmp_path))
-    assert lines[2:] == ["No other recipe of this suite has cells as those of `paper`: nothing to compare."] and not records
+    assert lines[2:] == ["No other recipe of this suite has the same cells as `paper`: nothing to compare."] and not records
 
 
 def test_nothing_measured_is_said(tmp_path):
     lines, records = recipes_section(collect([cell(recipe="paper"), cell(recipe="corrected")], tmp_path))
-    assert lines[2:] == ["No pair of cells that could be compared is measured yet."] and not records
+    assert lines[2:] == ["No pair of cells is measured yet: nothing to compare."] and not records

@@ -3,13 +3,13 @@
 import math
 
 import pytest
-from synthetic import MVTEC, cell, figures, headline, table, three_seeds, under, write_cell
+from synthetic import MVTEC, cell, headline, metrics, table, three_seeds, under, write_cell
 
+from bgad.report.averages import rows, settings
 from bgad.report.collect import METRICS, collect
 from bgad.report.published import Published
-from bgad.report.statistics import Spread, number, rows, settings
+from bgad.report.statistics import LEVEL, TOLERANCE, Spread, number, verdict
 from bgad.report.tables.published import compared
-from bgad.report.verdict import LEVEL, TOLERANCE, verdict
 
 # Quantiles 0.975 of Student's t from a printed table, by the number of seeds.
 QUANTILES = {2: 12.7062, 3: 4.3027, 5: 2.7764}
@@ -91,7 +91,7 @@ def full_suite(root, seeds, recipe="paper"):
     """The 15 categories, each with ``seeds``: (image, pixel) pairs of (last, best) for each seed."""
     cells = [cell(category, seed=seed, recipe=recipe) for category in MVTEC for seed in range(len(seeds))]
     for one in cells:
-        write_cell(root, one, figures(*seeds[one.seed]))
+        write_cell(root, one, metrics(*seeds[one.seed]))
     return cells
 
 
@@ -117,10 +117,8 @@ def test_best_is_judged_and_last_stands_beside_it(tmp_path):
     assert [shown[0][9], shown[2][6]] == ["99.20 ± 0.10 [98.95, 99.45]", "99.25 ± 0.01 [99.23, 99.27]"]
     (first, *_) = (r for r in records if r["section"] == "published")
     assert [first[c] for c in ("best_low", "best_high", "last_low", "last_high")] == ["98.95", "99.45", "97.85", "98.35"]
-    assert (
-        "**Verdict:** of 4 published numbers of BGAD that belong to this suite: 2 reproduced, 2 above, 0 below, 0 not "
-        "measured (our best evaluations against theirs)."
-    ) in lines
+    (line,) = (line for line in lines if line.startswith("**Verdict:**"))
+    assert "4 published numbers of BGAD: 2 reproduced, 2 above, 0 below, 0 not measured" in line
 
 
 def test_one_seed_has_the_tolerance_alone(tmp_path):
@@ -133,7 +131,6 @@ def test_one_seed_has_the_tolerance_alone(tmp_path):
     ]
     assert {r["best_low"] + r["best_high"] for r in records if r["section"] == "published"} == {""}
     text = under(lines, "Against the published")[""]
-    assert "With a single seed there is no interval, and the tolerance alone decides." in text
     assert "within 0.05 percentage points of our mean" in text
 
 
@@ -169,16 +166,9 @@ def test_the_published_recipe_alone_can_reproduce(tmp_path):
         for recipe in ("paper", "cpu")
     }
     assert words == {"paper": ["reproduced", "below", "above", "reproduced"], "cpu": ["level", "below", "above", "level"]}
-    assert [line.split(" (our")[0] for line in lines if "erdict" in line and line.startswith("**") and ":** " in line] == [
-        "**Verdict, recipe `paper`:** of 4 published numbers of BGAD that belong to this suite: 2 reproduced, 1 above, "
-        "1 below, 0 not measured",
-        "**No verdict for `cpu`:** the recipe is not BGAD's published one, so nothing can be reproduced with it.",
-    ]
-    section = under(lines, "Against the published")[""]
-    assert (
-        "Only the recipe `paper`, the released protocol, can reproduce anything; with another the word is *level*." in section
-    )
-    assert "BGAD's per-category values are not public where we looked" in section
+    first, second = (line for line in lines if line.startswith(("**Verdict,", "**No verdict")))
+    assert "`paper`" in first and "4 published numbers of BGAD: 2 reproduced, 1 above, 1 below, 0 not measured" in first
+    assert "`cpu`" in second
 
 
 def test_without_the_published_recipe_there_is_no_verdict(tmp_path):
@@ -194,7 +184,7 @@ def test_a_suite_without_numbers_of_bgad_has_no_verdict(tmp_path):
 
 def test_other_methods_are_level_or_ours_is_above_or_below_by_the_last_epoch(tmp_path):
     """One seed of carpet at k 10, last 94.04, best 99: DRA's 94.0 is met, DevNet's 86.7 passed, AHL's not reached."""
-    write_cell(tmp_path, cell(), figures((94.04, 99.0)))
+    write_cell(tmp_path, cell(), metrics((94.04, 99.0)))
     lines, records = table(tmp_path, [cell()])
     of = {
         (r["published_method"], r["published"]): r
@@ -217,14 +207,14 @@ def test_unmeasured_settings_have_their_published_numbers_in_the_csv(tmp_path):
     lines, records = table(tmp_path, [cell(k=1)])
     (dra, *_) = (r for r in records if r["row"] == "carpet" and r["published_method"] == "dra")
     assert [dra[c] for c in ("published", "published_sd", "last", "verdict_last")] == ["85.9", "2.3", "", "not measured"]
-    assert "Nothing of ours is measured here yet." in under(lines, "Other methods")[""]
+    assert "Ours is not measured here yet." in under(lines, "Other methods")[""]
 
 
 def test_a_hard_category_lacks_its_types_by_name(tmp_path):
     """carpet's published hard mean is over color, cut, hole, metal_contamination and thread."""
     cells = [cell(split=f"hard-{kind}", k=1) for kind in ("color", "cut", "hole", "thread")]
     for one in cells:
-        write_cell(tmp_path, one, figures((90.0, 90.0)))
+        write_cell(tmp_path, one, metrics((90.0, 90.0)))
     _, records = table(tmp_path, cells)
     notes = {r["note"] for r in records if r["section"] == "others" and r["row"] == "carpet"}
     assert notes == {"not measured (4 of 5 types, without metal_contamination)"}
@@ -241,9 +231,9 @@ def test_a_mean_over_more_than_was_published_is_not_compared(tmp_path):
 def test_another_metric_is_compared_by_the_same_rule(tmp_path):
     """PRO (released) is named apart from AUPRO, so that a published one would meet its own."""
     for seed, pro in enumerate((92.9, 93.0, 93.1)):
-        write_cell(tmp_path, cell(seed=seed, recipe="paper"), figures((99.0, 99.0), released_pro=(pro, pro)))
+        write_cell(tmp_path, cell(seed=seed, recipe="paper"), metrics((99.0, 99.0), released_pro=(pro, pro)))
     collected = collect([cell(seed=seed, recipe="paper") for seed in range(3)], tmp_path)
-    ((setting, part),) = settings(collected.figures)
+    ((setting, part),) = settings(collected.metrics)
     row = rows(setting, part)[0]
     one = Published("mvtec", "carpet", "bgad", "seen", "", 10, METRICS[3], 93.2, None, "A paper", "its table", "")
     record = compared("published", setting, row, METRICS[3], one)

@@ -14,7 +14,7 @@ from base64 import urlsafe_b64encode
 
 import pytest
 from conftest import Project
-from synthetic import cell, figures, write, write_cell
+from synthetic import cell, metrics, write, write_cell
 
 from bgad import cli
 from bgad.cli.options import suite_cells
@@ -50,7 +50,7 @@ def log(root, of, text, at=NOW - 10):
 
 
 def done(root, of, seconds=None):
-    write_cell(root, of, figures((90.0, 91.0)))
+    write_cell(root, of, metrics((90.0, 91.0)))
     if seconds is not None:
         write(root, of, "benchmark.tsv", f"s\th:m:s\n{seconds}\t0:00:00\n")
 

@@ -30,6 +30,16 @@ SYNTHETIC = "resources/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{categor
 RECIPE = "config/recipes/{recipe}.yaml"
 SUITE = "config/suites/{suite}.yaml"
 REPORT = "reports/{suite}"
+# A report's plots in order, each <name>.svg and <name>.png, with their captions.
+PLOTS = {
+    "auroc-by-k": "Metrics against the number of known anomalies",
+    "known-unseen": "Known and unseen defect types, with and without known anomalies",
+    "by-category": "Categories: every seed, and the mean over seeds",
+    "curves": "ROC and precision-recall curves of the images",
+    "training-curves": "Training curves: metrics against the meta epoch",
+    "best-epoch": "What choosing the epoch adds: best minus last",
+}
+EXAMPLES = "cutpaste.png"  # in the same folder
 
 
 def recipe_file(recipe: str) -> Path:

@@ -1,7 +1,7 @@
-"""What the cells of a suite left behind, as tidy tables: the one reader of metrics.json, history.csv,
-scores.csv and train.log.
+"""Reads what the cells of a suite left behind into tidy tables: metrics.json, history.csv, scores.csv, train.log, the gallery.
 
-Nothing here averages: a cell without figures keeps its row, empty, with the reason in ``status``.
+These files can come from strangers. This is the one place that reads them; it checks and bounds every value. Nothing is
+averaged here: a cell without metrics keeps its row, empty, with the reason in ``status``.
 """
 
 import csv
@@ -15,28 +15,36 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bgad.config.cells import Cell
 from bgad.config.names import check_text
-from bgad.errors import BgadError
+from bgad.errors import BgadError, FileError
+from bgad.evaluation.metrics import METRICS
 from bgad.io import content_of, end_of, read_json
 from bgad.report.stale import PARTS, Today
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro", "released_pro")
-SHOWN = METRICS[:3]  # in plots and wide tables, which a fourth column would make too wide; the CSV has all four
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
-# What the workflow puts into the log of a process that a system out of memory, or a person, has killed; and what it means.
+# What the workflow writes into the log of a process that was killed, and what it usually means.
 KILLED = "killed"
 WHY_KILLED = "out of memory, or killed by hand (signal 9); let fewer cells run at once (--cores), or give each more memory"
 PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|BrokenProcessPool)\b")
 TRACEBACK, PROGRESS = "Traceback (most recent call last)", "epoch "  # how lines of a log begin
-
-LOG_MOST = 1 << 16  # bytes of a log's end, in which an error is looked for
+LOG_MOST = 1 << 16  # bytes at a log's end that are searched for an error
+COUNTS = ("train_normal", "train_anomalous", "test_normal", "test_anomalous")
 COMMIT = r"[0-9a-f]{7,64}(\+changes)?"
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
-FIGURES = [*CELL, "metric", "last", "best", "best_epoch", "status"]
+COLUMNS = [*CELL, "metric", "last", "best", "best_epoch", "status"]
 BY_TYPE = [*CELL, "type", "known", "n", "image_auroc", "pixel_auroc"]
 HISTORY = [*CELL, "epoch", *METRICS]
 ORIGINS = [*CELL, "device", "torch", "git_commit", "recipe_sha256", "source_sha256", "split_sha256", "weights_sha256"]
@@ -44,21 +52,22 @@ ORIGINS = [*CELL, "device", "torch", "git_commit", "recipe_sha256", "source_sha2
 
 @dataclass(frozen=True)
 class Collected:
-    """The tables of a suite. Each starts with the fields of the cell, its ``kind`` of split (seen or hard) and the
-    ``known_type`` of a hard split; rows keep the order of ``status``, which is the suite's.
+    """The tables of a suite, whose cells are in ``root``. Each begins with the cell's fields, the ``kind`` of its split (seen
+    or hard) and the ``known_type`` of a hard split; rows are in the order of ``status``, the suite's.
 
     status:     of each cell: done, interrupted, not run, "failed: <sentence>" or "stale: <sentence>"
-    figures:    a row for each cell and metric: last, best (percent), best_epoch, status
-    full_test:  the same on the whole test set, for the k0 cells
-    released_test: a row for each cell and metric: last, as the released code's test command counts (best is empty)
-    by_type:    a row for each measured cell and defect type: image and pixel AUROC of the last epoch, known or not, n
-    history:    a row for each measured cell and evaluation: epoch and the metrics, in percent
-    origins:    a row for each measured cell: device, torch version, commit and hashes
-    notes:      what was noticed (noticed.py), each sentence with the measured cells that it concerns
+    metrics:    a row per cell and metric: last, best (percent), best_epoch, status
+    full_test:  the same on the whole test set, for k0 cells
+    released_test: a row per cell and metric: last, counted as the released test command does (best is empty)
+    by_type:    a row per measured cell and defect type: image and pixel AUROC of the last epoch, known or not, n
+    history:    a row per measured cell and evaluation: epoch and the metrics, in percent
+    origins:    a row per measured cell: device, torch version, commit and hashes
+    notes:      each warning about the data, with the measured cells that it concerns
     """
 
+    root: Path
     status: dict[Cell, str]
-    figures: pd.DataFrame
+    metrics: pd.DataFrame
     full_test: pd.DataFrame
     released_test: pd.DataFrame
     by_type: pd.DataFrame
@@ -70,44 +79,69 @@ class Collected:
 def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False) -> Collected:
     """Reads the folders of ``cells`` under ``root``.
 
-    A cell that is stale (stale.py) has no figures, unless ``stale_too``: then nobody looks whether it is. BgadError if a
-    metrics.json belongs to another cell than the folder it lies in; any other damage is the status of that cell.
+    A stale cell (stale.py) has no metrics unless ``stale_too``, which skips that check. FileError if a metrics.json belongs to
+    another cell than its folder; any other damage becomes the status of that cell.
     """
-    status, figures, full_test, released_test, by_type, history, origins = {}, [], [], [], [], [], []
+    status: dict[Cell, str] = {}
+    rows: defaultdict[str, list[dict]] = defaultdict(list)
     notes: defaultdict[str, list[Cell]] = defaultdict(list)
     today = Today(root)
     for cell in cells:
-        metrics, status[cell] = _read(cell, root)
-        if metrics and not stale_too and (stale := today.stale(cell, metrics.model_dump(include={*PARTS}))):
-            metrics, status[cell] = None, stale
-        fields = _fields(cell)
-        figures += _figure_rows(fields, metrics, status[cell])
+        found, status[cell] = _read(cell, root)
+        if found and not stale_too and (stale := today.stale(cell, found.model_dump(include={*PARTS}))):
+            found, status[cell] = None, stale
+        kind, _, known_type = cell.split.partition("-")
+        fields = {**asdict(cell), "kind": kind, "known_type": known_type}
+        of_cell = fields | {"status": status[cell]}
+        rows["metrics"] += _metric_rows(of_cell, found)
         if cell.k == 0:
-            full_test += _figure_rows(fields, metrics and metrics.full_test, status[cell])
-        released_test += _released_rows(fields, metrics.released_test_command if metrics else None, status[cell])
-        if metrics:
-            by_type += [{**fields, "type": name, **of.model_dump()} for name, of in metrics.by_type.items()]
-            history += _history_rows(fields, root / cell.folder / "history.csv")
-            origins.append({**metrics.environment, **fields, **metrics.model_dump(include={*ORIGINS})})
-            for note in metrics.notes:
+            rows["full_test"] += _metric_rows(of_cell, found.full_test if found else None)
+        rows["released_test"] += _metric_rows(of_cell, found.released_test_command if found else None)
+        if found:
+            rows["by_type"] += [{**fields, "type": name, **of.model_dump()} for name, of in found.by_type.items()]
+            rows["history"] += [{**fields, **row} for row in _history(root / cell.folder / "history.csv")]
+            rows["origins"].append({**found.environment, **fields, **found.model_dump(include={*ORIGINS})})
+            for note in found.notes:
                 notes[note].append(cell)
+
+    def table(name: str, columns: list[str], numeric: Iterable[str]) -> pd.DataFrame:
+        return pd.DataFrame(rows[name], columns=columns).astype(dict.fromkeys(numeric, "float64"))
+
     return Collected(
+        root,
         status,
-        _numeric(pd.DataFrame(figures, columns=FIGURES), ["last", "best", "best_epoch"]),
-        _numeric(pd.DataFrame(full_test, columns=FIGURES), ["last", "best", "best_epoch"]),
-        _numeric(pd.DataFrame(released_test, columns=FIGURES), ["last", "best", "best_epoch"]),
-        _numeric(pd.DataFrame(by_type, columns=BY_TYPE), ["image_auroc", "pixel_auroc"]),
-        _numeric(pd.DataFrame(history, columns=HISTORY), [*METRICS]),
-        pd.DataFrame(origins, columns=ORIGINS),
-        dict(notes),
+        *(table(name, COLUMNS, ["last", "best", "best_epoch"]) for name in ("metrics", "full_test", "released_test")),
+        by_type=table("by_type", BY_TYPE, METRICS[:2]),
+        history=table("history", HISTORY, METRICS),
+        origins=table("origins", ORIGINS, []),
+        notes=dict(notes),
     )
+
+
+def status_without_metrics(log: Path) -> str:
+    """The status of a cell without metrics, from its log: not run, interrupted, or failed with the error that ends the log."""
+    try:
+        text = end_of(log, LOG_MOST)
+    except OSError:  # there is no log, or a running Snakemake has just removed it
+        return NOT_RUN
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[-1].startswith("error:"):
+        why = lines[-1].removeprefix("error:").strip()
+        return FAILED + (WHY_KILLED if why == KILLED else why)
+    # A Python error ends a traceback, sometimes with further lines. If training went on after it, it did not fail.
+    last = max((place for place, line in enumerate(lines) if line.startswith(TRACEBACK)), default=len(lines))
+    errors = [line for line in lines[last:] if PYTHON_ERROR.match(line)]
+    if errors and not any(line.startswith(PROGRESS) for line in lines[last:]):
+        return FAILED + errors[-1]
+    return INTERRUPTED
 
 
 Percent = Annotated[float, Field(ge=0, le=100)] | None
 Count = Annotated[int, Field(ge=0, le=10**9)]
+Text = Annotated[str, AfterValidator(check_text)]
 
 
-class _Figure(BaseModel):
+class Metric(BaseModel):
     last: Percent
     best: Percent
     best_epoch: Count | None
@@ -120,111 +154,54 @@ class _Figure(BaseModel):
         return self
 
 
-class _OneSet(BaseModel):
-    image_auroc: _Figure
-    pixel_auroc: _Figure
-    aupro: _Figure
-    released_pro: _Figure
+class OneSet(BaseModel):
+    image_auroc: Metric
+    pixel_auroc: Metric
+    aupro: Metric
+    released_pro: Metric
 
 
-class _LastOnly(BaseModel):
-    image_auroc: Percent
-    pixel_auroc: Percent
-    aupro: Percent
-    released_pro: Percent
-
-
-class _Type(BaseModel):
+class ByType(BaseModel):
     image_auroc: Percent
     pixel_auroc: Percent
     n: Count
     known: bool
 
 
-class _Counts(BaseModel):
-    train_normal: Count
-    train_anomalous: Count
-    test_normal: Count
-    test_anomalous: Count
+class Record(OneSet):
+    """metrics.json, but for the cell that it names."""
 
-
-Text = Annotated[str, AfterValidator(check_text)]
-
-
-class _Metrics(_OneSet):
-    full_test: _OneSet | None = None
-    released_test_command: _LastOnly | None = None  # of recipes with that quirk
-    by_type: dict[Text, _Type]
-    notes: list[Text] = []  # cells from before there were any have none
+    full_test: OneSet | None = None
+    released_test_command: dict[str, Percent] | None = None  # only with the recipes that have that quirk
+    by_type: dict[Text, ByType]
+    notes: list[Text] = []  # missing in older cells
     recipe_sha256: str
     source_sha256: str
     split_sha256: str
-    weights_sha256: str = ""  # cells from before it was recorded have none
-    counts: _Counts
+    weights_sha256: str = ""  # missing in older cells
+    counts: dict[str, Count]
     timing: dict[str, float | None]
     environment: dict[Text, Text | int | float | None]
 
     @field_validator("environment")
     @classmethod
-    def _commit_is_one(cls, values: dict) -> dict:
+    def _is_a_commit(cls, values: dict) -> dict:
         commit = values.get("git_commit")
         if commit is not None and not re.fullmatch(COMMIT, str(commit)):
             raise ValueError("git_commit is no commit")
         return values
 
-
-def _read(cell: Cell, root: Path) -> tuple[_Metrics | None, str]:
-    path = cell.folder / "metrics.json"
-    if not (root / path).exists():
-        return None, status_without_metrics(root / cell.folder / "train.log")
-    try:
-        values = read_json(root / path)
-    except BgadError as error:
-        return None, FAILED + str(error).replace(str(root / path), str(path))
-    if not isinstance(values, dict) or "cell" not in values:
-        return None, f"{FAILED}{path}: has no key cell; delete it and run again."
-    if values["cell"] != asdict(cell):
-        raise BgadError(f"{path}: belongs to the cell {values['cell']}, not to its folder's; delete it and run again.")
-    try:
-        metrics = _Metrics.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"].removeprefix("Value error, ")
-        return None, f"{FAILED}{path}: {key}: {problem}; delete it and run again."
-    if cell.k == 0 and metrics.full_test is None:
-        return None, f"{FAILED}{path}: has no full_test, which a k0 cell reports; delete it and run again."
-    return metrics, DONE
-
-
-LABELS = {"0": False, "1": True}
-
-
-class Score(NamedTuple):
-    """A test image of a cell, by its path in the category's folder, and its score of the last epoch."""
-
-    path: str
-    type: str
-    anomalous: bool
-    score: float
-
-
-def scores_of(folder: Path) -> list[Score]:
-    """The test images of the cell in ``folder``, in the order of its scores.csv; BgadError if that is missing or damaged."""
-    path = folder / "scores.csv"
-    try:
-        rows = csv.DictReader(io.StringIO(content_of(path).decode(), newline=""))
-        scores = [Score(row["path"], row["type"], LABELS[row["anomalous"]], float(row["score"])) for row in rows]
-        if not scores or not all(math.isfinite(row.score) for row in scores):
-            raise ValueError("no scores, or one that is not finite")
-        return scores
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise BgadError(f"{path}: missing or damaged ({why}); run its cell again.") from error
+    @field_validator("counts", "released_test_command")
+    @classmethod
+    def _has_its_keys(cls, values: dict | None, field: ValidationInfo) -> dict | None:
+        keys = COUNTS if field.field_name == "counts" else METRICS
+        if values is not None and values.keys() != {*keys}:
+            raise ValueError(f"has other keys than {', '.join(keys)}")
+        return values
 
 
 class Gallery(BaseModel):
-    """gallery.json: how the sheets of a cell's pictures are laid out, and what their gray levels mean."""
+    """gallery.json: how the sheets of a cell's images are laid out, and what their gray levels mean."""
 
     count: Count
     columns: int = Field(ge=1, le=1000)
@@ -235,25 +212,17 @@ class Gallery(BaseModel):
     threshold: float | None
 
 
-def read_gallery(path: Path) -> Gallery:
-    """BgadError if the file is missing or damaged."""
-    try:
-        return Gallery.model_validate(read_json(path))
-    except ValidationError as error:
-        raise BgadError(f"{path}: not the record of a gallery; run its cell again.") from error
-
-
-class _Group(BaseModel):
+class Group(BaseModel):
     count: Count
     share: list[float]
 
 
-class _Level(BaseModel):
+class Level(BaseModel):
     low: float
     high: float
     b_n: float
     b_a: float
-    groups: dict[Annotated[str, Field(pattern="^[a-z ]+$")], _Group]
+    groups: dict[Annotated[str, Field(pattern="^[a-z ]+$")], Group]
 
 
 class Likelihoods(BaseModel):
@@ -262,62 +231,88 @@ class Likelihoods(BaseModel):
     bins: Count
     beta: float
     tau: float
-    levels: list[_Level]
+    levels: list[Level]
+
+
+class Score(NamedTuple):
+    """A test image, by its path in the category's folder, and its score in the last epoch."""
+
+    path: str
+    type: str
+    anomalous: bool
+    score: float
+
+
+def scores_of(folder: Path) -> list[Score]:
+    """The test images of the cell in ``folder``, in the order of its scores.csv; FileError if that is missing or damaged."""
+    path, labels = folder / "scores.csv", {"0": False, "1": True}
+    try:
+        rows = csv.DictReader(io.StringIO(content_of(path).decode(), newline=""))
+        scores = [Score(row["path"], row["type"], labels[row["anomalous"]], float(row["score"])) for row in rows]
+        if not scores or not all(math.isfinite(row.score) for row in scores):
+            raise ValueError("no scores, or one that is not finite")
+        return scores
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise FileError(f"{path}: missing or damaged ({why}); run its cell again.") from error
+
+
+def read_gallery(path: Path) -> Gallery:
+    """FileError if gallery.json is missing or damaged."""
+    return _checked(TypeAdapter(Gallery), path)
 
 
 def read_likelihoods(path: Path) -> Likelihoods | None:
-    """None for a detector, which has none; BgadError if the file is missing or damaged."""
+    """None for a detector, which has none; FileError if likelihoods.json is missing or damaged."""
+    return _checked(TypeAdapter(Likelihoods | None), path)
+
+
+def _checked(kind: TypeAdapter, path: Path):
     try:
-        values = read_json(path)
-        return None if values is None else Likelihoods.model_validate(values)
+        return kind.validate_python(read_json(path))
     except ValidationError as error:
-        raise BgadError(f"{path}: not the histograms of a cell; run its cell again.") from error
+        raise FileError(f"{path}: damaged; run its cell again.") from error
 
 
-def status_without_metrics(log: Path) -> str:
-    """Of a cell without figures, from its log: not run, interrupted, or failed with the error that the log ends in."""
+def _read(cell: Cell, root: Path) -> tuple[Record | None, str]:
+    path = cell.folder / "metrics.json"
+    if not (root / path).exists():
+        return None, status_without_metrics(root / cell.folder / "train.log")
     try:
-        said = end_of(log, LOG_MOST)
-    except OSError:  # not there, as a running Snakemake may take it away at any time, or no log
-        return NOT_RUN
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if lines and lines[-1].startswith("error:"):
-        why = lines[-1].removeprefix("error:").strip()
-        return FAILED + (WHY_KILLED if why == KILLED else why)
-    # Python's own errors, which a traceback ends in. Some say more on further lines; after others the training went on.
-    last = max((place for place, line in enumerate(lines) if line.startswith(TRACEBACK)), default=len(lines))
-    errors = [line for line in lines[last:] if PYTHON_ERROR.match(line)]
-    if errors and not any(line.startswith(PROGRESS) for line in lines[last:]):
-        return FAILED + errors[-1]
-    return INTERRUPTED
-
-
-def _fields(cell: Cell) -> dict:
-    kind, _, known_type = cell.split.partition("-")
-    return {**asdict(cell), "kind": kind, "known_type": known_type}
-
-
-def _figure_rows(fields: dict, of: _OneSet | None, status: str) -> list[dict]:
-    values = of.model_dump() if of else {metric: {} for metric in METRICS}
-    return [{**fields, "metric": metric, **values[metric], "status": status} for metric in METRICS]
-
-
-def _released_rows(fields: dict, of: _LastOnly | None, status: str) -> list[dict]:
-    values = of.model_dump() if of else {}
-    return [{**fields, "metric": metric, "last": values.get(metric), "status": status} for metric in METRICS]
-
-
-def _history_rows(fields: dict, path: Path) -> list[dict]:
-    """The evaluations of a cell; none where the file is missing or damaged, since no figure hangs on it."""
+        values = read_json(root / path)
+    except BgadError as error:
+        return None, FAILED + str(error).replace(str(root / path), str(path))
+    if not isinstance(values, dict) or "cell" not in values:
+        return None, f"{FAILED}{path}: has no key cell; delete it and run again."
+    if values["cell"] != asdict(cell):
+        raise FileError(f"{path}: belongs to the cell {values['cell']}, not to this folder's; delete it and run again.")
     try:
-        table = pd.read_csv(io.BytesIO(content_of(path)), usecols=["epoch", *METRICS], dtype="float64")[["epoch", *METRICS]]
+        found = Record.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        return None, f"{FAILED}{path}: {key}: {first['msg'].removeprefix('Value error, ')}; delete it and run again."
+    if cell.k == 0 and found.full_test is None:
+        return None, f"{FAILED}{path}: has no full_test, which a k0 cell reports; delete it and run again."
+    return found, DONE
+
+
+def _metric_rows(of_cell: dict, found: OneSet | dict[str, Percent] | None) -> list[dict]:
+    if isinstance(found, OneSet):
+        values = found.model_dump(include={*METRICS})
+    else:
+        values = {metric: {"last": last} for metric, last in (found or {}).items()}
+    return [{**of_cell, "metric": metric, **values.get(metric, {})} for metric in METRICS]
+
+
+def _history(path: Path) -> list[dict]:
+    """A cell's evaluations; none if the file is missing or damaged, since no metric depends on it."""
+    metrics = [*METRICS]
+    try:
+        table = pd.read_csv(io.BytesIO(content_of(path)), usecols=["epoch", *metrics], dtype="float64")[["epoch", *metrics]]
     except (OSError, ValueError, KeyError, OverflowError):
         return []
-    if not (table["epoch"].between(0, 10**9) & (table[[*METRICS]].isna() | (table[[*METRICS]].abs() <= 100)).all(axis=1)).all():
+    possible = (table[metrics].isna() | (table[metrics].abs() <= 100)).all(axis=1)
+    if not (table["epoch"].between(0, 10**9) & possible).all():
         return []
-    table["epoch"] = table["epoch"].astype("int64")
-    return [{**fields, **row} for row in table.dropna(subset=[*METRICS], how="all").to_dict("records")]
-
-
-def _numeric(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    return table.astype(dict.fromkeys(columns, "float64"))
+    return table.astype({"epoch": "int64"}).dropna(subset=metrics, how="all").to_dict("records")

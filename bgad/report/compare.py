@@ -1,31 +1,33 @@
-"""Two cells, or two sets of cells, against each other: differences of their figures, paired over seeds.
+"""Two cells, or two sets of cells, against each other: differences of their metrics, paired over seeds.
 
-Which cells make a pair follows from what differs. Of recipe, split, k and method those differ of which A and B have no value
-in common; in the others, and in data set, category and seed, the cells of a pair agree. Two single cells may also have
-different seeds.
+A recipe, split, k or method differs if A and B have no value of it in common; the two cells of a pair agree in all others, and
+in data set, category and seed. Two single cells may also have different seeds.
 """
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from tabulate import tabulate
 
 from bgad.config.cells import Cell
-from bgad.errors import BgadError
+from bgad.errors import BgadError, ConfigError
+from bgad.evaluation.metrics import METRICS
+from bgad.report.averages import SETTING, Row, Setting, category_rows, measured_means, paired, settings
 from bgad.report.collect import DONE, Collected, collect, scores_of
-from bgad.report.delong import difference_of_aurocs
-from bgad.report.differences import paired
-from bgad.report.statistics import SETTING, Row, Setting, category_rows, measured_means, settings
+from bgad.report.statistics import difference_of_aurocs, number, signed
+from bgad.report.tables.format import NAMES, NONE, SHOWN, title
 
 MAY_DIFFER = ("recipe", "split", "k", "method")
 SAME, OTHER, UNKNOWN = "the same", "different", "not known"
 
 
 class Side(NamedTuple):
-    """One side of a comparison: as the user named it, its cells, and the folder that their ``results`` lies in."""
+    """One side of a comparison: its name as the user wrote it, its cells, and the project with their ``results``."""
 
     name: str
     cells: list[Cell]
@@ -33,8 +35,8 @@ class Side(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A cell of each side. Whether their splits (known anomalies included, by split_sha256) and their test images (by the
-    paths in scores.csv) are the same, different or not known."""
+    """A cell of each side, and whether their splits (by split_sha256, which covers the known anomalies) and their test images
+    (by the paths in scores.csv) are the same, different or not known."""
 
     a: Cell
     b: Cell
@@ -44,12 +46,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """The cells of a setting of A against those of one of B. The ``spread`` of a row has of each metric the columns a, b and
-    last (a - b), in percent. ``means``: over categories; ``categories``: each of them."""
+    """The cells of a setting of A against those of one of B. The ``spread`` of a row has for each metric the columns a, b and
+    last (a - b), in percent. ``means``: over categories; ``categories``: each one."""
 
     setting: Setting
     against: Setting
-    pairs: int  # of which both cells have figures
+    pairs: int  # with metrics on both sides
     means: list[Row]
     categories: list[Row]
 
@@ -57,8 +59,10 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """``differ``: the fields in which the cells of a pair differ. ``unpaired`` and ``unmeasured`` name cells with the reason.
-    Of two single cells also ``by_type``: a row for each defect type that both tested; and ``over_images``: a - b of the image
-    AUROCs of their last epochs with its 95 % interval over test images, in percent."""
+
+    Only for two single cells: ``by_type``, a row for each defect type that both tested; and ``over_images``, a - b of the image
+    AUROCs of the last epochs with the ends of its 95 % interval over test images, in percent.
+    """
 
     differ: list[str]
     pairs: list[Pair]
@@ -70,23 +74,21 @@ class Comparison:
 
 
 def cells_below(folder: Path) -> Side:
-    """The cells in ``folder``, finished or begun; BgadError where there is none."""
+    """The cells in ``folder``, finished or started; ConfigError if there is none."""
     found = sorted({path.parent for name in ("metrics.json", "train.log") for path in folder.rglob(name)})
     located = [Cell.located(path) for path in found]
     roots = sorted({root for _, root in located})
     if not roots:
-        raise BgadError(f"{folder}: holds no cell; name a cell's folder, one above several, or a suite.")
+        raise ConfigError(f"{folder}: contains no cell; name a cell's folder, a folder with several, or a suite.")
     if len(roots) > 1:
-        raise BgadError(f"{folder}: holds the results of several projects; name one of {', '.join(map(str, roots))}.")
+        raise ConfigError(f"{folder}: contains the results of several projects; name one of {', '.join(map(str, roots))}.")
     return Side(str(folder), sorted(cell for cell, _ in located), roots[0])
 
 
 def compare(a: Side, b: Side, rule: str = "last", stale_too: bool = False) -> Comparison:
-    """The comparison of two sides by the figures of their last epochs, or of their best ones (``rule``).
+    """Compares two sides by their last epochs or their best ones (``rule``). Stale cells are unmeasured unless ``stale_too``.
 
-    Stale cells (report/stale.py) count as unmeasured unless ``stale_too``.
-
-    BgadError where no cells make a pair, where a cell could be paired with several, and where both sides have the same cell.
+    ConfigError if no cells pair up, if a cell pairs up with several, or if both sides have the same cell.
     """
     single = len(a.cells) == len(b.cells) == 1
     differ = [field for field in MAY_DIFFER if not _values(a, field) & _values(b, field)]
@@ -97,16 +99,11 @@ def compare(a: Side, b: Side, rule: str = "last", stale_too: bool = False) -> Co
         same.append("seed")
     matched, unpaired = _matched(a, b, same)
     of_a, of_b = (collect([pair[place] for pair in matched], side.root, stale_too) for place, side in enumerate((a, b)))
-    splits = [of.origins.set_index([*asdict(matched[0][0])])["split_sha256"].to_dict() for of in (of_a, of_b)]
-    pairs = [
-        Pair(
-            one,
-            other,
-            _agree(*(of.get(tuple(asdict(c).values())) for of, c in zip(splits, (one, other), strict=True))),
-            _agree(_tested(a, one), _tested(b, other)),
-        )
-        for one, other in matched
-    ]
+    split_a, split_b = ({tuple(row[:7]): row.split_sha256 for row in of.origins.itertuples(index=False)} for of in (of_a, of_b))
+    pairs = []
+    for one, other in matched:
+        split = _agree(split_a.get(tuple(vars(one).values())), split_b.get(tuple(vars(other).values())))
+        pairs.append(Pair(one, other, split, _agree(_tested(a, one), _tested(b, other))))
     statuses = ((side, cell, status) for side, of in (("A", of_a), ("B", of_b)) for cell, status in of.status.items())
     unmeasured = [f"{side}: {cell.folder.as_posix()}: {status}" for side, cell, status in statuses if status != DONE]
     found = list(_differences(of_a, of_b, same, rule))
@@ -121,7 +118,7 @@ def _values(side: Side, field: str) -> set:
 
 
 def _matched(a: Side, b: Side, same: list[str]) -> tuple[list[tuple[Cell, Cell]], list[str]]:
-    """The pairs of cells that agree in the fields ``same``, and the cells that have no partner."""
+    """The pairs of cells that agree in the fields ``same``, and the cells without a partner."""
     by_key: defaultdict[tuple, tuple[list[Cell], list[Cell]]] = defaultdict(lambda: ([], []))
     for place, side in enumerate((a, b)):
         for cell in side.cells:
@@ -133,21 +130,21 @@ def _matched(a: Side, b: Side, same: list[str]) -> tuple[list[tuple[Cell, Cell]]
             continue
         for side, of, many in ((a, others, ones), (b, ones, others)):
             if len(many) > 1:
-                raise BgadError(
-                    f"{of[0].folder.as_posix()} could be compared with {len(many)} cells of {side.name}, such as "
-                    f"{many[0].folder.as_posix()} and {many[1].folder.as_posix()}; name a folder that holds one of them."
+                raise ConfigError(
+                    f"{of[0].folder.as_posix()} pairs up with {len(many)} cells of {side.name}, such as "
+                    f"{many[0].folder.as_posix()} and {many[1].folder.as_posix()}; name a folder with only one of them."
                 )
         if (a.root / ones[0].folder).absolute() == (b.root / others[0].folder).absolute():
-            raise BgadError(f"{ones[0].folder.as_posix()} is in {a.name} and in {b.name}; name two that share no cell.")
+            raise ConfigError(f"{ones[0].folder.as_posix()} is in both {a.name} and {b.name}; name two without a common cell.")
         pairs.append((ones[0], others[0]))
     if not pairs:
         alike = f"{', '.join(same[:-1])} and {same[-1]}"
-        raise BgadError(f"{a.name} and {b.name} have no two cells of the same {alike}; name cells that have.")
+        raise ConfigError(f"{a.name} and {b.name} have no two cells with the same {alike}; name cells that have.")
     return pairs, unpaired
 
 
 def _differences(of_a: Collected, of_b: Collected, same: list[str], rule: str) -> Iterator[Difference]:
-    one, other = of_a.figures, of_b.figures
+    one, other = of_a.metrics, of_b.metrics
     one, other = one.assign(last=one[rule], a=one[rule]), other.assign(last=other[rule], b=other[rule])
     pairs = paired(one, other, same)
     there = pairs["last"].notna()
@@ -173,7 +170,7 @@ def _agree(one, other) -> str:
 
 
 def _tested(side: Side, cell: Cell) -> list[str]:
-    """Paths of the test images; none where they are not known."""
+    """Paths of the test images; empty if they are not known."""
     try:
         return sorted(row.path for row in scores_of(side.root / cell.folder))
     except BgadError:
@@ -185,3 +182,110 @@ def _over_images(a: Side, b: Side) -> tuple[float, float, float]:
     labels = [row.anomalous for row in rows[0]]
     mean, low, high = difference_of_aurocs(labels, *([row.score for row in of] for of in rows))
     return 100 * mean, 100 * low, 100 * high
+
+
+# The comparison as text for people, and as JSON values for scripts.
+
+
+def as_text(a: Side, b: Side, rule: str, found: Comparison) -> str:
+    lines = [f"A: {a.name}", f"B: {b.name}", f"They differ in {', '.join(found.differ) or 'their project'}.", ""]
+    lines += [f"Metrics of the {rule} epochs in percent; intervals by Student's t over the differences of seeds."]
+    heads = ["over", "metric", "A", "B", "A - B", "95 % interval", "seeds"]
+    for one in found.differences:
+        pairs = "1 pair" if one.pairs == 1 else f"{one.pairs} pairs"
+        lines += ["", f"A: {title(one.setting)}", f"B: {title(one.against)}", f"{pairs} of measured cells", ""]
+        shown = [[row.full_label, NAMES[metric], *_metric_cells(row, metric)] for row in one.means for metric in SHOWN]
+        lines += [tabulate(shown, heads, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 5)]
+    if found.over_images:
+        difference, low, high = found.over_images
+        interval = NONE if math.isnan(low) else f"[{signed(low)}, {signed(high)}]"
+        interval += " (width 0 says nothing about other images)" * (low == high)
+        lines += [
+            "",
+            f"Image AUROC of the last epochs on the same test images: A - B {signed(difference)}, 95 % interval over ",
+        ]
+        lines[-1] += f"images (DeLong) {interval}"
+    if found.by_type is not None and len(found.by_type):
+        lines += ["", "By defect type, last epochs:", "", _types_table(found.by_type)]
+    lines += ["", *_test_images(found.pairs)]
+    for heading, of in (("No partner", found.unpaired), ("Not measured", found.unmeasured)):
+        lines += ["", f"{heading}: {len(of)}", *(f"  {line}" for line in of)] if of else []
+    return "\n".join(lines)
+
+
+def as_values(a: Side, b: Side, rule: str, found: Comparison) -> dict:
+    """In percent, null if not measured. Has every category and PRO (released) in addition to what the text has."""
+    over_images = found.over_images
+    return {
+        "a": a.name,
+        "b": b.name,
+        "rule": rule,
+        "differ": found.differ,
+        "differences": [values for one in found.differences for values in _difference(one)],
+        "over_images": over_images and dict(zip(("difference", "low", "high"), map(_value, over_images), strict=True)),
+        "by_type": None
+        if found.by_type is None
+        else [{name: _value(value) for name, value in row.items()} for row in found.by_type.to_dict("records")],
+        "pairs": [pair._asdict() | {"a": pair.a.folder.as_posix(), "b": pair.b.folder.as_posix()} for pair in found.pairs],
+        "unpaired": found.unpaired,
+        "unmeasured": found.unmeasured,
+    }
+
+
+def _metric_cells(row: Row, metric: str) -> list[str]:
+    """A, B, A - B, its interval and the number of seeds, as text."""
+    difference = row.of(metric, "last")
+    mean, low, high = map(signed, difference.printed)
+    interval = f"[{low}, {high}]" if low else "one pair, no interval" if difference.n else ""
+    shown = [number(row.of(metric, side).mean) for side in ("a", "b")]
+    seeds = str(difference.n) if difference.n == row.asked else f"{difference.n} of {row.asked}"
+    return [cell or NONE for cell in (*shown, mean, interval, seeds)]
+
+
+def _types_table(by_type: pd.DataFrame) -> str:
+    rows = []
+    for row in by_type.to_dict("records"):
+        known = ["yes" if row[f"known_{side}"] else "no" for side in "ab"]
+        values = []
+        for metric in SHOWN[:2]:
+            one, other = row[f"{metric}_a"], row[f"{metric}_b"]
+            values += [number(one) or NONE, number(other) or NONE, signed(one - other) or NONE]
+        images = " and ".join(map(str, dict.fromkeys([row["n_a"], row["n_b"]])))
+        rows.append([row["type"], images, *known, *values])
+    of_metrics = [f"{NAMES[m].split()[0]} {of}" for m in SHOWN[:2] for of in ("A", "B", "A - B")]
+    heads = ["type", "images", "A knows", "B knows", *of_metrics]
+    return tabulate(rows, heads, disable_numparse=True, colalign=["left"] + ["right"] * 9)
+
+
+def _test_images(pairs: list[Pair]) -> list[str]:
+    """Whether the pairs have the same test images; without, a difference is worth little."""
+    images = Counter(pair.test_images for pair in pairs)
+    splits = Counter(pair.split for pair in pairs)
+    lines = [f"Test images: {_counted(images)}. Splits (split_sha256): {_counted(splits)}."]
+    if set(images) != {SAME}:
+        lines.append("WARNING: not all pairs have the same test images for certain, so the images may cause a difference.")
+    return lines
+
+
+def _counted(of: Counter) -> str:
+    return ", ".join(f"{name} in {count}" for name, count in of.items()) + (" pair" if of.total() == 1 else " pairs")
+
+
+def _difference(one: Difference) -> list[dict]:
+    rows = [*one.means, *(one.categories if len(one.categories) > 1 else [])]
+    common = {"a": asdict(one.setting), "b": asdict(one.against), "pairs": one.pairs}
+    return [{**common, "over": row.full_label, "metrics": {metric: _metric(row, metric) for metric in METRICS}} for row in rows]
+
+
+def _metric(row: Row, metric: str) -> dict:
+    difference = row.of(metric, "last")
+    values = (row.of(metric, "a").mean, row.of(metric, "b").mean, difference.mean, *difference.interval)
+    named = zip(("a", "b", "difference", "low", "high"), map(_value, values), strict=True)
+    return {**dict(named), "seeds": difference.n, "asked": row.asked}
+
+
+def _value(value):
+    """As JSON has it: nan is null."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value

@@ -1,26 +1,30 @@
-"""Where a cell's figures came from: split, recipe, code, weights and machine, whether these are still the same, and how to
-make it again."""
+"""Where a cell's metrics came from: split, recipe, code, weights, machine; whether these have changed; how to make it again."""
 
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
 from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.settings import Config, read_yaml, validated
 from bgad.data.splits import Split
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
 from bgad.io import read_json
+from bgad.report.averages import RULES
 from bgad.report.collect import DONE, collect, read_gallery, scores_of
 from bgad.report.stale import CHANGED, SAME, Today, against
+from bgad.report.statistics import number
+from bgad.report.tables.format import NAMES, NONE, SHOWN
 
 LOGS = ("train.log", "benchmark.tsv")
 
 
 @dataclass(frozen=True)
 class Image:
-    """A test image of a cell: ``rank`` 1 is the most anomalous of ``of``; ``called_anomalous`` is the cell's verdict at its
-    threshold, None where it has none."""
+    """A test image of a cell. ``rank`` 1 of ``of`` is the most anomalous; ``called_anomalous`` is the verdict at the cell's
+    threshold, None without one."""
 
     path: str
     type: str
@@ -33,11 +37,11 @@ class Image:
 
 
 def explain(folder: Path) -> dict:
-    """What is known of the finished cell in ``folder``, as JSON values: metrics.json, and beside it what lies there today.
+    """What is known of the finished cell in ``folder``, as JSON values: metrics.json and how today compares with it.
 
-    ``split``, ``recipe``, ``code`` and ``weights`` have the SHA-256 of then and ``today``: "as today", "changed since" or "not
-    there today"; weights are compared with the record of the feature cache. ``missing``: the files that a whole cell would
-    have; ``again``: the commands that make it again. BgadError for a cell that is not finished, with the command that makes it.
+    ``split``, ``recipe``, ``code`` and ``weights`` have the cell's SHA-256 and ``today``: "unchanged", "changed" or "missing
+    today"; weights are compared with the record of the feature cache. ``missing``: the cell's files that are not there;
+    ``again``: the commands that make it again. FileError for a cell that is not finished, with the command that makes it.
     """
     cell, root = _finished(folder)
     metrics = read_json(folder / "metrics.json")
@@ -50,56 +54,44 @@ def explain(folder: Path) -> dict:
     changed = CHANGED in (code["today"], of_recipe["today"])
     if of_split["today"] != SAME:
         split = None
+    weights = _then_and_today(metrics.get("weights_sha256"), _weights_of_cache(root, features))
     return {
         "folder": cell.folder.as_posix(),
         "missing": [name for name in paths.CELL_FILES if not (folder / name).is_file()],
         "logs": [name for name in LOGS if (folder / name).is_file()],
-        "split": {
-            "file": split_file,
-            **of_split,
-            "known": list(split.known(cell.k)) if split else None,
-        },
+        "split": {"file": split_file, **of_split, "known": list(split.known(cell.k)) if split else None},
         "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
         "code": code,
-        "weights": {
-            "backbone": recipe.backbone if recipe else None,
-            "features": features,
-            **_then_and_today(metrics.get("weights_sha256"), _weights_of_cache(root, features)),
-        },
+        "weights": {"backbone": recipe.backbone if recipe else None, "features": features, **weights},
         "again": _again(cell, root, split, metrics["environment"].get("git_commit") if changed else None),
         "metrics": metrics,
     }
 
 
 def explain_image(folder: Path, image: str) -> Image:
-    """The score of a test image of the cell in ``folder``; ``image`` is its path as in scores.csv, or one that ends in
-    the category's folder and that path.
+    """The score of a test image of the cell in ``folder``. ``image`` is its path as in scores.csv, or any path that ends in the
+    category's folder and that path.
 
-    BgadError where the cell did not test it, with the reason as far as it is known.
+    ConfigError if the cell did not test it, with the reason if it is known.
     """
     cell, root = _finished(folder)
     rows = scores_of(folder)
     row = next((row for row in rows if _is(image, cell.category, row.path)), None)
     if row is None:
         why = _why_not_tested(cell, root, image)
-        raise BgadError(f"{image}: {why}; name one of the images in {folder / 'scores.csv'}.")
+        raise ConfigError(f"{image}: {why}; name one of the images in {folder / 'scores.csv'}.")
     sheets = folder / "gallery" / "gallery.json"
     threshold = read_gallery(sheets).threshold if sheets.is_file() else None
-    return Image(
-        *row,
-        1 + sum(other.score > row.score for other in rows),
-        len(rows),
-        threshold,
-        None if threshold is None else row.score >= threshold,
-    )
+    rank = 1 + sum(other.score > row.score for other in rows)
+    return Image(*row, rank, len(rows), threshold, None if threshold is None else row.score >= threshold)
 
 
 def _finished(folder: Path) -> tuple[Cell, Path]:
-    """The cell in ``folder`` and the folder that its ``results`` lies in; BgadError unless it is finished, stale or not."""
+    """The cell in ``folder`` and its project; FileError unless it is finished, stale or not."""
     cell, root = Cell.located(folder)
     status = collect([cell], root, stale_too=True).status[cell]
     if status != DONE:
-        raise BgadError(f"{folder}: {status.rstrip('.')}; make it with snakemake --cores all {_target(cell)}.")
+        raise FileError(f"{folder}: {status.rstrip('.')}; make it with snakemake --cores all {_target(cell)}.")
     return cell, root
 
 
@@ -108,16 +100,16 @@ def _target(cell: Cell) -> str:
 
 
 def _again(cell: Cell, root: Path, split: Split | None, commit: str | None) -> list[str]:
-    """The commands, with the commit to go back to first where the code or the recipe is another today."""
+    """The commands. If code or recipe have changed, they start with a return to ``commit``."""
     config = root / "config/config.yaml"
     known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
-    # `bgad train` gives a small data set a smaller pool, and another pool is another test set.
+    # `bgad train` gives a small data set a smaller pool, and another pool means another test set.
     pool = f", pool: {len(split.pool)}" if split else ""
     place = "" if known else f" --config {shlex.quote(f'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}')}"
     command = f"snakemake --cores all -f {_target(cell)}{place}"
     if commit is None:
         return [command]
-    remark = "   # and changes that no commit holds" if commit.endswith("+changes") else ""
+    remark = "   # plus changes that were never committed" if commit.endswith("+changes") else ""
     return [f"git switch --detach {commit.removesuffix('+changes')}{remark}", command]
 
 
@@ -135,17 +127,55 @@ def _why_not_tested(cell: Cell, root: Path, image: str) -> str:
     _, split = Today(root).split(cell)
     lists = {} if split is None else {
         "the cell knew it as an anomaly": split.known(cell.k),
-        "it is in the pool of known anomalies, which leaves the test set whatever k is": split.pool,
+        "it is in the pool of known anomalies, which is never tested, whatever k is": split.pool,
         "its type is the known one of the split, which is not tested": split.held_out,
-        "the cell trained on it": split.train_normal,
+        "the cell was trained on it": split.train_normal,
         **{f"it was left out everywhere ({why})": [path] for path, why in split.excluded},
     }  # fmt: skip
-    return next(
-        (why for why, of in lists.items() if any(_is(image, cell.category, path) for path in of)), "the cell did not test it"
-    )
+    reasons = (why for why, of in lists.items() if any(_is(image, cell.category, path) for path in of))
+    return next(reasons, "the cell did not test it")
 
 
 def _is(image: str, category: str, path: str) -> bool:
-    """Whether ``image``, as a user named it, is the image of that path in the category's folder: other categories have images
-    of the same paths."""
+    """Whether the user's ``image`` means that path in the category's folder; other categories have images of the same path."""
     return Path(image).as_posix() == path or f"/{Path(image).as_posix()}".endswith(f"/{category}/{path}")
+
+
+def as_text(found: dict, image: Image | None) -> str:
+    """The explanation for people."""
+    metrics, split = found["metrics"], found["split"]
+    counts, timing, environment = metrics["counts"], metrics["timing"], metrics["environment"]
+    values = [[NAMES[metric], *(_percent(metrics[metric][rule]) for rule in RULES)] for metric in SHOWN]
+    known = ["not known: the split has changed or is missing"] if split["known"] is None else split["known"] or ["none"]
+    rows = [
+        ("files", "complete" if not found["missing"] else f"MISSING {', '.join(found['missing'])}"),
+        ("logs", ", ".join(found["logs"]) or "none"),
+        ("split", split["file"] or "not known without the recipe"),
+        ("", _hash(split)),
+        ("known anomalies", "\n".join(known)),
+        ("trained on", f"{counts['train_normal']} normal, {counts['train_anomalous']} known anomalous images"),
+        ("tested on", f"{counts['test_normal']} normal, {counts['test_anomalous']} anomalous images"),
+        *((name, f"{found[name].get('file') or ''} {_hash(found[name])}".strip()) for name in ("recipe", "code")),
+        ("weights", f"{found['weights']['backbone'] or ''} {_hash(found['weights'])}".strip()),
+        ("commit", environment.get("git_commit") or "not known"),
+        ("environment", ", ".join(f"{key} {value}" for key, value in environment.items() if key != "git_commit")),
+        ("took", ", ".join(f"{key} {value}" for key, value in timing.items() if value is not None)),
+        ("make it again", "\n".join(found["again"])),
+    ]
+    table = tabulate(values, ["percent", *RULES], disable_numparse=True, colalign=["left", "right", "right"])
+    lines = [found["folder"], "", table, "", tabulate(rows, tablefmt="plain", disable_numparse=True)]
+    return "\n".join([*lines, *(["", _of_image(image)] if image else [])])
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None else number(value)
+
+
+def _of_image(image: Image) -> str:
+    verdict = {None: "no verdict", True: "called anomalous", False: "called normal"}[image.called_anomalous]
+    threshold = "" if image.threshold is None else f" at the threshold {image.threshold:.4f}"
+    return f"{image.path} ({image.type}): score {image.score:.4f}, rank {image.rank} of {image.of}, {verdict}{threshold}"
+
+
+def _hash(of: dict) -> str:
+    return f"SHA-256 {of['sha256'][:12]}..., {of['today']}" if of["sha256"] else "no SHA-256 was recorded"

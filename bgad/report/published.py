@@ -1,4 +1,4 @@
-"""The published numbers of published.csv, typed, and which of them belong beside a cell's figures."""
+"""The published numbers in published.csv, and which of them compare with a setting."""
 
 import csv
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bgad.data.download import presets
 
-# The recipe that is the released protocol, behind the numbers that BGAD published.
+# The released protocol, behind the numbers that BGAD published.
 PUBLISHED_RECIPE = "paper"
 
 
@@ -15,9 +15,9 @@ PUBLISHED_RECIPE = "paper"
 class Published:
     """One published number, in percent.
 
-    ``category`` is "mean" for a mean over all categories of the data set. ``setting`` is seen, hard (``known_type`` is
-    the one defect type that training knows, or "mean" over all of them in their turn) or unsupervised (the whole test
-    set). ``std`` is None where none was given. ``paper`` and ``source`` say who published it and where it was read.
+    ``category`` is "mean" for a mean over all categories of the data set. ``setting`` is seen, hard (``known_type`` is the one
+    defect type that training knows, or "mean" over all of them) or unsupervised (the whole test set). ``std`` is None if it
+    is not given. ``paper`` says who published it, ``source`` where it was read.
     """
 
     dataset: str
@@ -35,7 +35,7 @@ class Published:
 
 
 def lookup(dataset: str, category: str, method: str, setting: str, known_type: str, k: int, metric: str) -> list[Published]:
-    """Every published number of this key, the paper's own before later ones; empty where there is none.
+    """Every published number with this key, the paper's own before later ones; empty if there is none.
 
     ``known_type`` is "" unless ``setting`` is "hard".
     """
@@ -44,18 +44,18 @@ def lookup(dataset: str, category: str, method: str, setting: str, known_type: s
 
 
 def of_setting(dataset: str, setting: str, k: int, metric: str) -> list[Published]:
-    """Every number published for this setting, of all methods, categories and known types, in the file's order."""
+    """Every number published for this setting, for all methods, categories and known types, in the order of the file."""
     return [p for p in table() if (p.dataset, p.setting, p.k, p.metric) == (dataset, setting, k, metric)]
 
 
 def categories_of_mean(dataset: str) -> tuple[str, ...]:
-    """The categories that a published mean of ``dataset`` is over; none for a data set that nobody publishes on."""
+    """The categories that a published mean of ``dataset`` averages over; none for an unknown data set."""
     preset = presets.dataset(dataset)
     return tuple(preset.counts) if preset else ()
 
 
 def types_of_mean(dataset: str, category: str) -> tuple[str, ...]:
-    """The defect types that a published hard mean of a category is over, each known in its turn."""
+    """The defect types that a published hard mean of a category averages over, each known once."""
     preset = presets.dataset(dataset)
     counts = preset.counts.get(category, {}) if preset else {}
     return tuple(name for name in counts if name not in ("train", "good"))
@@ -63,23 +63,11 @@ def types_of_mean(dataset: str, category: str) -> tuple[str, ...]:
 
 @cache
 def table() -> tuple[Published, ...]:
-    """All of published.csv, in its order."""
+    """All of published.csv, in order."""
     with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
         return tuple(_published(line) for line in csv.DictReader(file))
 
 
 def _published(line: dict[str, str]) -> Published:
-    return Published(
-        dataset=line["dataset"],
-        category=line["category"],
-        method=line["method"],
-        setting=line["setting"],
-        known_type=line["known_type"],
-        k=int(line["n_anomalies"]),
-        metric=line["metric"],
-        value=float(line["value"]),
-        std=float(line["std"]) if line["std"] else None,
-        paper=line["paper"],
-        source=line["source"],
-        note=line["note"],
-    )
+    k, value, std = int(line.pop("n_anomalies")), float(line.pop("value")), line.pop("std")
+    return Published(**line, k=k, value=value, std=float(std) if std else None)

@@ -1,8 +1,7 @@
-"""Whether a cell's figures are of today: the recipe, split and code that made them against those that are there now.
+"""Whether a cell is up to date: the hashes of its recipe, split and code against those of today.
 
-A cell that was made with others is stale, and no part of any table until it is made again. What is not there today says
-nothing: a table can be made of results that were copied to a machine without the split files. What is there and cannot be read
-is not what made the cell.
+A stale cell is left out of every table until it is made again. A file that is missing today proves nothing, since a table can
+be made from results that were copied without their split files. A file that is damaged today is not what made the cell.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +17,8 @@ from bgad.data.splits import Split, file_of
 from bgad.errors import BgadError
 
 STALE = "stale: "
-SAME, CHANGED, GONE = "as today", "changed since", "not there today"
-DAMAGED = "damaged"  # in the place of a hash, which it is none of
+SAME, CHANGED, GONE = "unchanged", "changed", "missing today"
+DAMAGED = "damaged"  # in place of a hash, and equal to none
 PARTS = {"recipe_sha256": "recipe", "split_sha256": "split", "source_sha256": "code"}
 
 
@@ -28,14 +27,14 @@ class Today:
 
     def __init__(self, root: Path = Path()):
         self._root = root
-        self._read, self._code = cache(self._read_anew), cache(method_sha256)
+        self._read, self._code = cache(self._read_once), cache(method_sha256)
 
     def recipe(self, cell: Cell) -> Recipe | None:
-        """None where its file is gone or is none any more."""
+        """None if its file is missing or damaged."""
         return self._read(load_recipe, paths.recipe_file(cell.recipe))[0]
 
     def split(self, cell: Cell) -> tuple[str | None, Split | None]:
-        """The file of the cell's split, and what is in it where it is there and whole."""
+        """The path of the cell's split file and its content; None for what is not known."""
         recipe = self.recipe(cell)
         if recipe is None:
             return None, None
@@ -43,8 +42,7 @@ class Today:
         return file, self._read(Split.load, file)[0]
 
     def sha256(self, cell: Cell) -> dict[str, str | None]:
-        """What the keys of PARTS would be in the cell's metrics.json if it were made now; None where that is not known, and
-        DAMAGED where a file cannot be read."""
+        """The hashes under PARTS that the cell would have today: None for a missing file, DAMAGED for a bad one."""
         file, _ = self.split(cell)
         return {
             "recipe_sha256": self._read(load_recipe, paths.recipe_file(cell.recipe))[1],
@@ -53,12 +51,12 @@ class Today:
         }
 
     def stale(self, cell: Cell, made_with: Mapping[str, str | None]) -> str | None:
-        """The status of a cell with the hashes ``made_with``, those of its metrics.json, that is stale; else None."""
+        """The status of a stale cell, else None; ``made_with`` are the hashes in its metrics.json."""
         now = self.sha256(cell)
         changed = [what for key, what in PARTS.items() if against(made_with[key], now[key]) == CHANGED]
         return f"{STALE}{' and '.join(changed)} changed since it was trained; run the suite again" if changed else None
 
-    def _read_anew(self, reader: Callable[[Path], Any], file: Path | str) -> tuple[Any, str | None]:
+    def _read_once(self, reader: Callable[[Path], Any], file: Path | str) -> tuple[Any, str | None]:
         path = self._root / file
         try:
             found = reader(path)
@@ -68,5 +66,5 @@ class Today:
 
 
 def against(then: str | None, today: str | None) -> str:
-    """SAME, CHANGED, or GONE where there is nothing today to hold a hash against."""
+    """SAME, CHANGED, or GONE if there is no hash today to compare with."""
     return GONE if today is None else SAME if today == then else CHANGED

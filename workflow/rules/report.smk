@@ -1,13 +1,6 @@
 # A suite's cells as a table, plots and a page. reports/table.md is the paper suite's.
 
-PLOTS = {
-    "auroc-by-k": "AUROC against known anomalies",
-    "known-unseen": "known and unseen defect types",
-    "by-category": "categories against the published mean",
-    "training-curves": "training curves",
-    "best-epoch": "what choosing the epoch adds",
-}
-PLOT_FILES = [f"{name}.{ending}" for name in PLOTS for ending in ("svg", "png")]
+PLOT_FILES = [f"{name}.{ending}" for name in paths.PLOTS for ending in ("svg", "png")]
 
 
 rule plots:
@@ -21,9 +14,9 @@ rule plots:
                 category="{suite}",
                 labels={"what": what, "kind": "plot"},
             )
-            for name, what in PLOTS.items()
+            for name, what in paths.PLOTS.items()
         ],
-        [f"{paths.REPORT}/{name}.png" for name in PLOTS],
+        [f"{paths.REPORT}/{name}.png" for name in paths.PLOTS],
     log:
         "resources/logs/plots/{suite}.log",
     benchmark:
@@ -50,10 +43,10 @@ rule examples:
         splits_with_examples,
     output:
         report(
-            f"{paths.REPORT}/cutpaste.png",
+            f"{paths.REPORT}/{paths.EXAMPLES}",
             caption="../report/cutpaste.rst",
             category="{suite}",
-            labels={"what": "CutPaste of known anomalies", "kind": "plot"},
+            labels={"what": "Known anomalies after CutPaste", "kind": "plot"},
         ),
     log:
         "resources/logs/examples/{suite}.log",
@@ -79,7 +72,7 @@ rule table:
     input:
         lambda wildcards: metrics_for_table(wildcards, f"reports/{wildcards.suite}/table.md"),
         plots=multiext(f"{paths.REPORT}/", *PLOT_FILES),
-        examples=f"{paths.REPORT}/cutpaste.png",
+        examples=f"{paths.REPORT}/{paths.EXAMPLES}",
     output:
         md=report(
             f"{paths.REPORT}/table.md",
@@ -150,7 +143,7 @@ use rule table as paper_table with:
     input:
         lambda wildcards: metrics_for_table(wildcards, "reports/table.md"),
         plots=multiext("reports/paper/", *PLOT_FILES),
-        examples="reports/paper/cutpaste.png",
+        examples=f"reports/paper/{paths.EXAMPLES}",
     output:
         md=report(
             "reports/table.md",

@@ -10,7 +10,7 @@ function write_address() {
   history.replaceState(null, "", `#${words}`);
 }
 
-// What the address does not know, or what this page does not have, is left as it is.
+// Leaves alone what the address does not name or this page does not have.
 function read_address() {
   const words = new URLSearchParams(location.hash.slice(1));
   for (const field of FIELDS) {
@@ -18,7 +18,7 @@ function read_address() {
     const values = words.getAll(field).filter(value => known.has(value));
     state.filters[field] = values.length ? new Set(values.filter(value => value !== "")) : null;
   }
-  if (words.get("metric") in DATA.metrics) state.metric = words.get("metric");
+  if (words.get("metric") in DATA.names) state.metric = words.get("metric");
   if (words.get("rule") === "best") state.rule = "best";
   const cell = DATA.cells.findIndex(cell => cell.folder === words.get("cell"));
   if (cell >= 0) [state.cell, state.cell_was_chosen] = [cell, true];

@@ -1,7 +1,7 @@
-// Plotly's charts: AUROC against k, known and unseen types, training curves, log-likelihoods.
+// Plotly's charts: metrics against k, known and unseen types, training curves; log-likelihoods use them too.
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MARKS = ["circle", "diamond", "square", "triangle-up", "cross", "x", "star", "hexagon"];
-const PAPER = 680; // pixels of a printed page's width, A4 or Letter
+const PAPER = 680; // width of a printed page in pixels, A4 or Letter
 let printing = false;
 
 const style_of = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -13,7 +13,7 @@ function plot(id, traces, layout) {
     font: { color: ink, family: "system-ui, sans-serif", size: 13 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 55, r: 15, t: 15, b: 45 }, legend: { orientation: "h", y: -0.3 }, ...layout,
-    ...(printing ? { width: PAPER } : { autosize: true }), // a page being printed is laid out after it is drawn
+    ...(printing ? { width: PAPER } : { autosize: true }), // a printed page is laid out after it is drawn
   };
   for (const key of Object.keys(layout).filter(key => /^[xy]axis/.test(key))) all[key] = { ...axis, ...layout[key] };
   Plotly.react(id, traces, all, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
@@ -24,7 +24,7 @@ function empty(id, text) {
   plot(id, [], { xaxis: { visible: false }, yaxis: { visible: false }, annotations: [word] });
 }
 
-// A line for each setting but k; a point for each k, with its interval. Returns the points that no seed is complete for.
+// A line for each setting, a point with its interval for each k. Returns the points without a complete seed.
 function lines(id, rows, name_of) {
   const incomplete = [];
   const traces = [...grouped(rows, name_of)].map(([name, of_line], place) => {
@@ -42,7 +42,7 @@ function lines(id, rows, name_of) {
     };
   }).filter(trace => trace.x.length);
   if (!traces.length) {
-    empty(id, rows.length ? "No complete seed among the cells shown." : "Nothing to draw of the cells shown.");
+    empty(id, rows.length ? "The chosen cells have no complete seed." : "The chosen cells have nothing to draw.");
     return incomplete;
   }
   const tickvals = [...new Set(traces.flatMap(trace => trace.x))].sort((a, b) => a - b);
@@ -53,22 +53,22 @@ function lines(id, rows, name_of) {
 }
 
 const left_out = points =>
-  points.length ? ` Not drawn, since no seed has every category and split: ${points.join("; ")}.` : "";
+  points.length ? ` Not drawn, because no seed has every category and split: ${points.join("; ")}.` : "";
 
-// The line that a cell belongs to: recipe and data set where there are several, the kind of split, and the method.
+// The line of a cell: recipe and data set if there are several, kind of split, and method.
 function line_of(cell) {
   const several = ["recipe", "dataset"].filter(field => values_of(field).length > 1).map(field => cell[field]);
   return [...several, kind_of(cell), cell.method].join(", ");
 }
 
 function draw_by_k(cells) {
-  const rows = cells.map(number => ({ ...DATA.cells[number], value: figures[number]?.[state.metric]?.[state.rule] }));
+  const rows = cells.map(number => ({ ...DATA.cells[number], value: metrics[number]?.[state.metric]?.[state.rule] }));
   const without = lines("by-k", rows, line_of);
-  by_id("by-k-caption").textContent = `${DATA.metrics[state.metric]}, ${state.rule}, against the number of known anomalies: ` +
+  by_id("by-k-caption").textContent = `${DATA.names[state.metric]}, ${state.rule}, against the number of known anomalies: ` +
     `mean over categories, 95 % interval over seeds.${left_out(without)}`;
 }
 
-// The mean over the types of a cell first, as in the suite's table: which types are known is another draw in each seed.
+// The mean over a cell's types first, as in the suite's table, since each seed draws other known types.
 function draw_by_known(cells) {
   const metric = BY_TYPE.includes(state.metric) ? state.metric : "pixel_auroc";
   const allowed = new Set(cells);
@@ -78,23 +78,23 @@ function draw_by_known(cells) {
   const rows = [...grouped(of_types, row => `${row.cell} ${row.known}`).values()].map(of_cell =>
     ({ ...DATA.cells[of_cell[0].cell], known: of_cell[0].known, value: mean(of_cell.map(row => row.value)) }));
   const without = lines("by-known", rows, row => `${line_of(row)}, types ${row.known ? "known" : "not known"}`);
-  by_id("by-known-caption").textContent = `${DATA.metrics[metric]}, last, of defect types that training knew and of those it ` +
-    `did not, each against all normal images: mean over the types of a cell, then over categories.${left_out(without)}`;
+  by_id("by-known-caption").textContent = `${DATA.names[metric]}, last, for defect types that training knew and those it ` +
+    `did not, each against all normal images: mean over a cell's types, then over categories.${left_out(without)}`;
 }
 
 function draw_curves(cell) {
   const rows = DATA.history.filter(([of]) => of === cell);
   if (!rows.length) return empty("curves", "This cell has no history.");
   const epochs = rows.map(row => row[1]);
-  const traces = Object.entries(DATA.metrics).flatMap(([metric, name], place) => {
-    const of = figures[cell]?.[metric];
+  const traces = Object.entries(DATA.names).flatMap(([metric, name], place) => {
+    const of = metrics[cell]?.[metric];
     if (of?.last == null) return [];
     const color = COLOURS[place], common = { legendgroup: metric };
     const mark = (epoch, value, what, marker) =>
       ({ ...common, name: `${name}, ${what}`, x: [epoch], y: [value], mode: "markers", showlegend: false, marker });
     return [
       { ...common, name, x: epochs, y: rows.map(row => row[2 + place]), mode: "lines", line: { color, dash: DASHES[place] } },
-      // An open square, so that the star shows in it where the last is the best.
+      // An open square shows the star inside if the last is the best.
       mark(epochs[epochs.length - 1], of.last, "last", { color, symbol: "square-open", size: 15, line: { width: 2 } }),
       mark(of.epoch, of.best, "best", { color, symbol: "star", size: 11, line: { width: 1, color: "#ffffff" } }),
     ];

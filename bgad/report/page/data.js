@@ -1,16 +1,16 @@
 "use strict";
-// The data, which cells are chosen, and means with their intervals: as in the suite's table.
+// The data, the chosen cells, and means with intervals as in the suite's table.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIELDS = ["recipe", "dataset", "category", "split", "k", "method", "seed"];
 const BY_TYPE = ["image_auroc", "pixel_auroc"];
 const COLOURS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9"];
-// filters: of a field the values that pass, as strings; a field without an entry lets all pass.
+// filters: for a field the values that pass, as strings; without an entry all pass.
 const state = { filters: {}, metric: "pixel_auroc", rule: "last", cell: null };
 const by_id = id => document.getElementById(id);
 
-// figures[cell][metric] = {last, best, epoch}
-const figures = {};
-for (const [cell, metric, last, best, epoch] of DATA.figures) (figures[cell] ??= {})[metric] = { last, best, epoch };
+// metrics[cell][metric] = {last, best, epoch}
+const metrics = {};
+for (const [cell, metric, last, best, epoch] of DATA.metrics) (metrics[cell] ??= {})[metric] = { last, best, epoch };
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -36,7 +36,7 @@ function grouped(items, key) {
   return groups;
 }
 
-// Mean over seeds with the half width of its 95 % interval (Student's t), null below two seeds.
+// Mean over seeds and half the width of its 95 % interval (Student's t), null below two seeds.
 function spread(values) {
   const n = values.length;
   if (!n) return null;
@@ -46,8 +46,8 @@ function spread(values) {
   return { mean: middle, half: DATA.t[Math.min(n, DATA.t.length - 1)] * sd / Math.sqrt(n), n };
 }
 
-// rows: {category, split, seed, value}. A seed counts when it has every category and split that any seed has; of a category the
-// mean over its splits is taken first, then over categories, then over seeds.
+// rows: {category, split, seed, value}. The mean over a category's splits, then over categories, then over seeds. A seed counts if
+// it has every category and split that any seed has.
 function over_seeds(rows) {
   const splits = grouped(rows, row => row.category);
   const found = [];

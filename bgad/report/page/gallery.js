@@ -1,13 +1,13 @@
-// The test images of a cell, drawn from its three sheets: thumbnail, anomaly map, true defect, contour at the threshold.
+// The test images of a cell, drawn from its three sheets: thumbnail, anomaly map, true defect and contour at the threshold.
 const loaded = {}, HALO = "rgba(0, 0, 0, 0.6)";
 let order_shown = [], open_at = 0, gallery_of = null;
 
 function sheet(place) {
   loaded[place] ??= new Promise((resolve, reject) => {
-    const picture = new Image();
-    picture.onload = () => resolve(picture);
-    picture.onerror = () => reject(new Error(`sheet ${place} is damaged`));
-    picture.src = DATA.sheets[place];
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = () => reject(new Error(`sheet ${place} is damaged`));
+    image.src = DATA.sheets[place];
   });
   return loaded[place];
 }
@@ -28,21 +28,21 @@ function ordered(of) {
   const away = place => Math.abs(score(place) - of.threshold);
   const ways = {
     file: () => 0, high: (a, b) => score(b) - score(a), low: (a, b) => score(a) - score(b),
-    // The worst misses first, then what was the nearest to being one.
+    // The worst misses first, then what came closest to one.
     misses: (a, b) => missed(b) - missed(a) || (missed(a) ? away(b) - away(a) : away(a) - away(b)),
   };
   return places.sort(ways[by_id("order").value]);
 }
 
-function pixels(picture, of, place) {
+function pixels(sheet, of, place) {
   const canvas = element("canvas", { width: of.tile, height: of.tile });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const [left, top] = [place % of.columns * of.tile, Math.floor(place / of.columns) * of.tile];
-  context.drawImage(picture, left, top, of.tile, of.tile, 0, 0, of.tile, of.tile);
+  context.drawImage(sheet, left, top, of.tile, of.tile, 0, 0, of.tile, of.tile);
   return context.getImageData(0, 0, of.tile, of.tile).data;
 }
 
-// The border of a region, on its own pixels, over a dark halo that sets it off from bright and warm ground alike.
+// The border of a region, on its own pixels, with a dark halo that shows it on any image.
 function outline(context, side, scale, inside, colour) {
   edges(context, side, scale, inside, HALO, Math.max(2, scale));
   edges(context, side, scale, inside, colour, Math.max(1, scale * 0.6));
@@ -61,7 +61,7 @@ function edges(context, side, scale, inside, colour, width) {
   }
 }
 
-async function picture(canvas, of, place, marks) {
+async function draw_image(canvas, of, place, marks) {
   const [images, masks, maps] = await Promise.all(of.sheets.map(sheet));
   const context = canvas.getContext("2d"), side = of.tile, scale = canvas.width / side;
   const [left, top] = [place % of.columns * side, Math.floor(place / of.columns) * side];
@@ -75,7 +75,7 @@ async function picture(canvas, of, place, marks) {
     small.getContext("2d").putImageData(heat, 0, 0);
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
   }
-  // Half a gray level of leave: the map's values are rounded.
+  // Half a gray level of tolerance, since the map's values are rounded.
   const step = (of.score_of_white - of.score_of_black) / 510;
   if (marks.contour && of.threshold != null) {
     outline(context, side, scale, pixel => score(pixel) >= of.threshold - step, style_of("--contour"));
@@ -84,7 +84,7 @@ async function picture(canvas, of, place, marks) {
 }
 
 const say_damaged = error => {
-  by_id("gallery-note").textContent = `The pictures cannot be shown: ${error.message}; run the cell again.`;
+  by_id("gallery-note").textContent = `The images cannot be shown: ${error.message}; run the cell again.`;
 };
 const marks = () => ({ heat: by_id("heat").checked, defect: by_id("defect").checked, contour: by_id("contour").checked });
 
@@ -92,11 +92,11 @@ function draw_gallery(cell) {
   const of = DATA.galleries[cell];
   by_id("gallery").replaceChildren();
   by_id("gallery-controls").hidden = !of;
-  const others = !DATA.without_gallery ? "" : ` ${DATA.without_gallery} more cells have pictures, which would make this page ` +
-    "larger than 15 MB: they are in gallery/ of the cell's folder.";
+  const others = !DATA.without_gallery ? "" : ` ${DATA.without_gallery} more cells have images that would make this page larger ` +
+    "than 15 MB; find them in the cell's folder, in gallery/.";
   if (!of) {
     const why = DATA.broken[cell] ? ` (${DATA.broken[cell]})` : "";
-    by_id("gallery-note").textContent = cell == null ? "" : `No pictures of this cell are in this page${why}.${others}`;
+    by_id("gallery-note").textContent = cell == null ? "" : `This page has no images of this cell${why}.${others}`;
     return;
   }
   if (gallery_of !== cell) {
@@ -106,14 +106,14 @@ function draw_gallery(cell) {
   }
   const missed = of.images.filter(image => is_miss(of, image)).length;
   by_id("gallery-note").textContent = of.threshold == null
-    ? `Nothing in this test set is anomalous, so there is no threshold.${others}`
-    : `Threshold ${of.threshold.toPrecision(4)}, the one of the best F1 on this very test set: ` +
-      `${missed} of ${of.images.length} images on the wrong side of it.${others}`;
+    ? `No image in this test set is anomalous, so there is no threshold.${others}`
+    : `Threshold ${of.threshold.toPrecision(4)}, which has the best F1 on this test set: ` +
+      `${missed} of ${of.images.length} images are on the wrong side.${others}`;
   order_shown = ordered(of);
   const now = marks();
   by_id("gallery").append(...order_shown.map((place, position) => {
     const image = of.images[place], canvas = element("canvas", { width: 2 * of.tile, height: 2 * of.tile });
-    picture(canvas, of, place, now).catch(say_damaged);
+    draw_image(canvas, of, place, now).catch(say_damaged);
     const words = [`${image[1]}: ${image[3].toPrecision(4)}`, verdict(of, image)].filter(Boolean).join(", ");
     const text = element("span", { className: is_miss(of, image) ? "miss" : "" }, words);
     const button = element("button", { type: "button" }, canvas, text);
@@ -129,8 +129,8 @@ function open_larger(position) {
   by_id("larger-title").textContent = path;
   by_id("larger-text").textContent = `${type}; score ${score.toPrecision(5)}; ` +
     `${verdict(of, of.images[place]) || "no threshold"} (${open_at + 1} of ${order_shown.length})`;
-  picture(by_id("plain"), of, place, {}).catch(say_damaged);
-  picture(by_id("marked"), of, place, { heat: true, defect: true, contour: true }).catch(say_damaged);
+  draw_image(by_id("plain"), of, place, {}).catch(say_damaged);
+  draw_image(by_id("marked"), of, place, { heat: true, defect: true, contour: true }).catch(say_damaged);
   if (!by_id("larger").open) by_id("larger").showModal();
 }
 

@@ -38,9 +38,9 @@ function grid_columns() {
   const fields = FIELDS.filter(field => field !== "recipe" && field !== "dataset" || values_of(field).length > 1);
   const columns = fields.map(field =>
     ({ name: field, value: cell => DATA.cells[cell][field], number: field === "k" || field === "seed" }));
-  for (const [metric, name] of Object.entries(DATA.metrics)) {
+  for (const [metric, name] of Object.entries(DATA.names)) {
     for (const rule of ["last", "best"]) {
-      columns.push({ name: `${name}, ${rule}`, value: cell => figures[cell]?.[metric]?.[rule], number: true, figure: true });
+      columns.push({ name: `${name}, ${rule}`, value: cell => metrics[cell]?.[metric]?.[rule], number: true, metric: true });
     }
   }
   return columns;
@@ -50,14 +50,14 @@ function draw_grid(cells) {
   const columns = grid_columns();
   const order = sorted_by == null ? cells : [...cells].sort((a, b) => {
     const [x, y] = [columns[sorted_by].value(a), columns[sorted_by].value(b)];
-    if (x == null || y == null) return (x == null) - (y == null); // what has no figure stays below, either way
+    if (x == null || y == null) return (x == null) - (y == null); // empty values stay at the bottom, either way
     return (x < y ? -1 : x > y ? 1 : 0) * (descending ? -1 : 1);
   });
   const heads = columns.map((column, place) => {
     const arrow = place !== sorted_by ? "" : descending ? " ↓" : " ↑";
     const button = element("button", { type: "button" }, column.name, arrow);
     button.addEventListener("click", () => {
-      descending = place === sorted_by ? !descending : Boolean(column.figure);
+      descending = place === sorted_by ? !descending : Boolean(column.metric);
       sorted_by = place;
       draw_grid(cells);
       by_id("grid").querySelectorAll("th button")[place].focus();
@@ -67,14 +67,14 @@ function draw_grid(cells) {
   });
   const rows = order.map(cell => {
     const { status } = DATA.cells[cell];
-    const cut = columns.findIndex(column => column.figure);
+    const cut = columns.findIndex(column => column.metric);
     const texts = columns.slice(0, cut).map(column =>
       element("td", { className: column.number ? "number" : "" }, String(column.value(cell))));
     const found = status === "done"
       ? columns.slice(cut).map(column => element("td", { className: "number" }, shown(column.value(cell))))
       : [element("td", { className: "reason", colSpan: columns.length - cut }, status)];
-    const open = element("button", { type: "button" }, "look");
-    open.setAttribute("aria-label", `look at ${DATA.cells[cell].folder}`);
+    const open = element("button", { type: "button" }, "show");
+    open.setAttribute("aria-label", `show ${DATA.cells[cell].folder}`);
     open.addEventListener("click", () => { choose(cell); by_id("cell-title").scrollIntoView(); });
     const first = element("td", {}, status === "done" ? open : "");
     return element("tr", { className: cell === state.cell ? "chosen" : "" }, first, ...texts, ...found);
@@ -84,7 +84,7 @@ function draw_grid(cells) {
   by_id("count").textContent = `${cells.length} of ${DATA.cells.length} cells shown`;
 }
 
-// Rows: category and type; columns: recipe, method, k, and whether training knew the type; the mean over the cells of both.
+// Rows: category and type. Columns: recipe, method, k, and whether training knew the type. Values: means over cells.
 function draw_types(cells) {
   const metric = BY_TYPE.includes(state.metric) ? state.metric : "pixel_auroc";
   const allowed = new Set(cells);
@@ -111,7 +111,7 @@ function draw_types(cells) {
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "category / type"),
       ...columns.map(name => element("th", { scope: "col", className: "number" }, name)))), element("tbody", {}, ...body));
   by_id("types-note").textContent = rows.length
-    ? `${DATA.metrics[metric]} of each defect type against all normal test images, last epoch, mean over the cells shown; ` +
-      "the stronger the colour, the lower."
-    : "None of the cells shown has figures by defect type.";
+    ? `${DATA.names[metric]} of each defect type against all normal test images, last epoch, mean over the chosen cells. ` +
+      "A stronger colour is a lower value."
+    : "The chosen cells have no metrics by defect type.";
 }

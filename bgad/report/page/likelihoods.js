@@ -1,4 +1,4 @@
-// Where the log-likelihoods of normal vectors, known and unseen anomalies lie to the boundary, level by level.
+// The log-likelihoods of normal vectors, known and unseen anomalies around the boundary, level by level.
 const GROUP_COLOURS = {
   "normal": "#029e73", "known anomalies": "#d55e00", "unseen images of known types": "#de8f05", "unseen types": "#cc78bc",
 };
@@ -6,7 +6,7 @@ const GROUP_COLOURS = {
 function draw_likelihoods(cell) {
   const found = DATA.likelihoods[cell];
   if (!found) {
-    empty("likelihoods", "No histograms of this cell are in this page;<br>if it has any, they are in its likelihoods.json.");
+    empty("likelihoods", "This page has no histograms of this cell.<br>If there are any, they are in its likelihoods.json.");
     return;
   }
   const layout = { shapes: [], annotations: [], legend: { orientation: "h", y: -0.16 } };
@@ -34,7 +34,7 @@ function histograms(level, place, bins) {
 }
 
 function add_axes(layout, level, place, levels) {
-  const edge = 0.05 * (level.high - level.low); // room for the word at a boundary that is the lowest value
+  const edge = 0.05 * (level.high - level.low); // room for a label at the lowest value
   const last = place === levels - 1;
   layout["y" + axis_of("axis", place)] = {
     domain: [1 - (place + 0.8) / levels, 1 - place / levels], title: { text: `level ${place + 1}` }, rangemode: "tozero",

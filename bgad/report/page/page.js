@@ -1,4 +1,4 @@
-// What happens when: the first drawing, a changed choice, dark mode, print.
+// Draws the page at the start, after every choice, in dark mode and for print.
 function draw() {
   const cells = chosen();
   draw_choice(cells);
@@ -9,22 +9,22 @@ function draw() {
   write_address();
 }
 
-// The cells that can be looked at; the one that is, if it is among them, else the first with pictures.
+// Lists the measured cells. The chosen one stays if it is among them; else the first with images is chosen.
 function draw_choice(cells) {
   const done = cells.filter(cell => DATA.cells[cell].status === "done");
   const name = cell => {
     const of = DATA.cells[cell];
     const several = ["recipe", "dataset"].filter(field => values_of(field).length > 1).map(field => of[field]);
     return [of.category, of.split, `k ${of.k}`, of.method, `seed ${of.seed}`, ...several].join(", ") +
-      (DATA.galleries[cell] ? " (with pictures)" : "");
+      (DATA.galleries[cell] ? " (with images)" : "");
   };
   by_id("cell").replaceChildren(...done.map(cell => element("option", { value: String(cell) }, name(cell))));
-  const pictured = done.filter(cell => DATA.galleries[cell]);
-  const first = pictured.find(cell => DATA.cells[cell].k) ?? pictured[0] ?? done[0];
+  const with_images = done.filter(cell => DATA.galleries[cell]);
+  const first = with_images.find(cell => DATA.cells[cell].k) ?? with_images[0] ?? done[0];
   const next = done.includes(state.cell) ? state.cell : first;
   if (next === undefined) {
     [state.cell, state.cell_was_chosen] = [null, false];
-    by_id("cell-text").textContent = "None of the cells shown is measured.";
+    by_id("cell-text").textContent = "None of the chosen cells is measured.";
     empty("curves", "");
     empty("likelihoods", "");
     draw_gallery(null);
@@ -50,7 +50,7 @@ function choose(cell, mark = true) {
 read_address();
 make_filters();
 make_gallery();
-by_id("metric").append(...Object.entries(DATA.metrics).map(([metric, name]) =>
+by_id("metric").append(...Object.entries(DATA.names).map(([metric, name]) =>
   element("option", { value: metric, selected: metric === state.metric }, name)));
 by_id("rule").value = state.rule;
 for (const id of ["metric", "rule"]) by_id(id).addEventListener("change", () => { state[id] = by_id(id).value; draw(); });

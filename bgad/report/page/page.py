@@ -1,7 +1,7 @@
-"""A suite's report as one page that opens from a file: reports/<suite>/report.html, made from the cells' folders alone.
+"""A suite's report as one page that opens from a file: reports/<suite>/report.html.
 
-Words and intervals are the table's; filters, charts and the gallery are the scripts in page/, with Plotly bundled in. The
-same cells give the same bytes.
+Verdicts and intervals are those of the table. The scripts in this folder draw filters, charts and the gallery; Plotly is
+bundled in. The page depends only on the cells' folders, and the same cells give the same bytes.
 """
 
 import base64
@@ -21,15 +21,15 @@ from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.methods import display_name
 from bgad.config.settings import Suite
-from bgad.data.images import picture_in
-from bgad.errors import BgadError
+from bgad.data.images import decode
+from bgad.errors import BgadError, FileError
+from bgad.evaluation.metrics import METRICS
 from bgad.io import content_of, write_text
 from bgad.report.collect import (
     CELL,
     DONE,
     FAILED,
     HISTORY,
-    METRICS,
     Collected,
     collect,
     read_gallery,
@@ -43,10 +43,10 @@ from bgad.report.tables.published import published_section, verdict_lines
 
 TEMPLATES = Path(__file__).parent
 STYLES, SCRIPTS = ("page.css",), ("data.js", "address.js", "grid.js", "charts.js", "likelihoods.js", "gallery.js", "page.js")
-LIMIT = 15_000_000  # bytes of the page: galleries get what Plotly's 5 MB, the figures and the histograms leave
-FRAME = 500_000  # bytes left for styles, scripts and words
+LIMIT = 15_000_000  # bytes of the page: galleries get what Plotly's 5 MB, the metrics and the histograms leave
+FRAME = 500_000  # bytes for styles, scripts and text
 LIKELIHOODS = 1_500_000  # bytes of histograms
-MAP_QUALITY = 75  # of the JPEG that a sheet of anomaly maps becomes in the page: a third of the PNG
+MAP_QUALITY = 75  # of the JPEG for a sheet of anomaly maps, a third of the PNG
 
 
 def write_page(
@@ -57,11 +57,10 @@ def write_page(
     root: Path = Path(),
     left_out: Sequence[str] = (),
 ) -> None:
-    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` as for the table. Pictures are
-    left out beyond LIMIT bytes.
+    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` as for the table.
 
-    Cells without figures, and pictures that are missing, damaged or too many, are named in the page. BgadError if a cell's
-    metrics.json is another cell's.
+    The page names cells without metrics, and images that are missing, damaged or beyond LIMIT. FileError if a metrics.json
+    belongs to another cell.
     """
     write_text(output, page(suite_name, suite, cells, root, left_out))
 
@@ -74,7 +73,7 @@ def page(
     left_out: Sequence[str] = (),
     states: Mapping[Cell, str] | None = None,
 ) -> str:
-    """The page as text. ``states``: of cells that are being made, what to call them instead of interrupted or not run."""
+    """The page as text. ``states``: what to call unfinished cells instead of interrupted or not run, while a suite runs."""
     collected = collect(cells, root)
     collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
     status = list(collected.status.values())
@@ -93,7 +92,7 @@ def page(
         verdicts=MarkdownIt("commonmark", {"html": False}).render("\n".join(verdict_lines(records))),
         compared=[record for record in records if record["section"] == "published"],
         others=sum(record["section"] == "others" for record in records),
-        without_figures={cell.folder.as_posix(): text for cell, text in collected.status.items() if text != DONE},
+        without_metrics={cell.folder.as_posix(): text for cell, text in collected.status.items() if text != DONE},
         notes={note: [cell.folder.as_posix() for cell in cells] for note, cells in collected.notes.items()},
         left_out=list(left_out),
         names=NAMES,
@@ -105,21 +104,21 @@ def page(
 
 
 def _data(collected: Collected, root: Path) -> dict:
-    """What the scripts draw from. Cells are named by their place in ``cells``."""
+    """The data of the scripts. Rows name a cell by its place in ``cells``."""
     cells = list(collected.status)
     place = {(*map(getattr, [cell] * 7, CELL[:7]),): number for number, cell in enumerate(cells)}
-    measured = collected.figures[collected.figures["status"] == DONE]
-    figures = {
-        "metrics": {metric: NAMES[metric] for metric in METRICS},
+    measured = collected.metrics[collected.metrics["status"] == DONE]
+    values = {
+        "names": {metric: NAMES[metric] for metric in METRICS},
         "t": [None, None, *(round(float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)), 6) for n in range(2, 101))],
         "cells": [_cell(cell, collected.status[cell]) for cell in cells],
-        "figures": _placed(measured, place, ["metric", "last", "best", "best_epoch"]),
+        "metrics": _placed(measured, place, ["metric", "last", "best", "best_epoch"]),
         "by_type": _placed(collected.by_type, place, ["type", "known", "n", "image_auroc", "pixel_auroc"]),
         "history": _placed(collected.history, place, HISTORY[len(CELL) :]),
         "likelihoods": _likelihoods(collected, root),
     }
-    room = LIMIT - FRAME - len(get_plotlyjs().encode()) - len(_for_script(figures).encode())
-    return figures | _galleries(collected, root, room)
+    room = LIMIT - FRAME - len(get_plotlyjs().encode()) - len(_for_script(values).encode())
+    return values | _galleries(collected, root, room)
 
 
 def _cell(cell: Cell, status: str) -> dict:
@@ -128,7 +127,7 @@ def _cell(cell: Cell, status: str) -> dict:
 
 
 def _placed(table: pd.DataFrame, place: dict[tuple, int], columns: list[str]) -> list[list]:
-    """Rows of ``columns``, each with its cell's place before it; None where there is no figure."""
+    """Rows of ``columns``, each after its cell's place; None for nan."""
     rows = zip(table[CELL[:7]].itertuples(index=False), table[columns].itertuples(index=False), strict=True)
     return [[place[tuple(of)], *(_plain(value) for value in values)] for of, values in rows]
 
@@ -140,8 +139,8 @@ def _plain(value):
 
 
 def _most_telling(collected: Collected) -> list[tuple[int, Cell]]:
-    """Measured cells by place, in the order in which pictures are kept while there is room: of each category first a cell of
-    the most known anomalies on the seen split, then one of each of its other splits, of fewer, of other methods and seeds."""
+    """Measured cells by place, those whose images stay longest as the page fills up first: from each category a cell with the
+    most known anomalies on the seen split, then one of each other split, smaller k, other method and seed."""
 
     def rank(numbered: tuple[int, Cell]):
         _, cell = numbered
@@ -161,7 +160,7 @@ def _likelihoods(collected: Collected, root: Path) -> dict[int, dict | None]:
     for number, cell in _most_telling(collected):
         try:
             of_cell = read_likelihoods(root / cell.folder / "likelihoods.json")
-        except BgadError:  # no figure hangs on it
+        except BgadError:  # no metric depends on it
             continue
         values = of_cell.model_dump() if of_cell else None
         room -= len(_for_script(values))
@@ -172,8 +171,8 @@ def _likelihoods(collected: Collected, root: Path) -> dict[int, dict | None]:
 
 
 def _galleries(collected: Collected, root: Path, room: int) -> dict:
-    """Galleries by cell in ``room`` bytes, the sheets that they name by place, as data addresses, how many more cells have
-    one, and the cells whose own is missing or damaged, with the reason."""
+    """Galleries by cell in ``room`` bytes; their sheets as data addresses, which they name by place; how many more cells have a
+    gallery; and the cells whose gallery is missing or damaged, with the reason."""
     found: dict[int, dict] = {}
     sheets: dict[str, int] = {}
     broken: dict[int, str] = {}
@@ -194,35 +193,35 @@ def _galleries(collected: Collected, root: Path, room: int) -> dict:
 
 
 def _gallery(folder: Path) -> tuple[dict, list[str]]:
-    """The record of a cell's gallery with its images as (path, type, anomalous, score), and its sheets as data addresses.
+    """The record of a cell's gallery, with its images as (path, type, anomalous, score), and its sheets as data addresses.
 
-    BgadError if any of it is missing or damaged.
+    FileError if any of it is missing or damaged.
     """
     record = read_gallery(folder / "gallery" / "gallery.json")
     addresses = [_address(folder / "gallery" / name) for name in paths.GALLERY[:3]]
     images = scores_of(folder)
     if record.count != len(images):
-        raise BgadError(f"{folder / 'scores.csv'}: does not have the images of gallery.json; run its cell again.")
+        raise FileError(f"{folder / 'scores.csv'}: does not have the images of gallery.json; run its cell again.")
     return record.model_dump() | {"images": images}, addresses
 
 
 def _address(path: Path) -> str:
-    """A sheet as a data address; of anomaly maps a smaller JPEG. BgadError if it is missing or damaged."""
+    """A sheet as a data address; of anomaly maps a smaller JPEG. FileError if it is missing or damaged."""
     try:
         content = content_of(path)
-        picture = picture_in(io.BytesIO(content), path, "RGB" if path.suffix == ".jpg" else "L")
+        image = decode(io.BytesIO(content), path, "RGB" if path.suffix == ".jpg" else "L")
     except (OSError, BgadError) as error:
-        raise BgadError(f"{path}: missing or damaged; run its cell again.") from error
+        raise FileError(f"{path}: missing or damaged; run its cell again.") from error
     if path.name == "maps.png":
         smaller = io.BytesIO()
-        picture.save(smaller, "JPEG", quality=MAP_QUALITY)
+        image.save(smaller, "JPEG", quality=MAP_QUALITY)
         content = smaller.getvalue()
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _for_script(values: dict | None) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -1,4 +1,4 @@
-"""Plot of what choosing the epoch on the test set adds: best minus last, for every category and setting."""
+"""Plots what choosing the epoch on the test set adds: best minus last, for every category and setting."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bgad.config.methods import PAPER_METHODS
-from bgad.report.collect import DONE, SHOWN, Collected
+from bgad.report.averages import by_seed
+from bgad.report.collect import DONE, Collected
 from bgad.report.plots.style import PALE, category_panels, finish, handle, nothing_to_show
-from bgad.report.statistics import Spread, by_seed
+from bgad.report.statistics import Spread
 from bgad.report.tables.epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
+from bgad.report.tables.format import SHOWN
 
 BAND: dict[str, Any] = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
 
 
 def best_epoch(collected: Collected, title: str) -> Figure:
-    """A panel for each metric, data set and kind of split: the gains of each category's cells, with mean and interval."""
+    """A panel for each metric, data set and kind of split: the gains of each category's cells with mean and interval."""
     title = f"{title}: what choosing the epoch on the test set adds"
     table = gains(collected)
     reason = nothing_to_choose(table)
@@ -26,7 +28,7 @@ def best_epoch(collected: Collected, title: str) -> Figure:
     table = table[table["method"].isin(PAPER_METHODS)]  # a detector is evaluated once
     figure, axes, handles = category_panels(table, 0.15, _gains)
     for axis, metric in zip(axes[-1], SHOWN, strict=True):
-        # The cells fill the panels: the interval of two seeds may be many times as wide as they lie apart.
+        # The cells fill the panels. The interval of two seeds can be many times as wide as their distance.
         width = 1.25 * (table.loc[table["metric"] == metric, "gain"].max() or 1)
         axis.set_xlim(-0.03 * width, width)
         axis.set_xlabel("best - last, percentage points")
@@ -47,15 +49,15 @@ def _gains(axis: Axes, part: pd.DataFrame, y_of: Callable[[str], float], _panel:
 
 
 def _caption(table: pd.DataFrame) -> str:
-    texts = ["A dot is one cell: its best evaluation on the test set minus its last, which cannot be below 0."]
+    texts = ["A dot is one cell: its best evaluation on the test set minus its last, never below 0."]
     counts = {recipe: evaluations_text(of) for recipe, of in table.groupby("recipe", sort=False)}
     several = len(counts) > 1
     words = [text + f" with recipe {recipe}" * several for recipe, text in counts.items()]
-    texts.append(f"Evaluations of a cell: {', '.join(words)}.")
+    texts.append(f"Evaluations per cell: {', '.join(words)}.")
     texts.append(few_evaluations(table))
-    texts.append("Intervals are Student's t, where there are several seeds; they are cut at 0 and at a panel's edge.")
+    texts.append("Intervals are Student's t over several seeds, cut at 0 and at the panel's edge.")
     if (table["kind"] == "hard").any():
-        texts.append("Hard splits have a cell for each type that is known in its turn; a seed is their mean.")
+        texts.append("Hard splits have a cell for each known type; a seed is their mean.")
     if (table["status"] != DONE).any():
-        texts.append("† some cells of the category are missing.")
+        texts.append("† some of the category's cells are missing.")
     return " ".join(text for text in texts if text)

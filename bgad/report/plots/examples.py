@@ -1,4 +1,4 @@
-"""A page of examples of RandAugmented CutPaste: a known anomaly, its mask, the augmented picture, and the pasted one."""
+"""A page of examples of RandAugmented CutPaste: a known anomaly, its mask, the augmented image and the pasted one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,14 @@ Category = tuple[Index, Split, Path]
 
 COLUMNS = ("known anomaly", "its mask", "augmented", "pasted onto\na normal image")
 EXPLANATION = (
-    "Three of ten augmentations change a known anomaly and its mask together. It is pasted in place when more than 2/3 of the "
-    "augmented mask lies in the foreground of the normal image, else each of its regions moves to a point of the foreground. "
-    "A texture is foreground everywhere, which no line shows. The line around a mask keeps a little away from it."
+    "Three of ten augmentations change a known anomaly together with its mask. If more than 2/3 of the augmented mask is in "
+    "the foreground of the normal image, it is pasted in place; else each of its regions moves to a point of the foreground. A "
+    "texture is all foreground and has no line. Lines around masks are drawn slightly outside."
 )
-PANEL = 200  # pixels of the page: the longer side of a panel
-COLOURS = 256  # of the whole page: photographs would make it several times as large
-AWAY = 2.5  # pixels of the page between a defect and its line, which would hide a scratch
-# A halo each, so that they are seen on any picture.
+PANEL = 200  # pixels: the longer side of a panel
+COLOURS = 256  # of the page; full colour would make it several times as large
+AWAY = 2.5  # pixels between a defect and its line, which would else hide a scratch
+# Their halos make them visible on any image.
 DEFECT = {"color": "#ff00c8", "linewidth": 0.75, "path_effects": [withStroke(linewidth=1.7, foreground="white")]}
 OBJECT = {"color": "#ffe600", "linewidth": 0.7, "path_effects": [withStroke(linewidth=1.4, foreground="black")]}
 
@@ -57,10 +57,10 @@ class Example:
 
 
 def write_examples(title: str, categories: list[Category], output: Path, rows_per_category: int = 2) -> None:
-    """Writes a PNG page with ``rows_per_category`` known anomalies of each category: (index, split, folder of the category).
+    """Writes a PNG page with ``rows_per_category`` known anomalies from each category (index, split, folder of the category).
 
-    The same page each time. A category without masks or without known anomalies is named below. BgadError if an image cannot
-    be read or ``output`` cannot be written; nothing half-written stays.
+    The page is the same each time. It names categories without masks or known anomalies. DataError if an image cannot be read,
+    FileError if ``output`` cannot be written; nothing half-written stays.
     """
     with style():
         page = few_colours(pixels(draw(title, categories, rows_per_category)))
@@ -69,8 +69,8 @@ def write_examples(title: str, categories: list[Category], output: Path, rows_pe
 
 
 def draw(title: str, categories: list[Category], rows_per_category: int = 2) -> Figure:
-    """The page: a row an example, a column a stage."""
-    title = f"{title}: what RandAugmented CutPaste makes"
+    """The page: a row for each example, a column for each stage."""
+    title = f"{title}: RandAugmented CutPaste"
     rows = [(category, path) for category in categories for path in chosen(*category[:2], rows_per_category)]
     lacking = [f"{index.category} ({_lack(index)})" for index, split, _ in categories if not chosen(index, split, 1)]
     none = f" No example of {', '.join(lacking)}." if lacking else ""
@@ -91,7 +91,7 @@ def draw(title: str, categories: list[Category], rows_per_category: int = 2) -> 
 
 
 def chosen(index: Index, split: Split, count: int) -> list[str]:
-    """The first ``count`` known anomalies, those of a type that is not there yet before all others."""
+    """``count`` known anomalies: the first of each type, then the others."""
     if not index.has_masks:
         return []
     types = {image.path: image.type for image in index.images}
@@ -100,7 +100,7 @@ def chosen(index: Index, split: Split, count: int) -> list[str]:
 
 
 def example(index: Index, split: Split, folder: Path, anomaly: str) -> Example:
-    """What CutPaste makes of ``anomaly``, by draws that depend on the split's names and the anomaly's alone."""
+    """CutPaste of ``anomaly``. The draws depend only on the names of the split and the anomaly."""
     rng = numpy_generator("examples", split.dataset, split.category, split.split, split.seed, anomaly)
     masks = {image.path: image.mask for image in index.images if image.mask}
     known, mask = read_image(folder / anomaly), read_mask(folder / masks[anomaly])
@@ -120,16 +120,16 @@ def pixels(figure: Figure) -> np.ndarray:
 
 def few_colours(page: np.ndarray) -> Image.Image:
     """The page in COLOURS colours."""
-    # k-means, here until less than a hundredth of the pixels change: the median cut it starts from would turn the thin
-    # yellow line gray on a page of gray pictures.
+    # The median cut would turn the thin yellow line gray on a page of gray images. k-means, which goes on until less than a
+    # hundredth of the pixels change, keeps it.
     return Image.fromarray(page).quantize(COLOURS, kmeans=page.size // 300)
 
 
 def _draw_row(axes: list[Axes], label: str, of: Example, texture: bool) -> None:
-    for axis, picture in zip(axes, (of.known, of.mask, of.augmented, of.pasted), strict=True):
-        height, width = picture.shape[:2]
-        # In the picture's own coordinates, in which the outlines are exact whatever the panel's size is.
-        axis.imshow(_small(picture), extent=(0, width, height, 0), aspect="auto", cmap="gray", interpolation="nearest")
+    for axis, image in zip(axes, (of.known, of.mask, of.augmented, of.pasted), strict=True):
+        height, width = image.shape[:2]
+        # In the image's own coordinates the outlines are exact at any panel size.
+        axis.imshow(_small(image), extent=(0, width, height, 0), aspect="auto", cmap="gray", interpolation="nearest")
         axis.set(xticks=[], yticks=[], frame_on=False)
     if not texture:
         _outline(axes[3], of.ground, 0, OBJECT)
@@ -138,19 +138,19 @@ def _draw_row(axes: list[Axes], label: str, of: Example, texture: bool) -> None:
     axes[0].set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    """An image (Lanczos) or a mask (nearest) with its longer side brought down to PANEL pixels."""
-    height, width = picture.shape[:2]
+def _small(image: np.ndarray) -> np.ndarray:
+    """An image (Lanczos) or a mask (nearest), shrunk until its longer side has PANEL pixels."""
+    height, width = image.shape[:2]
     shrink = PANEL / max(height, width)
     if shrink >= 1:
-        return picture
-    how = Image.Resampling.NEAREST if picture.dtype == bool else Image.Resampling.LANCZOS
+        return image
+    how = Image.Resampling.NEAREST if image.dtype == bool else Image.Resampling.LANCZOS
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    return np.asarray(Image.fromarray(picture).resize(size, how))
+    return np.asarray(Image.fromarray(image).resize(size, how))
 
 
 def _outline(axis: Axes, mask: np.ndarray, away: float, look: dict) -> None:
-    """A closed line around ``mask``, ``away`` pixels of the page outside of it."""
+    """A closed line around ``mask``, ``away`` pixels outside it."""
     height, width = mask.shape
     away *= max(height, width) / PANEL
     margin = int(away) + 2
@@ -168,7 +168,7 @@ def _outline(axis: Axes, mask: np.ndarray, away: float, look: dict) -> None:
 
 
 def _settle(figure: Figure, axes: list[list[Axes]]) -> None:
-    """Makes the figure large enough for its panels, and sets each to its own pixels in the place that the layout found."""
+    """Makes the figure large enough for its panels, then gives each its exact pixels where the layout put it."""
     figure.draw_without_rendering()
     size = figure.get_size_inches() * figure.dpi
     lacks = PANEL - np.multiply(axes[0][0].get_position().size, size)
@@ -192,4 +192,4 @@ def _credit(dataset: str) -> str:
     if preset is None:
         return ""
     licence = preset.licence.partition(";")[0]
-    return f" {licence} ({preset.landing_page}); the pictures here are changed as described and come under the same licence."
+    return f" {licence} ({preset.landing_page}); the images here are changed as described and under the same licence."

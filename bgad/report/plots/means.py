@@ -1,4 +1,4 @@
-"""Plots of means over categories: against the number of known anomalies, and of known against unseen types."""
+"""Plots of means over categories: against the number of known anomalies, and for known against unseen types."""
 
 import math
 
@@ -9,37 +9,37 @@ from matplotlib.figure import Figure
 
 from bgad.config.methods import display_name
 from bgad.report import published
-from bgad.report.collect import SHOWN, Collected
+from bgad.report.averages import RULES, complete_categories, over_categories, types_against_k0
+from bgad.report.collect import Collected
 from bgad.report.plots.style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
-from bgad.report.statistics import RULES, complete_categories, over_categories, types_against_k0
-from bgad.report.tables.format import NAMES
+from bgad.report.tables.format import NAMES, SHOWN
 
 RULE_NAMES = {"last": "last epoch", "best": "best evaluation on the test set"}
 LINE = ["recipe", "dataset", "kind"]
-BGAD = ("bgad", "bgad-wo")  # of one line, bgad-wo being its k = 0
-ALONE = "XPDv*^"  # marks of the other methods
+BGAD = ("bgad", "bgad-wo")  # one line, whose k = 0 is bgad-wo
+OTHERS = "XPDv*^"  # marks of the other methods
 TYPE_GROUPS = {
     ("seen", True): "known types (seen splits)",
     ("seen", False): "unseen types (seen splits)",
     ("hard", False): "unseen types (hard splits)",
 }
-BARS = "Bars span the lowest to the highest seed, where there are several."
+BARS = "Bars span the lowest to the highest seed."
 
 
 def auroc_by_k(collected: Collected, title: str) -> Figure:
-    """Every metric against k: a line for each recipe, data set and kind of split, last above best."""
-    title = f"{title}: figures against the number of known anomalies"
-    figures = collected.figures
-    lines = list(figures.groupby(LINE, sort=False))
-    if figures["last"].isna().all():
+    """Every metric against k: a line for each recipe, data set and kind of split; last on top, best below."""
+    title = f"{title}: metrics against the number of known anomalies"
+    metrics = collected.metrics
+    lines = list(metrics.groupby(LINE, sort=False))
+    if metrics["last"].isna().all():
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
 
-    counts = sorted(figures["k"].unique())
+    counts = sorted(metrics["k"].unique())
     figure, axes = panels(len(RULES), len(SHOWN), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
     head_columns(axes, SHOWN)
-    alone = [method for method in figures["method"].unique() if method not in BGAD]
-    marks = {method: {"marker": ALONE[i % len(ALONE)], "ms": 6} for i, method in enumerate(alone)}
-    several = [name for name in ("recipe", "dataset") if figures[name].nunique() > 1]
+    others = [method for method in metrics["method"].unique() if method not in BGAD]
+    marks = {method: {"marker": OTHERS[i % len(OTHERS)], "ms": 6} for i, method in enumerate(others)}
+    several = [name for name in ("recipe", "dataset") if metrics[name].nunique() > 1]
     handles, captions = [], []
     dashed: dict[str, None] = {}
     for i, (key, of_line) in enumerate(lines):
@@ -58,7 +58,7 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
         if means_over:
             captions.append(_means_caption(label, means_over))
             handles += [handle(label, **look)] if of_line["method"].isin(BGAD).any() else []
-            there = [method for method in alone if (of_line["method"] == method).any()]
+            there = [method for method in others if (of_line["method"] == method).any()]
             handles += [handle(f"{label}, {display_name(method)}", **look | marks[method], ls="") for method in there]
     if not captions:
         return nothing_to_show(title, "No category is complete at every k, so there is no mean over categories to show.")
@@ -70,13 +70,13 @@ def auroc_by_k(collected: Collected, title: str) -> Figure:
         axis.set_xlim(-0.4, len(counts) - 0.6)
         axis.set_xlabel("known anomalies k")
     handles += [handle(text, color=INK, ls="--", lw=1) for text in dashed]
-    others = f"; {', '.join(map(display_name, alone))}: marks of their own" if alone else ""
-    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k bgad{others}. {BARS}"
+    apart = f"; {', '.join(map(display_name, others))}: separate marks" if others else ""
+    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k is bgad{apart}. {BARS}"
     return finish(figure, title, caption, handles)
 
 
 def known_unseen(collected: Collected, title: str) -> Figure:
-    """Types that training knew and did not know at each k, joined to the same types at k0."""
+    """Types that training knew and types that it did not know at each k, joined to the same types at k = 0."""
     title = f"{title}: known against unseen defect types"
     types = types_against_k0(collected)
     if types.empty:
@@ -109,8 +109,8 @@ def known_unseen(collected: Collected, title: str) -> Figure:
     handles = [handle(name, color=COLOURS[i], marker="o", ls="") for i, name in enumerate(groups.values())]
     handles.append(handle("the same types at k = 0", color=PALE, marker="o", mfc="white", ls=""))
     caption = (
-        "Each type against all normal test images; mean over the types of a cell, then over cells. The numbers at the "
-        f"bottom count the types. A white mark is there only where every type has its cell with k = 0. {BARS}"
+        "Each type against all normal test images; mean over a cell's types, then over cells. The numbers at the bottom count "
+        f"the types. A white mark needs a cell with k = 0 for every type. {BARS}"
     )
     if not types["known"].all() and types["known"].any():
         return finish(figure, title, caption, handles, columns=2)
@@ -119,8 +119,8 @@ def known_unseen(collected: Collected, title: str) -> Figure:
 
 
 def _the_same_at_every_k(of_metric: pd.DataFrame) -> tuple[pd.DataFrame, list[str], str]:
-    """What every point of a line is a mean over, so that it moves with k alone: the rows of the hard types that every k
-    has, the categories that are complete in them at every k, and both in words."""
+    """What every point of a line averages over, so that only k changes along it: the rows of the hard types that every k has,
+    the categories that are complete in them at every k, and both in words."""
     points = of_metric.assign(point=of_metric.groupby(["k", "method"]).ngroup())
     at = points.groupby(["category", "split"])["point"].transform("nunique")
     same = of_metric[at == points["point"].nunique()]
@@ -142,7 +142,7 @@ def _the_same_at_every_k(of_metric: pd.DataFrame) -> tuple[pd.DataFrame, list[st
 def _lines(
     axes: list[Axes], of_metric: pd.DataFrame, categories: list[str], x_of: dict[int, float], look: dict, marks: dict[str, dict]
 ) -> None:
-    """Last in the first of ``axes``, best in the second; bgad-wo goes on as bgad, the methods of ``marks`` stand alone."""
+    """Last in the first of ``axes``, best in the second. bgad-wo and bgad share a line; the methods of ``marks`` are apart."""
     for axis, rule in zip(axes, RULES, strict=True):
         for method, of_line in of_metric.groupby(of_metric["method"].replace("bgad-wo", "bgad")):
             means = {k: over_categories(part, categories, rule) for k, part in of_line.groupby("k")}
@@ -154,7 +154,7 @@ def _lines(
 
 
 def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list[str]) -> list[str]:
-    """Draws BGAD's published means and returns their names; none where our mean is over other categories."""
+    """Draws BGAD's published means and returns their names; none if our mean is over other categories."""
     dataset, kind, metric = of_metric[["dataset", "kind", "metric"]].iloc[0]
     if set(categories) != set(published.categories_of_mean(dataset)):
         return []
@@ -176,7 +176,7 @@ def _means_caption(label: str, words: dict[str, str]) -> str:
 
 
 def _dumbbell(axis: Axes, x: float, of: pd.DataFrame, metric: str, colour: str) -> None:
-    """From the types' mean at k0 (white) to that at k (filled, with the range over seeds)."""
+    """From the types' mean at k = 0 (white) to their mean at k (filled, with the range over seeds)."""
     cells = of.groupby(["category", "split", "seed"])[[metric, f"{metric}_k0"]].mean()
     at_k = cells[metric].mean()
     at_k0 = math.nan if of[f"{metric}_k0"].isna().any() else cells[f"{metric}_k0"].mean()

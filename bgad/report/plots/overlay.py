@@ -1,4 +1,4 @@
-"""A scored picture to look at: the anomaly map over it in colour, a contour at the threshold, and the verdict below."""
+"""A scored image to look at: the anomaly map over it in colour, a contour at the threshold, and the verdict below."""
 
 from pathlib import Path
 
@@ -13,24 +13,22 @@ from bgad.data.images import read_image
 from bgad.io import whole
 from bgad.methods.predict import Prediction
 
-# Their steps look equal, to colour-blind eyes too; over gray, since a picture's own colours would be taken for theirs.
+# Equal steps look equal, to colour-blind eyes too. The image is gray, or its own colours could be mistaken for scores.
 COLOURS = "viridis"
-STRENGTH = 0.7  # of the colour over the picture, where the map is highest; 0 where it is lowest
-POWER = 4  # with which it rises: normal pixels often lie in the middle of the scale, and should let the picture be seen
-SIDES = (480, 1600)  # pixels: the longer side of the picture is brought into this range
-STRIP = 84  # pixels below the picture
-LEAST_WIDTH = 420  # pixels: what the verdict takes in its strip
+STRENGTH = 0.7  # opacity of the colour at the map's highest score; 0 at the lowest
+POWER = 4  # of its rise: normal pixels often have scores in the middle of the scale and should not hide the image
+SIDES = (480, 1600)  # pixels: the image is scaled until its longer side is in this range
+STRIP = 84  # pixels below the image
+LEAST_WIDTH = 420  # pixels, for the verdict in the strip
 DOTS_PER_INCH = 100
-HALO: list[AbstractPathEffect] = [
-    withStroke(linewidth=2.6, foreground="black")
-]  # a line between the two is seen on any picture
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=2.6, foreground="black")]  # visible on any image
 
 
 def write_overlay(found: Prediction, path: Path) -> None:
-    """Writes a PNG. The colours of all pictures of a cell mean the same: from 0 to the highest score that there can be
-    (of a detector: in its test set).
+    """Writes a PNG in the image's own resolution, within SIDES.
 
-    The picture has its own resolution, but for SIDES. BgadError if it cannot be read or ``path`` cannot be written.
+    Colours mean the same in all images of a cell: they go from 0 to the highest possible score (for a detector, the highest in
+    its test set). DataError if the image cannot be read, FileError if ``path`` cannot be written.
     """
     figure = draw(found)
     with whole(path) as temporary:
@@ -38,9 +36,9 @@ def write_overlay(found: Prediction, path: Path) -> None:
 
 
 def draw(found: Prediction) -> Figure:
-    """The picture with its map, and the strip below."""
-    picture = _in_range(read_image(found.path))
-    height, width = picture.shape[:2]
+    """The image with its map, and the strip below."""
+    image = _in_range(read_image(found.path))
+    height, width = image.shape[:2]
     page = max(width, LEAST_WIDTH), height + STRIP
     figure = Figure(figsize=(page[0] / DOTS_PER_INCH, page[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
@@ -51,7 +49,7 @@ def draw(found: Prediction) -> Figure:
     axes = part((page[0] - width) / 2, STRIP, width, height)
     axes.set_axis_off()
     extent = (0, width, height, 0)
-    gray = np.asarray(Image.fromarray(picture).convert("L"))
+    gray = np.asarray(Image.fromarray(image).convert("L"))
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent)
     low, high = _scale(found)
     strength = STRENGTH * np.clip((found.anomaly_map - low) / (high - low), 0, 1) ** POWER
@@ -65,30 +63,30 @@ def draw(found: Prediction) -> Figure:
 
     bar = part(20, 26, page[0] - 40, 10)
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=COLOURS, aspect="auto", extent=(low, high, 0, 1))
-    # A detector's score can pass the highest of its test set.
+    # A detector's score can exceed the highest in its test set.
     bar.plot([np.clip(found.score, low, high)], [1.5], marker="v", color="black", clip_on=False)
     bar.set(xlim=(low, high), ylim=(0, 1), yticks=[], xticks=[])
-    says = f"{found.verdict or 'no verdict'}, score {found.score:.3f}"
+    text = f"{found.verdict or 'no verdict'}, score {found.score:.3f}"
     if found.anomalous is not None:
         bar.axvline(found.threshold, ymin=-0.6, ymax=1, color="black", clip_on=False)
-        says += f" (threshold {found.threshold:.3f})"
-    figure.text(20 / page[0], 60 / page[1], says)
+        text += f" (threshold {found.threshold:.3f})"
+    figure.text(20 / page[0], 60 / page[1], text)
     for place, label, side in ((low, f"{low:.3f}" if low else "0", "left"), (high, f"{high:.3f}", "right")):
         bar.annotate(label, (place, 0), (0, -5), textcoords="offset points", va="top", ha=side)
     return figure
 
 
 def _scale(found: Prediction) -> tuple[float, float]:
-    """What the colours go from and to. A detector's scores may lie below 0; they then begin at the lowest of this picture."""
+    """The scores at both ends of the colours. If a detector's scores can be below 0, they begin at this image's lowest."""
     from_zero = found.highest > 0 and not found.threshold < 0
     low = 0.0 if from_zero else float(np.nanmin([found.anomaly_map.min(), found.threshold]))
     return low, max(found.highest, low + 1e-6)
 
 
-def _in_range(picture: np.ndarray) -> np.ndarray:
-    longer = max(picture.shape[:2])
+def _in_range(image: np.ndarray) -> np.ndarray:
+    longer = max(image.shape[:2])
     wanted = min(max(longer, SIDES[0]), SIDES[1])
     if longer == wanted:
-        return picture
-    size = [max(1, round(side * wanted / longer)) for side in picture.shape[1::-1]]
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+        return image
+    size = [max(1, round(side * wanted / longer)) for side in image.shape[1::-1]]
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))

@@ -1,4 +1,4 @@
-"""How every plot looks: colours that colour-blind readers can tell apart, one layout, and bytes that do not change."""
+"""How every plot looks: colours that colour-blind readers can tell apart, one layout, and the same bytes each time."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bgad.config.methods import display_name
+from bgad.evaluation.metrics import METRICS
 from bgad.io import whole
-from bgad.report.collect import DONE, METRICS, SHOWN
-from bgad.report.statistics import Setting, settings
-from bgad.report.tables.format import NAMES
+from bgad.report.averages import Setting, settings
+from bgad.report.collect import DONE
+from bgad.report.tables.format import NAMES, SHOWN
 
 COLOURS = seaborn.color_palette("colorblind").as_hex()
 MARKERS = "osD^vPX*<>"
@@ -27,11 +28,11 @@ DOTS_PER_INCH = 150
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of the plots, only inside the block."""
+    """The look of the plots, inside the block only."""
     changes = {
         **seaborn.axes_style("whitegrid"),
         "font.family": ["DejaVu Sans", "sans-serif"],
-        "text.parse_math": False,  # a category's name is no formula
+        "text.parse_math": False,  # a category's name is not a formula
         "font.size": 9,
         "axes.titlesize": 10,
         "axes.labelsize": 9,
@@ -39,8 +40,8 @@ def style() -> Iterator[None]:
         "axes.edgecolor": "#bbbbbb",
         "grid.color": "#e6e6e6",
         "legend.frameon": False,
-        "svg.fonttype": "none",  # text stays text: it can be read, searched and tested
-        "svg.hashsalt": "bgad",  # element names are drawn from it: without one they are new each time
+        "svg.fonttype": "none",  # text stays text, to be read, searched and tested
+        "svg.hashsalt": "bgad",  # seeds the names of elements, which would else change each time
     }
     with matplotlib.rc_context(changes):
         yield
@@ -54,10 +55,10 @@ def panels(rows: int, columns: int, width: float, heights: list[float], **option
 
 
 def finish(figure: Figure, title: str, caption: str, handles: list, columns: int = 3) -> Figure:
-    """Title on top, legend under it, caption at the bottom."""
+    """Title at the top, legend below it, caption at the bottom."""
     width = int(figure.get_figwidth() * 14)
     figure.supxlabel(textwrap.fill(caption, width), x=0.01, ha="left", fontsize=8.5, color=PALE)
-    # The title is the legend's own: a title of the figure and a legend outside its axes would lie on each other.
+    # The title belongs to the legend: a figure's title and a legend outside the axes would overlap.
     legend = figure.legend(
         handles=handles,
         title=textwrap.fill(title, int(width * 0.68)),
@@ -72,7 +73,7 @@ def finish(figure: Figure, title: str, caption: str, handles: list, columns: int
 
 
 def nothing_to_show(title: str, reason: str) -> Figure:
-    """A figure that says in words why there is nothing to see."""
+    """A figure that says in words why it is empty."""
     figure = Figure(figsize=(8, 2.4), layout="constrained")
     figure.suptitle(textwrap.fill(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     figure.text(0.5, 0.4, textwrap.fill(reason, 80), ha="center", va="center", fontsize=11, color=PALE)
@@ -80,7 +81,7 @@ def nothing_to_show(title: str, reason: str) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """``stem``.svg and ``stem``.png, whole or not at all."""
+    """Writes ``stem``.svg and ``stem``.png, complete or not at all."""
     for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
         with whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
             figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=metadata)
@@ -94,11 +95,11 @@ def head_columns(axes: list[list[Axes]], metrics: Sequence[str] = METRICS) -> No
 def category_panels(
     table: pd.DataFrame, lane: float, draw: Callable[[Axes, pd.DataFrame, Callable[[str], float], tuple, dict], None]
 ) -> tuple[Figure, list[list[Axes]], list[Line2D]]:
-    """A row of panels for each data set and kind of split, a column for each metric, a lane for each category, in which every
-    series is ``lane`` inches high; † marks a category of which cells are missing. Returns the series' handles as well.
+    """A row of panels for each data set and kind of split, a column for each metric, a lane for each category, with ``lane``
+    inches per series. † marks a category with missing cells. Also returns the handles of the series.
 
-    ``draw(axis, part, y, (dataset, kind, metric, *key), look)`` draws the rows of one series, whose ``key`` is its SERIES and
-    whose place in the lane of a category is ``y(category)``.
+    ``draw(axis, part, y, (dataset, kind, metric, *key), look)`` draws the rows of one series: ``key`` are its values of SERIES,
+    ``y(category)`` is its height in the category's lane.
     """
     names = series_names([setting for setting, _ in settings(table)])
     look = looks(names)
@@ -123,7 +124,7 @@ def category_panels(
 
 
 def _lanes(axis: Axes, names: list[str]) -> None:
-    """A lane for each category, from the top."""
+    """A lane for each category, from top to bottom."""
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_yticks([y + 0.5 for y in range(len(names) - 1)], minor=True)
@@ -133,7 +134,7 @@ def _lanes(axis: Axes, names: list[str]) -> None:
 
 
 def series_names(settings: list[Setting]) -> dict[tuple[str, int, str], str]:
-    """(recipe, k, method) in order, named by k and method, and by the recipe where there are several."""
+    """(recipe, k, method) in order, named by k and method, and by the recipe if there are several."""
     several = len({setting.recipe for setting in settings}) > 1
     return {
         (s.recipe, s.k, s.method): f"k = {s.k}, {display_name(s.method)}" + (f", {s.recipe}" if several else "")

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bgad.config.methods import display_name
-from bgad.report.collect import METRICS, SHOWN, Collected
-from bgad.report.differences import READING, Difference, any_measured, chance, counted, difference_tables, paired
-from bgad.report.statistics import Setting, measured_means, number, settings
-from bgad.report.tables.format import NAMES, Section, markdown, record_of
+from bgad.evaluation.metrics import METRICS
+from bgad.report.averages import Setting, measured_means, paired, settings
+from bgad.report.collect import Collected
+from bgad.report.statistics import number
+from bgad.report.tables.differences import READING, Difference, any_measured, chance, counted, difference_tables
+from bgad.report.tables.format import NAMES, SHOWN, Section, markdown, record_of
 
 HEADING = "## Do the explicit boundary and the known anomalies help?"
-# What is asked: the method that has it, and the one that does not, always at k = 0.
+# Each part of the method: who has it, and who lacks it (always at k = 0).
 COMPARISONS = {
     "the explicit boundary": ("bgad-wo", "nf"),
     "the known anomalies": ("bgad", "bgad-wo"),
@@ -21,15 +23,15 @@ PAIR = ["category", "split", "seed"]
 
 
 def claim_section(collected: Collected) -> Section:
-    """The differences of each recipe and data set, over the categories and for each; then the levels themselves."""
-    groups = list(collected.figures.groupby(["recipe", "dataset"], sort=False))
+    """The differences for each recipe and data set, over the categories and for each one; then the levels themselves."""
+    groups = list(collected.metrics.groupby(["recipe", "dataset"], sort=False))
     differences = [list(_differences(of_group, collected.by_type)) for _, of_group in groups]
     found = [one for of_group in differences for one in of_group]
     if not found:
         reason = "This suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds: nothing to compare."
         return [HEADING, "", reason], []
     if not any_measured(found):
-        return [HEADING, "", "No pair of cells that could be compared is measured yet."], []
+        return [HEADING, "", "No pair of cells is measured yet: nothing to compare."], []
 
     lines: list[str] = []
     records: list[dict] = []
@@ -41,15 +43,29 @@ def claim_section(collected: Collected) -> Section:
     return [HEADING, "", *_introduction(found), *chance("claim", records), *lines], records
 
 
+def _introduction(found: list[Difference]) -> list[str]:
+    lines = [
+        "Differences of the last epochs in percentage points, so no epoch is chosen on the test set. Both methods' cells share "
+        f"recipe, category, split and seed. {READING} In hard splits every tested type is unseen. In seen splits, known and "
+        "unseen types are each tested against all normal images. If a recipe has focal weights, bgad-wo uses them and nf does "
+        "not.",
+        "",
+    ]
+    for asks, (method, against) in COMPARISONS.items():
+        of_question = [one for one in found if one.asks == asks]
+        lines.append(f"- **{asks.capitalize()}** ({method} - {against}): {counted(of_question)}.")
+    return lines
+
+
 def _differences(of_group: pd.DataFrame, by_type: pd.DataFrame) -> Iterator[Difference]:
-    """Every comparison that the figures of one recipe and data set have cells for, measured or not."""
+    """Every comparison that one recipe and data set have cells for, measured or not."""
     for asks, (method, against) in COMPARISONS.items():
         base = of_group[(of_group["method"] == against) & (of_group["k"] == 0)]
         for setting, part in settings(of_group[of_group["method"] == method]):
             pairs = paired(part, base, ["kind", *PAIR])
             if not pairs.empty:
                 yield Difference.of(asks, setting, against, "", pairs)
-                for known, of_types in _known_apart(setting, against, pairs, by_type).items():
+                for known, of_types in _by_known(setting, against, pairs, by_type).items():
                     yield Difference.of(asks, setting, against, "known types" if known else "unseen types", of_types)
 
 
@@ -57,10 +73,10 @@ def _what(one: Difference) -> list[str]:
     return [one.asks, f"{one.setting.method} - {one.against}"]
 
 
-def _known_apart(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.DataFrame) -> dict[bool, pd.DataFrame]:
-    """The pairs of a seen split for the types that training knew and for those it did not; {} unless there are both.
+def _by_known(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.DataFrame) -> dict[bool, pd.DataFrame]:
+    """The pairs of a seen split, once for the types that training knew and once for the others; {} unless there are both.
 
-    A pair's difference is the mean over its types. It has no AUPRO, which cells do not report by type.
+    A pair's difference is the mean over its types. There is no AUPRO, which cells do not report by type.
     """
     of_setting = by_type[(by_type[[*vars(setting)]] == pd.Series(vars(setting))).all(axis=1)]
     if setting.kind != "seen" or of_setting["known"].nunique() < 2:
@@ -71,7 +87,7 @@ def _known_apart(setting: Setting, against: str, pairs: pd.DataFrame, by_type: p
     result = {}
     for known in (True, False):
         of_known, parts = types[types["known"] == known], []
-        # A measured category without such types has no part in the comparison; one that is not measured has.
+        # A measured category without such types is left out; one that is not measured may have them and counts as missing.
         lacking = set(pairs.loc[pairs["measured"], "category"]) - set(of_known["category"])
         for metric in METRICS[:2]:
             by_pair = of_known.assign(last=of_known[metric] - of_known[f"{metric}_base"]).groupby(PAIR)["last"]
@@ -95,17 +111,3 @@ def _levels(of_group: pd.DataFrame, records: list[dict]) -> list[str]:
                 records.append(record | {"asked": row.asked, "note": row.types})
     heads = ["split", "method", "k", "over", "seeds", *(f"{NAMES[metric]}, last" for metric in SHOWN)]
     return markdown(heads, shown, left=4)
-
-
-def _introduction(found: list[Difference]) -> list[str]:
-    lines = [
-        "Differences of the last epochs, where no epoch is chosen, in percentage points; both methods' cells have the same "
-        f"recipe, category, split and seed. {READING} In hard splits every type that is tested is unseen; known and unseen "
-        "types of seen splits are each taken against all normal test images. Where a recipe has focal weights, bgad-wo has "
-        "them beside the boundary, and nf has neither.",
-        "",
-    ]
-    for asks, (method, against) in COMPARISONS.items():
-        of_question = [one for one in found if one.asks == asks]
-        lines.append(f"- **{asks.capitalize()}** ({method} - {against}): {counted(of_question)}.")
-    return lines

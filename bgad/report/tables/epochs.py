@@ -1,21 +1,59 @@
-"""What choosing the epoch on the test set adds to a figure: its best evaluation minus its last, in percentage points."""
+"""What choosing the epoch on the test set adds to a metric: the best evaluation minus the last, in percentage points."""
 
 import pandas as pd
 
 from bgad.config.methods import PAPER_METHODS
-from bgad.report.collect import CELL, DONE, METRICS, SHOWN, Collected
-from bgad.report.statistics import Setting, Spread, category_rows, measured_means, number, settings
-from bgad.report.tables.format import NAMES, Section, markdown, record_of
+from bgad.evaluation.metrics import METRICS
+from bgad.report.averages import Setting, category_rows, measured_means, settings
+from bgad.report.collect import CELL, DONE, Collected
+from bgad.report.statistics import Spread, number
+from bgad.report.tables.format import NAMES, SHOWN, Section, markdown, paragraphs, record_of
 
+HEADING = "## What choosing the epoch adds"
 RELEASED_EVALUATIONS = 25  # one after each meta epoch
 
 
+def epochs_section(collected: Collected) -> Section:
+    """A sentence for each recipe and data set, then the mean gain of each setting and category.
+
+    Detectors, which are evaluated once, are left out.
+    """
+    lines, records = [HEADING, ""], []
+    table = gains(collected)
+    reason = nothing_to_choose(table)
+    if reason:
+        return [*lines, reason], []
+    table = table[table["method"].isin(PAPER_METHODS)]
+    groups = list(table.groupby(["recipe", "dataset"], sort=False))
+    for (recipe, dataset), of_group in groups:
+        sentence = _sentence(of_group)
+        lines += [sentence] if len(groups) == 1 else [f"- {dataset}, recipe {recipe}: {sentence[0].lower()}{sentence[1:]}"]
+    lines += paragraphs(
+        [
+            "A cell's gain is its best evaluation minus its last: the advantage of choosing the epoch on the test set. "
+            "Brackets are 95 % intervals over seeds (Student's t), each seed averaged over its cells first. A gain is never "
+            "negative; an interval that reaches below 0 only shows how uncertain its mean is. "
+            f"{NAMES['released_pro']} is only in the CSV.",
+            *filter(None, [few_evaluations(table)]),
+        ]
+    )
+    for (recipe, dataset), of_group in groups:
+        shown = []
+        for setting, part in settings(of_group):
+            setting_rows, setting_records = _rows(setting, part)
+            shown += setting_rows
+            records += setting_records
+        heads = ["split", "method", "k", "category", "seeds", "evaluations", *(f"{NAMES[m]}, best - last" for m in SHOWN)]
+        lines += ["", f"### Best minus last: {dataset}, recipe {recipe}", "", *markdown(heads, shown, left=4)]
+    return lines, records
+
+
 def gains(collected: Collected) -> pd.DataFrame:
-    """The rows of ``collected.figures`` with ``gain`` = best - last (percentage points, at least 0, nan where
-    the cell has no figure) and ``evaluations``, how many its history has (nan without one)."""
+    """The rows of ``collected.metrics`` with ``gain`` = best - last (percentage points, at least 0, nan if not measured) and
+    ``evaluations``, the length of the cell's history (nan without one)."""
     counts = collected.history.groupby(CELL).size().rename("evaluations").reset_index()
-    figures = collected.figures.merge(counts, on=CELL, how="left")
-    return figures.assign(gain=figures["best"] - figures["last"])
+    metrics = collected.metrics.merge(counts, on=CELL, how="left")
+    return metrics.assign(gain=metrics["best"] - metrics["last"])
 
 
 def nothing_to_choose(of: pd.DataFrame) -> str:
@@ -24,7 +62,7 @@ def nothing_to_choose(of: pd.DataFrame) -> str:
     if measured.empty:
         return "No cell of this suite is measured yet, so there is nothing to show."
     if (measured["evaluations"] == 1).all():
-        return "Every cell was evaluated once, at its last epoch, so there was no epoch to choose: best is last."
+        return "Every cell was evaluated once, at its last epoch, so there was no epoch to choose: best equals last."
     return ""
 
 
@@ -40,57 +78,26 @@ def evaluations_text(of: pd.DataFrame) -> str:
 
 
 def few_evaluations(of: pd.DataFrame) -> str:
-    """What few evaluations mean for the reader, as a sentence; "" where no cell has fewer than the released code's."""
+    """What few evaluations mean, as a sentence; "" unless some cell has fewer than the released code's."""
     if not (of.loc[of["gain"].notna(), "evaluations"] < RELEASED_EVALUATIONS).any():
         return ""
     return (
-        "Few evaluations leave little to choose from: with more evaluations of the same training the best can only be the "
-        f"same or higher; the released protocol has {RELEASED_EVALUATIONS}."
+        "Few evaluations leave little to choose from. With more evaluations of the same training, the best could only be equal "
+        f"or higher; the released protocol has {RELEASED_EVALUATIONS}."
     )
 
 
-def epochs_section(collected: Collected) -> Section:
-    """A sentence for each recipe and data set, then the mean gain of each setting and category; detectors, which are evaluated
-    once, have no part in it."""
-    lines, records = ["## What choosing the epoch adds", ""], []
-    table = gains(collected)
-    reason = nothing_to_choose(table)
-    if reason:
-        return [*lines, reason], []
-    table = table[table["method"].isin(PAPER_METHODS)]
-    groups = list(table.groupby(["recipe", "dataset"], sort=False))
-    for (recipe, dataset), of_group in groups:
-        sentence = _sentence(of_group)
-        lines += [sentence] if len(groups) == 1 else [f"- {dataset}, recipe {recipe}: {sentence[0].lower()}{sentence[1:]}"]
-    lines += [
-        "",
-        "The gain of a cell is its best evaluation minus its last: what an epoch that was chosen on the test set is ahead of "
-        "one that was not. Brackets are 95 % intervals of Student's t over seeds, of each seed's mean over its cells. A gain "
-        "is never negative: an interval that reaches below 0 only says how uncertain its mean is. PRO (released) is in the CSV "
-        "alone.",
-    ]
-    lines += ["", text] if (text := few_evaluations(table)) else []
-    for (recipe, dataset), of_group in groups:
-        shown = []
-        for setting, part in settings(of_group):
-            setting_rows, setting_records = _rows(setting, part)
-            shown += setting_rows
-            records += setting_records
-        heads = ["split", "method", "k", "category", "seeds", "evaluations", *(f"{NAMES[m]}, best - last" for m in SHOWN)]
-        lines += ["", f"### Best minus last: {dataset}, recipe {recipe}", "", *markdown(heads, shown, left=4)]
-    return lines, records
-
-
 def _sentence(of_group: pd.DataFrame) -> str:
-    """Over the cells of a recipe and data set."""
+    """Over the cells of one recipe and data set."""
     measured = of_group[of_group["gain"].notna()]
     if measured.empty:
         return "No cell is measured yet."
-    cells = len(measured[CELL].drop_duplicates())
+    n = len(measured[CELL].drop_duplicates())
+    cells = "one cell" if n == 1 else f"{n} cells"
     evaluations = evaluations_text(of_group)
     if evaluations == "1":
-        return f"{_cells(cells)[0].upper()}{_cells(cells)[1:]} with one evaluation each had no epoch to choose."
-    many = {"unknown": "an unknown number of evaluations"}.get(evaluations, f"{evaluations} evaluations each")
+        return f"{cells[0].upper()}{cells[1:]} with one evaluation each had no epoch to choose."
+    many = "an unknown number of evaluations" if evaluations == "unknown" else f"{evaluations} evaluations each"
     averages, largest, unequal = [], [], False
     for metric in SHOWN:
         of_metric = measured[measured["metric"] == metric]
@@ -99,17 +106,17 @@ def _sentence(of_group: pd.DataFrame) -> str:
             equal = not by_cell.isna().any(axis=None)
             unequal |= not equal
             mean = Spread.of(by_cell.mean()).text(number) if equal else number(of_metric["gain"].mean())
-            averages.append(f"{mean} of {NAMES[metric]}")
-            largest.append(f"{number(of_metric['gain'].max())} of {NAMES[metric]}")
+            averages.append(f"{mean} in {NAMES[metric]}")
+            largest.append(f"{number(of_metric['gain'].max())} in {NAMES[metric]}")
     text = (
-        f"Over {_cells(cells)} with {many}, taking the best evaluation on the test set instead of the last adds on average "
-        f"{_listed(averages)} (percentage points), and in a single cell at most {_listed(largest)}."
+        f"Over {cells} with {many}, taking the best evaluation on the test set instead of the last adds {_listed(averages)} on "
+        f"average (percentage points), and at most {_listed(largest)} in a single cell."
     )
-    return f"{text} Not every seed has the same cells, so that mean has no interval; those below have." if unequal else text
+    return f"{text} The seeds have different cells, so this mean has no interval; those below do." if unequal else text
 
 
 def _rows(setting: Setting, part: pd.DataFrame) -> tuple[list[list[object]], list[dict]]:
-    """The categories of a setting, then the mean over them; a table's rows and a CSV's records."""
+    """The categories of a setting, then the mean over them: the rows of a table, and records for the CSV."""
     shown, records = [], []
     rows = category_rows(setting, part, ["gain"])
     if len(rows) > 1:
@@ -124,10 +131,6 @@ def _rows(setting: Setting, part: pd.DataFrame) -> tuple[list[list[object]], lis
             note = "; ".join(filter(None, [f"{evaluations or 'no'} evaluations", row.types]))
             records.append(record | {"asked": row.asked, "note": note})
     return shown, records
-
-
-def _cells(n: int) -> str:
-    return "one cell" if n == 1 else f"{n} cells"
 
 
 def _listed(texts: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""How the figures of a suite's table are written: one text for Markdown and CSV alike, so that both say the same."""
+"""How a suite's metrics are written: the same text in Markdown and in the CSV."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,9 +6,12 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from bgad.config.methods import display_name
-from bgad.report.statistics import RULES, Row, Setting, number
+from bgad.evaluation.metrics import METRICS
+from bgad.report.averages import RULES, Row, Setting
+from bgad.report.statistics import number
 
-NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO", "released_pro": "PRO (released)"}
+NAMES = dict(zip(METRICS, ("image AUROC", "pixel AUROC", "AUPRO", "PRO (released)"), strict=True))
+SHOWN = METRICS[:3]  # in plots and wide tables, which have no room for a fourth; the CSV has all four
 NONE = "—"
 # Markdown lines, and records of the CSV.
 Section = tuple[list[str], list[dict]]
@@ -19,13 +22,13 @@ def title(setting: Setting) -> str:
 
 
 def with_sd(record: dict, rule: str) -> str:
-    """ "99.12 ± 0.30", "99.12" with a single seed, "" without a figure."""
+    """ "99.12 ± 0.30", "99.12" with a single seed, "" without a value."""
     sd = record[f"{rule}_sd"]
     return record[rule] + (f" ± {sd}" if sd else "")
 
 
 def with_interval(record: dict, rule: str) -> str:
-    """ "99.12 ± 0.30 [98.37, 99.87]": with the 95 % interval over seeds, where there are at least two."""
+    """ "99.12 ± 0.30 [98.37, 99.87]": with the 95 % interval over seeds if there are at least two."""
     low, high = record[f"{rule}_low"], record[f"{rule}_high"]
     return with_sd(record, rule) + (f" [{low}, {high}]" if low else "")
 
@@ -34,8 +37,8 @@ def record_of(section: str, setting: Setting, row: str, metric: str) -> dict:
     return {"section": section, **vars(setting), "row": row, "metric": metric}
 
 
-def figures_of(section: str, setting: Setting, row: Row, metric: str) -> dict:
-    """The record of one metric of a row: last and best with deviation and interval over seeds, and what is missing."""
+def metric_record(section: str, setting: Setting, row: Row, metric: str) -> dict:
+    """One metric of a row for the CSV: last and best with deviation and interval over seeds, and what is missing."""
     record = record_of(section, setting, row.label, metric) | {"asked": row.asked}
     for rule in RULES:
         spread = row.of(metric, rule)
@@ -48,13 +51,13 @@ def are_missing(missing: int, cells: int) -> str:
 
 
 def escaped(line: str) -> str:
-    """A line of Markdown in which no name has become HTML. Names have no backticks (bgad/config/names.py), so that code is code."""
-    text_and_code = re.split(r"((?<!\\)`[^`]*`)", line)  # in turns
+    """A line of Markdown in which no name becomes HTML. Names have no backticks (bgad/config/names.py), so code stays code."""
+    text_and_code = re.split(r"((?<!\\)`[^`]*`)", line)  # alternating
     return "".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(text_and_code))
 
 
 def literal(text: str) -> str:
-    """Text from a log or a result, for a line of Markdown: no code, no link and no picture comes of it."""
+    """Text from a log or a result, for a line of Markdown, where it becomes no code, link or image."""
     return text.replace("`", "'").replace("\\", "\\\\").replace("[", "\\[")
 
 
@@ -63,7 +66,7 @@ def paragraphs(texts: Iterable[str]) -> list[str]:
 
 
 def markdown(heads: list[str], body: Sequence[Sequence[object]], left: int = 1) -> list[str]:
-    """A table in plain Markdown: the first ``left`` columns and a source are set left, figures right, "" is a dash."""
+    """A table in plain Markdown. The first ``left`` columns and the source are left-aligned, the rest right; "" is a dash."""
     texts = [[str(cell).replace("|", "\\|").replace("\n", " ") or NONE for cell in row] for row in body]
     align = ["left" if i < left or head == "source" else "right" for i, head in enumerate(heads)]
     return tabulate(texts, heads, tablefmt="pipe", colalign=align, disable_numparse=True).splitlines()

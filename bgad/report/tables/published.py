@@ -1,37 +1,36 @@
-"""Published numbers in a suite's table, each with its verdict: BGAD's own beside ours, and other methods' in the same
-settings."""
+"""Published numbers in a suite's table, each with a verdict: BGAD's own and those of other methods in the same settings."""
 
 from collections import Counter
 
 from bgad.config.methods import PAPER_METHODS
+from bgad.evaluation.metrics import METRICS
 from bgad.report import published
-from bgad.report.collect import METRICS, Collected
+from bgad.report.averages import MEAN, RULES, Row, Setting, rows, settings
+from bgad.report.collect import Collected
 from bgad.report.published import PUBLISHED_RECIPE, Published
-from bgad.report.statistics import MEAN, RULES, Row, Setting, Spread, rows, settings, signed
-from bgad.report.tables.format import NAMES, Section, figures_of, markdown, with_interval
-from bgad.report.verdict import ABOVE, BELOW, LEVEL, NOT_MEASURED, REPRODUCED, TOLERANCE, verdict
+from bgad.report.statistics import ABOVE, BELOW, LEVEL, NOT_MEASURED, REPRODUCED, TOLERANCE, Spread, signed, verdict
+from bgad.report.tables.format import NAMES, Section, markdown, metric_record, with_interval
 
-OURS = "bgad"  # as published.csv calls the method
+OURS = "bgad"  # the method's name in published.csv
 OWN, OTHERS = "published", "others"  # sections of the CSV
 
 VERDICTS = (
-    f"**Verdicts.** In square brackets stands the 95 % interval of our mean over seeds (Student's t; it is not cut at 100). "
-    f"*{REPRODUCED}*: the published value lies in it, or within {TOLERANCE} percentage points of our mean, half of the last "
-    f"published digit. Only the recipe `{PUBLISHED_RECIPE}`, the released protocol, can reproduce anything; with another the "
-    f"word is *{LEVEL}*. *{ABOVE}*, *{BELOW}*: ours is above or below the published value. *{NOT_MEASURED}*: not everything is "
-    "there that the published number is over. With a single seed there is no interval, and the tolerance alone decides. "
-    "With two or three seeds the interval can be wide: then a value in it says little, and the interval says how little. "
-    "Words go by the figures as they are printed. `verdict, best` judges by the rule of the published numbers; `verdict, last` "
-    "stands beside it."
+    f"**Verdicts.** Square brackets hold the 95 % interval of our mean over seeds (Student's t; not cut at 100). "
+    f"*{REPRODUCED}*: the published value is in the interval, or within {TOLERANCE} percentage points of our mean (half of the "
+    f"last published digit). Only the recipe `{PUBLISHED_RECIPE}`, the released protocol, can reproduce a number; with any "
+    f"other the word is *{LEVEL}*. *{ABOVE}*, *{BELOW}*: ours is above or below the published value. *{NOT_MEASURED}*: some of "
+    "what the published number averages over is missing here. With a single seed there is no interval, and only the tolerance "
+    "decides. With two or three seeds the interval can be so wide that a value inside it says little. Verdicts follow the "
+    "numbers as printed. `verdict, best` applies the rule of the published numbers, `verdict, last` does without it."
 )
 
 
 def published_section(collected: Collected) -> Section:
-    """Every number published for BGAD beside our last and best, then the other methods of the same settings."""
+    """Every number published for BGAD next to our last and best, then other methods in the same settings."""
     shown, records, context, others = [], [], [], []
-    for setting, part in settings(collected.figures):
+    for setting, part in settings(collected.metrics):
         if not setting.k:
-            continue  # what is published without known anomalies is on the whole test set
+            continue  # numbers without known anomalies are published on the whole test set
         table = rows(setting, part)
         for row in _means_first(table):
             for metric in METRICS:
@@ -48,21 +47,21 @@ def published_section(collected: Collected) -> Section:
         for rule in RULES:
             heads += [f"ours, {rule}", f"{rule} - published", f"verdict, {rule}"]
         lines += [
-            "BGAD's per-category values are not public where we looked, so only its means over all categories can be "
-            "compared. They are maxima over the evaluations on the test set: `best - published` compares like with like, and "
-            "`last - published` is what remains when no epoch is chosen on the test set.",
+            "We found no public per-category values of BGAD, so only its means over all categories are compared. They are "
+            "maxima over the evaluations on the test set: `best - published` compares like with like, `last - published` shows "
+            "what remains if no epoch is chosen on the test set.",
             "",
             VERDICTS,
             "",
             *markdown([*heads, "seeds", "source"], shown, left=4),
         ]
     else:
-        lines.append("No number that was published for BGAD belongs to a setting of this suite: there is none to compare.")
+        lines.append("No published number of BGAD belongs to a setting of this suite: nothing to compare.")
     return [*lines, *others_lines(context, "Other methods in the same settings")], records + others
 
 
 def verdict_lines(records: list[dict]) -> list[str]:
-    """How many of BGAD's published numbers the published recipe reproduces, and which recipes cannot."""
+    """How many of BGAD's published numbers its published recipe reproduces, and which recipes cannot reproduce any."""
     own = [record for record in records if record["section"] == OWN]
     recipes = list(dict.fromkeys(record["recipe"] for record in own))
     others = [recipe for recipe in recipes if recipe != PUBLISHED_RECIPE]
@@ -73,19 +72,17 @@ def verdict_lines(records: list[dict]) -> list[str]:
         counts = ", ".join(f"{verdicts[word]} {word}" for word in (REPRODUCED, ABOVE, BELOW, NOT_MEASURED))
         which = f", recipe `{PUBLISHED_RECIPE}`" if others else ""
         lines.append(
-            f"**Verdict{which}:** of {n} published {'number' if n == 1 else 'numbers'} of BGAD that belong to this "
-            f"suite: {counts} (our best evaluations against theirs)."
+            f"**Verdict{which}:** this suite covers {n} published {'number' if n == 1 else 'numbers'} of BGAD: {counts} "
+            "(our best evaluations against theirs)."
         )
     if others:
         names = ", ".join(f"`{recipe}`" for recipe in others)
-        lines.append(
-            f"**No verdict for {names}:** the recipe is not BGAD's published one, so nothing can be reproduced with it."
-        )
+        lines.append(f"**No verdict for {names}:** only BGAD's published recipe can reproduce its numbers.")
     return [line for text in lines for line in (text, "")][:-1]
 
 
 def numbers_of(setting: Setting, row: Row, metric: str) -> list[Published]:
-    """What is published for this very method, setting and row; the paper's own first."""
+    """What is published for exactly this method, setting and row; the paper's own number first."""
     if not setting.k or not row.category:
         return []
     key = (setting.dataset, row.category, setting.method, setting.kind, row.known_type, setting.k, metric)
@@ -93,12 +90,13 @@ def numbers_of(setting: Setting, row: Row, metric: str) -> list[Published]:
 
 
 def compared(section: str, setting: Setting, row: Row, metric: str, one: Published) -> dict:
-    """The record of a row beside one published number, with the verdict on our last, and on our best where the number
-    is BGAD's own: the others are not known to be chosen on the test set. Without figures where the row is not what that
-    number is of. Nothing but the published recipe can reproduce a number.
+    """The record of a row next to one published number, with the verdict on our last.
+
+    BGAD's own numbers also get a verdict on our best; others are not known to be chosen on the test set. Our values are empty
+    if the row does not cover what the number averages over. Only the published recipe can reproduce a number.
     """
     own = one.method == OURS
-    record = figures_of(section, setting, row, metric)
+    record = metric_record(section, setting, row, metric)
     where = "; ".join(text for text in (one.source, one.note) if text)
     record |= {"published_method": one.method, "published": f"{one.value:.1f}", "source": f"{one.paper} ({where})"}
     record |= {"published_sd": "" if one.std is None else f"{one.std:.1f}"}
@@ -116,9 +114,10 @@ def compared(section: str, setting: Setting, row: Row, metric: str, one: Publish
 
 
 def others_tables(section: str, setting: Setting, table: list[Row], published_as: str) -> tuple[list[tuple], list[dict]]:
-    """What other methods publish for the rows of ``table``: for each metric a caption, the methods and the cells, which
-    are empty where nothing of the setting is measured; and a record for each number. None for a detector: other methods are
-    there for BGAD to stand beside, and a detector's own published numbers are of another backbone than a recipe's.
+    """What other methods publish for the rows of ``table``: for each metric a caption, the methods and the cells (none if
+    nothing of the setting is measured); and a record for each number.
+
+    A detector gets none: other methods are context for BGAD, and a detector's own published numbers use another backbone.
     """
     tables: list[tuple] = []
     records: list[dict] = []
@@ -148,24 +147,24 @@ def others_tables(section: str, setting: Setting, table: list[Row], published_as
 
 
 def published_label(row: Row, setting: Setting) -> str:
-    """A mean is named by what the published one is over."""
+    """A mean is named by what the published mean is over."""
     n = len(published.categories_of_mean(setting.dataset))
     return f"mean over {n} categories" if row.category == MEAN else row.label
 
 
 def others_lines(tables: list[tuple], heading: str) -> list[str]:
-    """``tables`` as others_tables gives them, for all settings of a section."""
+    """``tables`` as others_tables returns them, for all settings of a section."""
     if not tables:
         return []
     lines = [
         "",
         f"### {heading}",
         "",
-        "As published, with mean ± standard deviation where both are given. These are other methods, so that none of "
-        "them can be reproduced here. Behind a number stands the difference of our **last** epoch from it, since nothing "
-        f"says that theirs are chosen on the test set, and whether ours is *{ABOVE}* it, *{BELOW}* it, or *{LEVEL}* with it: "
-        "that is when it lies in our 95 % interval over seeds (in square brackets) or within "
-        f"{TOLERANCE} percentage points of our mean. With a single seed there is no interval, and the latter alone decides.",
+        "As published, with mean ± standard deviation if both are given. These are other methods, so nothing here can "
+        "reproduce them. Each number is followed by our **last** minus it (theirs are not known to be chosen on the test set), "
+        f"and by whether ours is *{ABOVE}* it, *{BELOW}* it or *{LEVEL}* with it. Level means that the number is in our 95 % "
+        f"interval over seeds (in square brackets) or within {TOLERANCE} percentage points of our mean. With a single seed "
+        "only the latter counts.",
     ]
     sources = list(dict.fromkeys(source for _, methods, body in tables if body for _, source in methods))
     for caption, methods, body in tables:
@@ -174,19 +173,19 @@ def others_lines(tables: list[tuple], heading: str) -> list[str]:
             heads = [f"{method} [{sources.index(source) + 1}]" for method, source in methods]
             lines += markdown(["category", "ours, last", "ours, best", *heads], body)
         else:
-            lines.append("Nothing of ours is measured here yet.")
+            lines.append("Ours is not measured here yet.")
     return [*lines, *(["", "Sources:", ""] if sources else []), *(f"- [{i}] {source}" for i, source in enumerate(sources, 1))]
 
 
 def _means_first(table: list[Row]) -> list[Row]:
-    """Without the mean over the complete categories alone, which has no published counterpart."""
+    """Without the mean over only the complete categories, which has no published counterpart."""
     return sorted((row for row in table if row.category), key=lambda row: row.category != MEAN)
 
 
 def _ours(setting: Setting, row: Row, metric: str) -> list[str]:
     if row.lacks.get(metric):
         return [row.lacks[metric], ""]
-    record = figures_of("", setting, row, metric)
+    record = metric_record("", setting, row, metric)
     if not record["last"]:
         return [NOT_MEASURED, ""]
     texts = [with_interval(record, rule) for rule in RULES]
@@ -204,7 +203,7 @@ def _cells(setting: Setting, of: dict) -> list[str]:
 
 
 def _with_verdict(of: dict) -> str:
-    """ "74.6 ± 7.6 (+3.20 above)"; the number alone where ours says that it is not measured."""
+    """ "74.6 ± 7.6 (+3.20 above)"; only the number if ours is not measured."""
     text = of["published"] + (f" ± {of['published_sd']}" if of["published_sd"] else "")
     if of["verdict_last"] == NOT_MEASURED:
         return text

@@ -1,41 +1,41 @@
-"""What the recipes of a suite change: their cells against those of one recipe, paired over seeds, with intervals."""
+"""What a change of recipe does: the cells of each recipe against those of a reference, paired over seeds, with intervals."""
 
 from collections.abc import Iterator
 
 import pandas as pd
 
+from bgad.report.averages import paired, settings
 from bgad.report.collect import Collected
-from bgad.report.differences import READING, Difference, any_measured, chance, counted, difference_tables, paired
 from bgad.report.published import PUBLISHED_RECIPE
-from bgad.report.statistics import settings
+from bgad.report.tables.differences import READING, Difference, any_measured, chance, counted, difference_tables
 from bgad.report.tables.format import Section
 
-HEADING = "## What the recipes' differences make"
+HEADING = "## What each recipe changes"
 SAME = ["dataset", "kind", "category", "split", "k", "method", "seed"]
 
 
 def recipes_section(collected: Collected) -> Section:
-    """Each recipe against the published one, or against the suite's first; nothing for a suite with a single recipe."""
-    figures = collected.figures
-    recipes = list(figures["recipe"].unique())
+    """Each recipe against the published one, or else the suite's first; nothing for a suite with a single recipe."""
+    metrics = collected.metrics
+    recipes = list(metrics["recipe"].unique())
     if len(recipes) < 2:
         return [], []
     reference = PUBLISHED_RECIPE if PUBLISHED_RECIPE in recipes else recipes[0]
-    found = list(_differences(figures, reference))
+    found = list(_differences(metrics, reference))
     if not found:
-        return [HEADING, "", f"No other recipe of this suite has cells as those of `{reference}`: nothing to compare."], []
+        return [HEADING, "", f"No other recipe of this suite has the same cells as `{reference}`: nothing to compare."], []
     if not any_measured(found):
-        return [HEADING, "", "No pair of cells that could be compared is measured yet."], []
+        return [HEADING, "", "No pair of cells is measured yet: nothing to compare."], []
 
     lines: list[str] = []
     records: list[dict] = []
-    for dataset in figures["dataset"].unique():
+    for dataset in metrics["dataset"].unique():
         of_dataset = [one for one in found if one.setting.dataset == dataset]
         if of_dataset:
             tables = difference_tables("recipes", of_dataset, ["difference", "method"], _what, records)
             lines += ["", f"### Differences between recipes: {dataset}", "", *tables]
     introduction = [
-        f"Each recipe minus `{reference}`: differences of the last epochs, in percentage points, between cells of the same "
+        f"Each recipe minus `{reference}`: differences of the last epochs in percentage points, between cells of the same "
         f"category, split, k, method and seed. {READING}",
         "",
     ]
@@ -45,10 +45,10 @@ def recipes_section(collected: Collected) -> Section:
     return [HEADING, "", *introduction, *chance("recipes", records), *lines], records
 
 
-def _differences(figures: pd.DataFrame, reference: str) -> Iterator[Difference]:
-    """Every setting of another recipe that has cells as those of ``reference``, measured or not."""
-    base = figures[figures["recipe"] == reference]
-    for setting, part in settings(figures[figures["recipe"] != reference]):
+def _differences(metrics: pd.DataFrame, reference: str) -> Iterator[Difference]:
+    """Every setting of another recipe that shares cells with ``reference``, measured or not."""
+    base = metrics[metrics["recipe"] == reference]
+    for setting, part in settings(metrics[metrics["recipe"] != reference]):
         pairs = paired(part, base, SAME)
         if not pairs.empty:
             yield Difference.of(f"{setting.recipe} - {reference}", setting, reference, "", pairs)
@@ -59,17 +59,16 @@ def _what(one: Difference) -> list[str]:
 
 
 def _other_draws(origins: pd.DataFrame, reference: str) -> list[str]:
-    """A sentence for each recipe of which some measured cell has another split than its counterpart."""
-    pairs = origins[origins["recipe"] != reference].merge(
-        origins[origins["recipe"] == reference], on=SAME, suffixes=("", "_base")
-    )
+    """A sentence for each recipe with measured cells whose split differs from their counterpart's."""
+    base = origins[origins["recipe"] == reference]
+    pairs = origins[origins["recipe"] != reference].merge(base, on=SAME, suffixes=("", "_base"))
     lines = []
     for recipe, of in pairs.groupby("recipe", sort=False):
         others = int((of["split_sha256"] != of["split_sha256_base"]).sum())
         if others:
-            lines += [
-                "",
-                f"In {others} of {len(of)} measured pairs of `{recipe}` and `{reference}` the known anomalies and the test "
-                "images differ, since the two recipes draw them differently, so that the difference holds the draw as well.",
-            ]
+            text = (
+                f"In {others} of {len(of)} measured pairs, `{recipe}` and `{reference}` draw different known anomalies and "
+                "test images, so the difference includes the effect of the draw."
+            )
+            lines += ["", text]
     return lines

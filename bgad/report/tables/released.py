@@ -1,26 +1,28 @@
-"""The section of a suite's table on what the released test command counts: the known anomalies stay in the test set."""
+"""The section of a suite's table on the released test command, which leaves the known anomalies in the test set."""
 
-from bgad.report.collect import METRICS, Collected
-from bgad.report.statistics import MEAN, RULES, Row, mean_rows, rows, settings, signed
-from bgad.report.tables.format import NAMES, Section, figures_of, markdown, title, with_sd
+from bgad.evaluation.metrics import METRICS
+from bgad.report.averages import MEAN, RULES, Row, mean_rows, rows, settings
+from bgad.report.collect import Collected
+from bgad.report.statistics import signed
+from bgad.report.tables.format import NAMES, Section, markdown, metric_record, title, with_sd
 
-HEADING = "## As the released test command counts"
+HEADING = "## With the released test command"
 NONE_COUNTED = (
-    "No measured cell of this suite is counted so: that is done for k of at least 1, by the recipes with the quirk "
-    "`test_command_keeps_known`."
+    "No measured cell of this suite has these metrics: only recipes with the quirk `test_command_keeps_known` report them, for "
+    "k of at least 1."
 )
 
 
 def released_section(collected: Collected) -> Section:
-    """A row for each setting with such figures: the mean over its categories; the CSV has its categories as well."""
+    """A row for each setting with such metrics: the mean over its categories. The CSV also has the categories."""
     lines, shown, records = [HEADING, ""], [], []
-    figures = dict(settings(collected.figures))
+    metrics = dict(settings(collected.metrics))
     for setting, part in settings(collected.released_test):
         if part["last"].isna().all():
             continue
-        ours = {row.label: row for row in mean_rows(setting, figures[setting], RULES)}
+        ours = {row.label: row for row in mean_rows(setting, metrics[setting], RULES)}
         for row in rows(setting, part):
-            of_row = [figures_of("released_test_command", setting, row, metric) for metric in METRICS]
+            of_row = [metric_record("released_test_command", setting, row, metric) for metric in METRICS]
             records += of_row
             if row.category in (MEAN, ""):
                 mark, same = " †" if row.missing else "", ours.get(row.label)
@@ -34,9 +36,9 @@ def released_section(collected: Collected) -> Section:
         heads += [NAMES[metric], "- last"]
     return [
         *lines,
-        "The last epoch, counted on the test set that the released test command uses: the whole one, with the known "
-        "anomalies left in. That flatters, because the model has been trained on images that it is tested on. `- last` is "
-        "the difference to our **last** on the test set without them, which is the figure everywhere else in this report.",
+        "The last epoch on the test set of the released test command, which leaves the known anomalies in. That flatters: the "
+        "model is tested on images that it was trained on. `- last` is the difference from **last** on the test set without "
+        "them, the metric everywhere else in this report.",
         "",
         *markdown(heads, shown, left=2),
     ], records

@@ -1,6 +1,6 @@
 """The report of a suite as a table, in Markdown and CSV.
 
-It is made from the cells' folders alone and has no date, so that the same cells give the same bytes.
+It depends only on the cells' folders and has no date, so the same cells give the same bytes.
 """
 
 import csv
@@ -10,11 +10,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.settings import Suite
 from bgad.io import write_text
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
-from bgad.report.plots.suite import DRAWINGS
 from bgad.report.stale import STALE
 from bgad.report.tables.claim import claim_section
 from bgad.report.tables.epochs import epochs_section
@@ -24,7 +24,7 @@ from bgad.report.tables.recipes import recipes_section
 from bgad.report.tables.released import released_section
 from bgad.report.tables.sections import full_test_section, glance_section, settings_section, types_section
 
-NAMED = 5  # cells that a note names
+NAMED = 5  # cells that a note lists
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
 COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
 COLUMNS += ["published_method", "published", "published_sd", "last_minus_published", "best_minus_published"]
@@ -43,10 +43,10 @@ def write_table(
     root: Path = Path(),
     left_out: Sequence[str] = (),
 ) -> None:
-    """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same figures, as CSV.
+    """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same numbers, as CSV.
 
-    ``plots_folder`` has the plots of bgad.report.plots.suite; ``left_out`` names, each with its reason, what the
-    suite's hard-* cannot have. BgadError if a cell's metrics.json is another cell's.
+    ``plots_folder`` has the plots of bgad.report.plots.suite. ``left_out`` lists what the suite's hard-* cannot have, each with
+    its reason. FileError if a metrics.json belongs to another cell.
     """
     collected = collect(cells, root)
     lines, records = [], []
@@ -80,14 +80,13 @@ def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dic
         "",
         f"- Suite: `{suite_name}`; recipes: {', '.join(f'`{recipe}`' for recipe in recipes)}",
         *_origin_lines(collected),
-        *([f"- Not in the suite, for want of images: {'; '.join(left_out)}"] if left_out else []),
+        *([f"- Not in the suite, for lack of images: {'; '.join(left_out)}"] if left_out else []),
         "",
-        "Figures are in percent, as mean ± standard deviation (n - 1) over seeds; with a single seed, its value. Every "
-        "metric stands twice. **last** is the value of the last epoch: what one gets without looking at the test set. "
-        "**best** is the maximum over the evaluations on the test set, for each metric and cell on its own: an "
-        "optimistic figure. It is the rule behind the numbers that BGAD published, and is there to be compared with "
-        "them. A mean over categories is taken for each seed first; the deviation is that of these means. **†** marks "
-        "a figure of which cells are missing.",
+        "All metrics are in percent: the mean ± standard deviation (n - 1) over seeds, or the value of a single seed. Every "
+        "metric has two values. **last** is the last epoch: what you get without looking at the test set. **best** is the "
+        "maximum over the evaluations on the test set, taken for each metric and cell separately. It is optimistic; BGAD's "
+        "published numbers follow this rule, and it is here to compare with them. Means over categories are taken per seed "
+        "first, and the deviation is over these means. **†** marks a value with missing cells.",
     ]
 
 
@@ -99,7 +98,7 @@ def _origin_lines(collected: Collected) -> list[str]:
             several = len(counts) > 1
             texts = [literal(f"{value} ({n} cells)" if several else value) for value, n in counts.items()]
             lines.append(f"- {name}: {', '.join(texts)}")
-    for column, what in {"recipe_sha256": "contents of it", "weights_sha256": "backbone weights"}.items():
+    for column, what in {"recipe_sha256": "versions of it", "weights_sha256": "backbone weights"}.items():
         versions = origins[origins[column] != ""].groupby("recipe")[column].nunique()
         for recipe, n in versions[versions > 1].items():
             lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different {what}.")
@@ -107,7 +106,7 @@ def _origin_lines(collected: Collected) -> list[str]:
 
 
 def _noticed_section(collected: Collected) -> tuple[list[str], list[dict]]:
-    """A line for each note, with the cells that it concerns; where they are many, the first of each category."""
+    """A line for each note with the cells that it concerns, or the first of each category if they are many."""
     lines = [f"- {literal(note)} {_concerned(cells)}" for note, cells in collected.notes.items()]
     records = [{"section": "noticed", "n": len(cells), "note": note} for note, cells in collected.notes.items()]
     return (["## Noticed", "", *lines] if lines else []), records
@@ -136,10 +135,10 @@ def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
 
 def _plots(folder: Path, start: Path) -> list[str]:
     lines = ["## Plots"]
-    for name, (_, caption) in DRAWINGS.items():
+    for name, caption in paths.PLOTS.items():
         link = Path(os.path.relpath(folder / name, start)).as_posix()
         lines += ["", f"![{caption}]({link}.svg)", "", f"{caption} ([SVG]({link}.svg), [PNG]({link}.png))"]
-    link, caption = Path(os.path.relpath(folder / "cutpaste.png", start)).as_posix(), "What CutPaste makes of known anomalies"
+    link, caption = Path(os.path.relpath(folder / paths.EXAMPLES, start)).as_posix(), "Known anomalies after CutPaste"
     return [*lines, "", f"![{caption}]({link})", "", f"{caption} ([PNG]({link}))"]
 
 
@@ -150,12 +149,11 @@ def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
     return [
         "## How to trace a number back",
         "",
-        f"Every figure of ours is a line of [{table}]({table}). Its recipe, data set, kind of split, k and method, "
-        f"with the category and the seeds, name the cells it comes from, such as `{path}`. That file has the unrounded "
-        "figures with the epoch of the best one; `split_sha256`, `recipe_sha256`, `weights_sha256`, `source_sha256` and "
-        "`git_commit` say which split, recipe, backbone weights and code made it, and `history.csv` and `scores.csv` beside "
-        "it hold every evaluation and every image's score. "
-        f"`snakemake --cores all -f {shlex.quote(path)}` makes it again.",
+        f"Every number of ours is in a line of [{table}]({table}). Recipe, data set, kind of split, k and method, with the "
+        f"category and the seeds, name its cells, such as `{path}`. That file has the unrounded metrics and the epoch of the "
+        "best one. `split_sha256`, `recipe_sha256`, `weights_sha256`, `source_sha256` and `git_commit` identify the split, "
+        "recipe, backbone weights and code behind them. Next to it, `history.csv` has every evaluation and `scores.csv` every "
+        f"image's score. `snakemake --cores all -f {shlex.quote(path)}` makes the cell again.",
     ]
 
 

@@ -1,27 +1,26 @@
-"""Differences of the last epochs between cells that are alike but for one thing, paired over seeds, as rows of a table."""
+"""Differences between cells that differ in one thing, at the last epoch and paired over seeds, as rows of a table."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from bgad.report.collect import DONE, SHOWN
-from bgad.report.statistics import Row, Setting, category_rows, measured_means, signed
-from bgad.report.tables.format import NAMES, markdown, record_of
-from bgad.report.verdict import HELPS, HURTS, NO_DIFFERENCE, NOT_MEASURED, judgement
+from bgad.report.averages import Row, Setting, category_rows, measured_means
+from bgad.report.statistics import HELPS, HURTS, NO_DIFFERENCE, NOT_MEASURED, judgement, signed
+from bgad.report.tables.format import NAMES, SHOWN, markdown, record_of
 
 READING = (
-    "The difference of a seed is the mean over the types that are known in their turn (hard splits), then over the categories "
-    "of which every pair is there; brackets are the 95 % interval of Student's t over seeds. "
-    f"**{HELPS}**: the interval lies above 0. **{HURTS}**: below 0. **{NO_DIFFERENCE}**: it contains 0, which does not prove "
-    "that there is none. A single seed allows no judgement. PRO (released) is in the CSV alone."
+    "Each seed's difference is a mean over hard types first, then over the categories that have every pair. Brackets are 95 % "
+    f"intervals over seeds (Student's t). **{HELPS}**: the interval is above 0. **{HURTS}**: it is below 0. "
+    f"**{NO_DIFFERENCE}**: it contains 0, which does not prove that there is no difference. A single seed gets no judgement. "
+    f"{NAMES['released_pro']} is only in the CSV."
 )
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Cells of ``setting`` minus those of ``against`` (a method or a recipe), over the test images that ``types`` names ("" for
-    all of them); ``asks`` is the question that they answer."""
+    """Cells of ``setting`` minus those of ``against`` (a method or a recipe), over the defect types that ``types`` names (""
+    for all); ``asks`` is the question that they answer."""
 
     asks: str
     setting: Setting
@@ -32,19 +31,9 @@ class Difference:
 
     @classmethod
     def of(cls, asks: str, setting: Setting, against: str, types: str, pairs: pd.DataFrame) -> "Difference":
-        """Of ``pairs`` as paired() makes them."""
-        return cls(
-            asks, setting, against, types, measured_means(setting, pairs, ["last"]), category_rows(setting, pairs, ["last"])
-        )
-
-
-def paired(part: pd.DataFrame, base: pd.DataFrame, same: list[str]) -> pd.DataFrame:
-    """The figures of the cells that both have by the columns ``same``: ``last`` is part - base, ``status`` is done where both
-    cells are, and ``measured`` says whether that of ``part`` is."""
-    pairs = part.merge(base, on=[*same, "metric"], suffixes=("", "_base"))
-    measured = pairs["status"] == DONE
-    status = (measured & (pairs["status_base"] == DONE)).map({True: DONE, False: ""})
-    return pairs.assign(last=pairs["last"] - pairs["last_base"], status=status, measured=measured)
+        """From ``pairs`` as averages.paired returns them."""
+        rows = measured_means(setting, pairs, ["last"]), category_rows(setting, pairs, ["last"])
+        return cls(asks, setting, against, types, *rows)
 
 
 def any_measured(found: Iterable[Difference]) -> bool:
@@ -54,9 +43,9 @@ def any_measured(found: Iterable[Difference]) -> bool:
 def difference_tables(
     section: str, found: list[Difference], heads: list[str], what: Callable[[Difference], list[str]], records: list[dict]
 ) -> list[str]:
-    """The mean differences, then those of each category, where there are several; all metrics are added to ``records``.
+    """The mean differences, then those of each category if there are several; all metrics are added to ``records``.
 
-    ``what(difference)`` is the first cells of a row, under ``heads``.
+    ``what(difference)`` gives the first cells of a row, under ``heads``.
     """
     lines = _table(section, [(one, one.means) for one in found], heads, what, records)
     several = [(one, one.categories) for one in found if len(one.categories) > 1]
@@ -66,7 +55,7 @@ def difference_tables(
 
 
 def counted(found: Iterable[Difference]) -> str:
-    """How many of the mean differences have which word."""
+    """How many of the mean differences get which judgement."""
     words = [judgement(row.of(metric, "last")) for one in found for row in one.means for metric in SHOWN]
     words = [word for word in words if word]
     counts = ", ".join(f"{word} in {words.count(word)}" for word in (HELPS, HURTS, NO_DIFFERENCE))
@@ -74,12 +63,12 @@ def counted(found: Iterable[Difference]) -> str:
 
 
 def chance(section: str, records: list[dict]) -> list[str]:
-    """What so many intervals mean for a single word, as lines; none without intervals."""
+    """A reminder of chance among that many intervals; no lines without intervals."""
     of_section = [record for record in records if record["section"] == section and record["metric"] in SHOWN]
     intervals = sum(bool(record["difference_low"]) for record in of_section)
     text = (
-        f"The tables hold {intervals} such intervals at 95 %. Where nothing differs at all, one in twenty of them still "
-        "excludes 0 by chance, so a single word proves little."
+        f"The tables hold {intervals} such intervals at 95 %. Even if nothing differs, one in twenty excludes 0 by chance, so "
+        "a single judgement proves little."
     )
     return ["", text] if intervals else []
 
@@ -90,8 +79,8 @@ def _table(section: str, found: list[tuple[Difference, list[Row]]], heads: list[
         splits = f"{one.setting.kind}, {one.types}" if one.types else one.setting.kind
         for row in rows:
             over = row.full_label + " †" * bool(row.missing)
-            figures = [f"{row.of(metric, 'last').text(signed)} {_word(row, metric)}".strip() for metric in SHOWN]
-            shown.append([*what(one), splits, one.setting.k, over, row.seeds_text, *figures])
+            values = [f"{row.of(metric, 'last').text(signed)} {_word(row, metric)}".strip() for metric in SHOWN]
+            shown.append([*what(one), splits, one.setting.k, over, row.seeds_text, *values])
             for metric, _ in row.spread:
                 record = record_of(section, one.setting, f"{row.label}, {one.types}" if one.types else row.label, metric)
                 record |= row.of(metric, "last").record("difference", signed) | {"asked": row.asked, "against": one.against}
@@ -100,7 +89,7 @@ def _table(section: str, found: list[tuple[Difference, list[Row]]], heads: list[
 
 
 def _word(row: Row, metric: str) -> str:
-    """Not measured, rather than not defined, is a row that lacks every metric."""
+    """A row that lacks every metric is not measured; one that lacks only this metric leaves it undefined."""
     if not row.seeds:
         return NOT_MEASURED if (metric, "last") in row.spread else ""
     return judgement(row.of(metric, "last"))
