@@ -1,4 +1,4 @@
-"""PaDiM against a plain definition: a Gaussian for each position, inverted whole, in double precision."""
+"""PaDiM against a plain definition: a Gaussian for each position, with a full inverse, in double precision."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CHANNELS = (3, 5, 7)
 
 
 def images(count, seed=0, scale=1.0) -> Images:
-    """Features of the shape that a backbone gives pictures of 32 pixels."""
+    """Features of the shape that a backbone computes for images of 32 pixels."""
     draws = np.random.default_rng(seed)
     levels = [draws.normal(size=(count, side, side, of), scale=scale) for side, of in zip((8, 4, 2), CHANNELS, strict=True)]
     return Images([torch.from_numpy(level).float() for level in levels], [Path(f"{n}.png") for n in range(count)], SIZE)
@@ -53,7 +53,7 @@ def test_the_model_is_a_mean_and_a_triangle_for_each_position():
 
 
 def test_an_image_has_the_same_map_alone_and_among_others():
-    # A cell that Slurm sends again takes its test images one at a time, and has to end in the same bits.
+    # With less memory, a cell scores fewer images at once, and must end in the same bits.
     draws = np.random.default_rng(2)
     levels = [torch.from_numpy(draws.normal(size=(40, side, side, 60))).float() for side in (8, 4, 2)]
     some = Images(levels, [Path(f"{n}.png") for n in range(40)], SIZE)
@@ -64,7 +64,7 @@ def test_an_image_has_the_same_map_alone_and_among_others():
         assert torch.equal(padim.score(model, alone)[0], together[number])
 
 
-def test_the_channels_are_the_cell_s_own_draw():
+def test_the_channels_depend_on_the_generator():
     first, again, other = (padim.fit(images(5), torch_generator(name))["channels"] for name in ("a", "a", "b"))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -13,7 +13,7 @@ SIZE = 32
 
 
 def images(count=5, seed=0) -> Images:
-    """Features of the shape that a backbone gives pictures of 32 pixels."""
+    """Features of the shape that a backbone computes for images of 32 pixels."""
     draws = np.random.default_rng(seed)
     levels = [draws.normal(size=(count, side, side, channels)) for side, channels in ((8, 3), (4, 5), (2, 7))]
     return Images([torch.from_numpy(level).float() for level in levels], [Path(f"{n}.png") for n in range(count)], SIZE)
@@ -66,12 +66,33 @@ def test_the_memory_is_a_tenth_of_the_patches_and_repeats():
 def test_the_memory_and_what_it_is_chosen_from_are_bounded(monkeypatch):
     monkeypatch.setattr(patchcore, "MEMORY_MOST", 5)
     monkeypatch.setattr(patchcore, "CANDIDATES_MOST", 20)
+    monkeypatch.setattr(patchcore, "PROJECTED", 8)
     asked = []
     real = patchcore.greedy_k_centre
     monkeypatch.setattr(patchcore, "greedy_k_centre", lambda *of: (asked.append(of), real(*of))[1])
     assert len(patchcore.fit(images(10), torch_generator("a"))) == 5
     ((vectors, count),) = asked
-    assert (vectors.shape, count) == ((20, 128), 5)
+    assert (vectors.shape, count) == ((20, 8), 5)
+
+
+def test_the_projection_nearly_keeps_distances_and_depends_on_its_seed():
+    vectors = torch.from_numpy(np.random.default_rng(1).normal(size=(30, 400))).float()
+    found = patchcore.projected(vectors, 7)
+    assert found.shape == (30, 128) and found.dtype == torch.float32
+    ratios = torch.pdist(found) / torch.pdist(vectors)
+    assert 0.9 < ratios.mean() < 1.1 and ratios.std() < 0.1  # 1 and 1 / sqrt(2 * 128) = 0.06 are expected
+    assert torch.equal(found, patchcore.projected(vectors, 7)) and not torch.equal(found, patchcore.projected(vectors, 8))
+    assert torch.equal(patchcore.projected(vectors[:, :128], 7), vectors[:, :128])
+
+
+def test_the_model_is_a_tensor_and_scores_the_same_for_one_image_and_many():
+    of = images(6)
+    memory = patchcore.fit(of, torch_generator("a"))
+    assert type(memory) is torch.Tensor
+    together = patchcore.score(memory, of)
+    for number in range(6):
+        alone = Images([level[number : number + 1] for level in of.levels], of.files[number : number + 1], SIZE)
+        assert torch.equal(patchcore.score(memory, alone)[0], together[number])
 
 
 def test_a_patch_is_as_anomalous_as_it_is_far_from_memory():

@@ -1,13 +1,14 @@
 """PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", ICPR 2020
 workshops) on the cached features.
 
-Each position of the image has a Gaussian of its own; a patch is as anomalous as its Mahalanobis distance to it.
+Each position of the image has its own Gaussian; a patch is as anomalous as its Mahalanobis distance to the Gaussian of its
+position.
 
-As the paper: all three levels on the finest grid (a coarse vector stands for all positions that it covers), 100 channels
+As in the paper: all three levels on the finest grid (a coarse vector counts for all positions that it covers), 100 channels
 drawn at random, covariance + 0.01 I, maps upsampled and smoothed with sigma 4, an image's score the maximum of its map.
 
-Other than the paper: the backbone is the recipe's. Positions are worked through in strips of the image, so that memory does
-not grow with the number of images times positions.
+Other than the paper: the backbone is the recipe's. Positions are processed in strips of the image, so that memory does not grow
+with the number of images times positions.
 """
 
 from collections.abc import Iterator
@@ -45,14 +46,14 @@ def score(model: dict[str, Tensor], images: Images) -> Tensor:
         positions = slice(start, start + len(vectors))
         whitening = _unpacked(model["whitening"][positions], vectors.shape[2])
         offsets = vectors.float() - model["mean"][positions, None]
-        # Each image by itself: a product of all would round by how many there are, which is not the same in each attempt.
+        # One image at a time: a product of all of them would round differently for each number of images.
         distances.append(torch.stack([(whitening @ offset[..., None]).norm(dim=1) for offset in offsets.unbind(1)]))
         start += len(vectors)
     return smoothed(torch.cat(distances, dim=1).reshape(len(images), side, -1), images.size)
 
 
 def strips(images: Images, channels: Tensor) -> Iterator[Tensor]:
-    """The chosen channels of all images, (positions, N, d) float64, a row of the coarsest level at a time."""
+    """The chosen channels of all images, (positions, N, d) float64, one row of the coarsest level at a time."""
     coarse_rows = images.levels[-1].shape[1]
     for row in range(coarse_rows):
         parts = []
@@ -64,14 +65,14 @@ def strips(images: Images, channels: Tensor) -> Iterator[Tensor]:
 
 
 def covariance(vectors: Tensor, mean: Tensor) -> Tensor:
-    """Of each position's ``vectors`` (P, N, d), + EPSILON I: (P, d, d)."""
+    """The covariance of each position's ``vectors`` (P, N, d) + EPSILON I: (P, d, d)."""
     centred = vectors - mean[:, None]
     identity = torch.eye(vectors.shape[2], dtype=vectors.dtype, device=vectors.device)
     return centred.mT @ centred / max(vectors.shape[1] - 1, 1) + EPSILON * identity
 
 
 def _inverse_factor(matrices: Tensor) -> Tensor:
-    """L^-1 of each of the matrices L L^T, (P, d, d)."""
+    """L^-1 of each matrix L L^T: (P, d, d)."""
     identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
     return solve_triangular(cholesky(matrices), identity, upper=False)
 
