@@ -414,7 +414,7 @@ def test_the_live_view_shows_a_new_result_and_keeps_the_reader_s_choices(opened,
         assert inside.locator("#grid tbody tr").count() == 2
         frame = page.frame(url="**/report.html*")
         frame.evaluate("scrollTo(0, 300)")
-        assert page.inner_text("#counts") == "3 cells: 2 done, 1 not run"
+        assert page.inner_text("#counts") == "3 cells: 2 done, 1 queued"
 
         write_whole(tmp_path, cells[1])
         until(lambda: page.inner_text("#counts") == "3 cells: 3 done")

@@ -1,7 +1,6 @@
-"""The live view: each state of a cell from a made-up tree and from a real Snakemake, the time left by hand, and a server that
-answers this machine alone."""
+"""The live view: the state of cells from the files in their folders, the time left by hand, and a server that answers this
+machine only."""
 
-import fcntl
 import http.client
 import json
 import os
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from base64 import urlsafe_b64encode
 
 import pytest
 from conftest import Project
@@ -18,35 +16,28 @@ from synthetic import cell, metrics, write, write_cell
 
 from bgad import cli
 from bgad.cli.options import suite_cells
-from bgad.errors import BgadError
+from bgad.errors import BgadError, ConfigError
+from bgad.locks import alone
 from bgad.report.collect import collect
 from bgad.report.live.server import Live, serve
-from bgad.report.live.status import Running, last_lines, status_of
+from bgad.report.live.status import RECENT, last_lines, status_of
 
 NOW = 1_000_000.0
+ERROR = "epoch 1/3\nerror: the loss is not finite; lower the rate.\n"
+CRASH = "epoch 1/3\nTraceback (most recent call last):\n  File x, line 1\nRuntimeError: out of memory\n"
 
 
-def lock(root, cells, at=NOW - 100):
-    """Snakemake's lock on the outputs of a run."""
-    path = root / ".snakemake/locks/0.output.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{of.folder}/metrics.json\n{of.folder}/model.pt\n" for of in cells))
-    os.utime(path, (at, at))
-
-
-def mark(root, of, at=NOW - 50, longest=255):
-    """Snakemake's mark that an output is being made; a long name is cut into folders that begin with @."""
-    name = urlsafe_b64encode(f"{of.folder}/metrics.json".encode()).decode()
-    parts = [name[start : start + longest] for start in range(0, len(name), longest)]
-    path = root.joinpath(".snakemake/incomplete", *("@" + part for part in parts[:-1]), parts[-1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{}")
-    os.utime(path, (at, at))
-
-
-def log(root, of, text, at=NOW - 10):
+def log(root, of, text="epoch 1/3\n", at=NOW - 2 * RECENT):
+    """The log of a cell, last written at ``at``."""
     write(root, of, "train.log", text)
     os.utime(root / of.folder / "train.log", (at, at))
+
+
+def run(root, of, since=50.0, quiet=10.0):
+    """A cell that runs, by its log and a lock that nobody sees held."""
+    log(root, of, at=NOW - quiet)
+    write(root, of, ".lock", "")
+    os.utime(root / of.folder / ".lock", (NOW - since, NOW - since))
 
 
 def done(root, of, seconds=None):
@@ -59,81 +50,48 @@ def state(root, of):
     return status_of([of], root, NOW).states[of]
 
 
-ERROR = "epoch 1/3\nerror: the loss is not finite; lower the rate.\n"
-CRASH = "epoch 1/3\nTraceback (most recent call last):\n  File x, line 1\nRuntimeError: out of memory\n"
+@pytest.mark.parametrize("text", [ERROR, CRASH])
+@pytest.mark.parametrize("at", [NOW, NOW - 2 * RECENT])
+def test_a_log_that_ends_in_an_error_is_a_failure(tmp_path, text, at):
+    log(tmp_path, cell(), text, at)
+    assert state(tmp_path, cell()) == "failed"
 
 
-def test_without_snakemake_a_cell_is_what_it_left_behind(tmp_path):
-    told = {seed: text for seed, text in enumerate(("epoch 1/3\n", ERROR, CRASH, CRASH + "epoch 2/3\n"))}
-    for seed, text in told.items():
-        log(tmp_path, cell(seed=seed), text)
-    done(tmp_path, cell(seed=4))
-    states = status_of([cell(seed=seed) for seed in range(6)], tmp_path, NOW).states
-    assert [*states.values()] == ["interrupted", "failed", "failed", "interrupted", "done", "not run"]
-
-
-def test_a_python_error_is_the_reason_that_a_report_gives(tmp_path):
+def test_a_python_error_is_the_reason_in_the_report(tmp_path):
     log(tmp_path, cell(), CRASH)
     assert collect([cell()], tmp_path).status == {cell(): "failed: RuntimeError: out of memory"}
 
 
-def test_what_a_run_has_locked_is_queued_until_it_is_marked_and_until_it_is_done(tmp_path):
-    of = cell()
-    lock(tmp_path, [of])
-    assert state(tmp_path, of) == "queued"
-    mark(tmp_path, of)
-    assert state(tmp_path, of) == "running"
-    log(tmp_path, of, ERROR)  # marks go when Snakemake has seen it end
-    assert state(tmp_path, of) == "running"
-    done(tmp_path, of)
-    assert state(tmp_path, of) == "done"
-    assert state(tmp_path, cell(seed=1)) == "not run", "of another suite"
+def test_a_cell_without_a_log_or_with_an_old_one_is_queued(tmp_path):
+    assert state(tmp_path, cell()) == "queued"
+    log(tmp_path, cell())
+    assert state(tmp_path, cell()) == "queued"
 
 
-def test_what_was_done_before_a_run_locked_it_is_made_anew(tmp_path):
-    of = cell()
-    done(tmp_path, of)
-    log(tmp_path, of, "epoch 3/3\n", NOW - 200)
-    os.utime(tmp_path / of.folder / "metrics.json", (NOW - 200, NOW - 200))
-    assert state(tmp_path, of) == "done"
-    lock(tmp_path, [of])
-    assert state(tmp_path, of) == "queued"
-    mark(tmp_path, of)
-    assert state(tmp_path, of) == "running"
-    done(tmp_path, of)
-    assert state(tmp_path, of) == "done"
+def test_a_cell_whose_log_grew_lately_is_running(tmp_path):
+    log(tmp_path, cell(), "", at=NOW - RECENT + 1)  # before it takes its lock
+    assert state(tmp_path, cell()) == "running"
 
 
-def test_a_long_name_of_a_mark_is_read(tmp_path):
-    of = cell("a" * 200)
-    lock(tmp_path, [of])
-    mark(tmp_path, of, longest=100)
-    assert state(tmp_path, of) == "running"
+def test_a_cell_is_running_while_its_lock_is_held_however_old_its_log(tmp_path):
+    log(tmp_path, cell(), ERROR)  # of an earlier run
+    with alone(tmp_path / cell().folder):
+        assert state(tmp_path, cell()) == "running"
+    write(tmp_path, cell(), ".lock", "")  # what a killed run leaves
+    assert state(tmp_path, cell()) == "failed"
 
 
-def test_a_failure_of_an_earlier_run_is_queued_again(tmp_path):
-    of = cell()
-    lock(tmp_path, [of])
-    log(tmp_path, of, ERROR, at=NOW - 200)
-    assert state(tmp_path, of) == "queued"
-    log(tmp_path, of, ERROR)
-    assert state(tmp_path, of) == "failed"
+def test_a_cell_with_metrics_is_done(tmp_path):
+    run(tmp_path, cell())
+    done(tmp_path, cell())
+    assert state(tmp_path, cell()) == "done"
 
 
-def test_marks_that_a_killed_run_left_do_not_count_for_the_next(tmp_path):
-    of = cell()
-    mark(tmp_path, of, at=NOW - 500)
-    log(tmp_path, of, "epoch 1/3\n", at=NOW - 400)
-    assert state(tmp_path, of) == "interrupted"
-    lock(tmp_path, [of])
-    assert state(tmp_path, of) == "queued"
-
-
-def test_files_that_are_no_marks_are_passed_over(tmp_path):
-    lock(tmp_path, [cell()])
-    (tmp_path / ".snakemake/incomplete").mkdir()
-    for name in ("migration_underway", "é", "abc"):
-        (tmp_path / ".snakemake/incomplete" / name).touch()
+def test_the_files_of_snakemake_are_not_read(tmp_path):
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(f"{cell().folder}/metrics.json\n")
+    lock.chmod(0)
     assert state(tmp_path, cell()) == "queued"
 
 
@@ -143,66 +101,46 @@ def test_the_time_left_by_hand(tmp_path):
     cells = [cell(seed=seed) for seed in range(4)] + [cell(k=0, seed=seed) for seed in range(3)]
     for of, seconds in zip([cells[0], cells[1], cells[4], cells[5]], (90.0, 110.0, 15.0, 25.0), strict=True):
         done(tmp_path, of, seconds)
-    lock(tmp_path, cells)
-    mark(tmp_path, cells[2], at=NOW - 30)
-    mark(tmp_path, cells[6], at=NOW - 25)
-    log(tmp_path, cells[2], "epoch 1/3\n", at=NOW - 12)
+    run(tmp_path, cells[2], since=30, quiet=12)
+    run(tmp_path, cells[6], since=25)
     found = status_of(cells, tmp_path, NOW)
     assert found.remaining_s == 85.0
-    assert found.running[cells[2]].for_s == 30.0 and found.running[cells[2]].quiet_s == 12.0
-
-
-def test_what_a_dead_run_has_locked_counts_no_longer(tmp_path):
-    of = cell()
-    lock(tmp_path, [of])
-    mark(tmp_path, of)
-    assert status_of([of], tmp_path, NOW).states == {of: "running"}
-    alive = tmp_path / ".snakemake/alive"
-    with alive.open("w") as held:  # by a run
-        fcntl.flock(held, fcntl.LOCK_SH)
-        assert status_of([of], tmp_path, NOW).states == {of: "running"}
-    assert status_of([of], tmp_path, NOW).states == {of: "not run"}
+    assert found.running[cells[2]] == (30.0, 12.0)
 
 
 def test_a_clock_that_was_set_back_gives_no_negative_times(tmp_path):
-    of = cell()
-    lock(tmp_path, [of])
-    mark(tmp_path, of, at=NOW + 3600)
-    log(tmp_path, of, "epoch 1/3\n", at=NOW + 3700)
-    assert status_of([of], tmp_path, NOW).running[of] == Running(0, 0)
+    run(tmp_path, cell(), since=-3600, quiet=-3700)
+    assert status_of([cell()], tmp_path, NOW).running[cell()] == (0, 0)
 
 
-def test_the_time_of_a_detector_is_its_own(tmp_path):
+def test_other_methods_have_their_own_mean_time(tmp_path):
     """Means: bgad-wo 100 s, patchcore 4 s. To come: a patchcore that has run for 1 s."""
     flows = [cell(k=0, seed=seed) for seed in range(2)]
     fitted = [cell(k=0, method="patchcore", seed=seed) for seed in range(2)]
     for of, seconds in zip([*flows, fitted[0]], (90.0, 110.0, 4.0), strict=True):
         done(tmp_path, of, seconds)
-    lock(tmp_path, flows + fitted)
-    mark(tmp_path, fitted[1], at=NOW - 1)
+    run(tmp_path, fitted[1], since=1, quiet=1)
     assert status_of(flows + fitted, tmp_path, NOW).remaining_s == 3.0
 
 
 @pytest.mark.parametrize("missing", ["a finished cell of its kind", "a running cell"])
 def test_the_time_left_is_not_guessed(tmp_path, missing):
-    cells = [cell(seed=0), cell(seed=1), cell(k=0)]
+    cells = [cell(seed=0), cell(seed=1), *([cell(k=0)] if missing == "a finished cell of its kind" else [])]
     done(tmp_path, cells[0], 10.0)
-    lock(tmp_path, cells if missing == "a finished cell of its kind" else cells[:2])
     if missing != "a running cell":
-        mark(tmp_path, cells[1])
+        run(tmp_path, cells[1])
     assert status_of(cells, tmp_path, NOW).remaining_s is None
 
 
-def test_the_json_has_the_counts_and_the_last_lines_of_what_runs_or_failed(tmp_path):
+def test_the_json_has_the_counts_and_the_last_log_lines(tmp_path):
     cells = [cell(seed=seed) for seed in range(4)]
-    lock(tmp_path, cells)
     done(tmp_path, cells[0], 10.0)
-    mark(tmp_path, cells[1])
-    log(tmp_path, cells[1], "".join(f"epoch {number}\n" for number in range(1, 1001)))
+    run(tmp_path, cells[1])
+    log(tmp_path, cells[1], "".join(f"epoch {number}\n" for number in range(1, 1001)), at=NOW - 10)
     log(tmp_path, cells[2], ERROR)
     found = status_of(cells, tmp_path, NOW).as_json(tmp_path)
     assert found["cells"] == 4
-    assert {s: n for s, n in found["counts"].items() if n} == {"done": 1, "running": 1, "failed": 1, "queued": 1}
+    assert found["counts"] == {"done": 1, "running": 1, "failed": 1, "queued": 1}
     running, failed = found["shown"]
     assert running["cell"] == cells[1].folder.as_posix() and running["log"][-1] == "epoch 1000" and len(running["log"]) == 6
     assert (running["for_s"], running["quiet_s"]) == (50, 10)
@@ -327,55 +265,6 @@ def until(holds, seconds=10):
         time.sleep(0.05)
 
 
-STAND_IN = """
-import sys, time
-from pathlib import Path
-folder = Path(sys.argv[1])
-print("epoch 1/2", flush=True)
-while not Path("go").exists():
-    time.sleep(0.05)
-if folder.name == "seed1":
-    sys.exit("error: as asked.")
-(folder / "metrics.json").write_text("{}")
-"""
-SNAKEFILE = """
-rule all:
-    input: expand("results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/metrics.json", seed=range(3))
-rule train:
-    output: "results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/metrics.json"
-    log: "results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/train.log"
-    benchmark: "results/cpu/mvtec/carpet/seen/k10/bgad/seed{seed}/benchmark.tsv"
-    shell: "{config[python]:q} stand_in.py $(dirname {output}) > {log} 2>&1"
-"""
-
-
-def test_a_snakemake_at_work_is_seen_as_it_is(tmp_path):
-    """Three cells, two at a time; each waits for the file `go`, and the one of seed 1 fails."""
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
-    cells = [cell(seed=seed) for seed in range(3)]
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--keep-going", "--config", f"python={sys.executable}"]
-    assert {*status_of(cells, tmp_path).states.values()} == {"not run"}
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        try:
-            until(
-                lambda: (
-                    all(last_lines(tmp_path / of.folder / "train.log") for of in status_of(cells, tmp_path).running)
-                    and len(status_of(cells, tmp_path).running) == 2
-                ),
-                40,
-            )
-            states = [*status_of(cells, tmp_path).states.values()]
-            assert sorted(states) == ["queued", "running", "running"]
-            assert run.poll() is None
-        finally:
-            (tmp_path / "go").touch()
-            said = run.communicate(timeout=40)[0]
-    states = status_of(cells, tmp_path).states
-    assert [states[of] for of in cells] == ["done", "failed", "done"], said
-    assert status_of(cells, tmp_path).as_json(tmp_path)["shown"][0]["log"][-1] == "error: as asked."
-
-
 @pytest.fixture
 def project_folder(tmp_path, monkeypatch):
     folder = tmp_path / "the project"
@@ -392,26 +281,22 @@ def bgad(monkeypatch, *arguments) -> int:
     return end.value.code or 0
 
 
-def test_the_command_says_how_far_a_suite_is(project_folder, monkeypatch, capsys):
+def test_the_command_prints_the_progress_of_a_suite(project_folder, monkeypatch, capsys):
     assert bgad(monkeypatch, "view", "reports/demo", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["counts"]["not run"] == len(suite_cells("demo", None)[1])
+    assert json.loads(capsys.readouterr().out)["counts"]["queued"] == len(suite_cells("demo", None)[1])
 
 
 @pytest.mark.parametrize(
-    ("folder", "said"),
-    [
-        ("results/demo", "results/demo: not the folder of a suite's report; give reports/<suite>, in the project's folder.\n"),
-        ("reports/no-such", "config/suites/no-such.yaml: cannot be read"),
-    ],
+    ("folder", "named"), [("results/demo", "results/demo: "), ("reports/no-such", "config/suites/no-such.yaml: ")]
 )
-def test_what_is_no_suite_is_refused(project_folder, monkeypatch, capsys, folder, said):
+def test_a_folder_without_a_suite_is_refused(project_folder, monkeypatch, capsys, folder, named):
     assert bgad(monkeypatch, "view", folder, "--json") == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {said}") and error.count("\n") == 1
+    assert error.startswith(f"error: {named}") and error.count("\n") == 1
 
 
-def test_a_taken_port_is_said(served):
-    with pytest.raises(BgadError, match=f"port {served[2].port}: cannot be served on .*; choose another --port"):
+def test_a_taken_port_is_named(served):
+    with pytest.raises(ConfigError, match=f"--port {served[2].port}"):
         serve(None, "a", served[2].port)
 
 

@@ -1,4 +1,4 @@
-"""A suite while it runs, in a browser."""
+"""A running suite in the browser."""
 
 import json
 import os
@@ -10,18 +10,18 @@ from typer import Argument, Option
 
 from bgad.cli.app import app
 from bgad.cli.options import Datasets, suite_cells
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 
 @app.command()
 def view(
-    folder: Annotated[Path, Argument(help="reports/<suite>, from the project's folder.")],
+    folder: Annotated[Path, Argument(help="reports/<suite>, in the project's folder.")],
     datasets: Datasets = None,
-    port: Annotated[int, Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
-    browser: Annotated[bool, Option("--open", help="Open it in the browser.")] = False,
-    once: Annotated[bool, Option("--json", help="Print how far the suite is, as JSON, and end.")] = False,
+    port: Annotated[int, Option(min=0, max=65535, help="Port to serve on; 0: a free one.")] = 0,
+    browser: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
+    once: Annotated[bool, Option("--json", help="Print the suite's progress as JSON and exit.")] = False,
 ) -> None:
-    """Serves a suite's page to this machine alone, made anew as its cells are finished, with how far it is; Ctrl-C ends it.
+    """Serves a suite's page and progress on this machine, and updates them as cells finish; Ctrl-C ends it.
 
     Example: bgad view reports/demo
     """
@@ -32,7 +32,7 @@ def view(
 
     suite = folder.resolve().name
     if folder.resolve() != Path(paths.REPORT.format(suite=suite)).resolve():
-        raise BgadError(f"{folder}: not the folder of a suite's report; give reports/<suite>, in the project's folder.")
+        raise ConfigError(f"{folder}: not a suite's report; give reports/<suite>, in the project's folder.")
     definition, wanted, left_out = suite_cells(suite, datasets)
     if once:
         print(json.dumps(status_of(wanted).as_json(), indent=1))
@@ -44,7 +44,7 @@ def view(
 
     with Live(wanted, made) as live, serve(live, definition.title, port) as server:
         address = f"http://{LOOPBACK}:{server.server_port}/"
-        print(f"{os.path.relpath(folder)} is at {address} (Ctrl-C ends)")
+        print(f"{os.path.relpath(folder)} is at {address} (Ctrl-C ends it)")
         if browser:
             webbrowser.open(address)
         try:

@@ -1,1 +1,1 @@
-"""A suite while it runs: how far it is, and its page on a local address."""
+"""A suite's page while it runs: `bgad view`."""

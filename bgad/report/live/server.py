@@ -1,11 +1,11 @@
-"""A suite's page on an address of this machine alone, made anew as cells are finished, with how far the suite is above it.
+"""A local server for a suite's page: it updates the page as cells finish and shows the suite's progress above it.
 
     /             the status and, below it, the page in a frame
-    /report.html  the page as it was last made
+    /report.html  the latest page
     /status.json  the status
 
-Nothing else is served, nothing is written, and a request that names another host is refused, as a page from elsewhere would
-make a browser send one.
+It listens on this machine only, serves nothing else and writes nothing. It refuses requests that name another host, which a
+page from elsewhere could make a browser send.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from pathlib import Path
 import jinja2
 
 from bgad.config.cells import Cell
-from bgad.errors import BgadError
+from bgad.errors import BgadError, ConfigError
 from bgad.report.collect import DONE
 from bgad.report.live.status import QUEUED, RUNNING, Status, status_of
 
 LOOPBACK = "127.0.0.1"
 HOSTS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)  # any port: that of an SSH tunnel may differ
 LOOK = 1.0  # seconds between looks at the files
-APART = 10.0  # seconds from one page to the next, at least: that of a large suite takes that long to make
+APART = 10.0  # seconds between two pages, at least: a large suite's takes that long to make
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "connect-src 'self'; frame-src 'self'; frame-ancestors 'self'"
@@ -37,11 +37,11 @@ POLICY = (
 
 
 class Live:
-    """Status and page of a suite. A thread makes the page; the one last made stays until the next is whole."""
+    """Status and page of a suite. A thread makes the page; the previous one is served until the next is complete."""
 
     def __init__(self, cells: list[Cell], make_page: Callable[[Status], str], root: Path = Path(), apart: float = APART):
         self.cells, self.make_page, self.root, self.apart = cells, make_page, root, apart
-        self.page: tuple[str, bytes] | None = None  # what tells it from the one before, and its content
+        self.page: tuple[str, bytes] | None = None  # its version and content
         self.page_error: str | None = None
         self._status, self._looked = status_of(cells, root), time.monotonic()
         self._one_looks, self._end = threading.Lock(), threading.Event()
@@ -54,7 +54,7 @@ class Live:
         self._end.set()
 
     def status(self) -> Status:
-        """Of this moment, give or take LOOK."""
+        """At most LOOK seconds old."""
         with self._one_looks:
             if time.monotonic() - self._looked >= LOOK:
                 self._status, self._looked = status_of(self.cells, self.root), time.monotonic()
@@ -75,29 +75,29 @@ class Live:
                     content = self.make_page(status).encode()
                     self.page, of_page = (hashlib.sha256(content).hexdigest()[:16], content), shown
                 self.page_error = None
-            except (BgadError, OSError) as error:  # a file that is being replaced; the next look may find it whole
+            except (BgadError, OSError) as error:  # perhaps a file that is just being replaced: the next look may succeed
                 self.page_error = str(error)
 
     def _shown(self, status: Status) -> dict:
-        """What a page is made from. That a queued cell begins is no reason for a new one."""
+        """What a page depends on. A queued cell that starts to run does not change it."""
         shown = {}
         for cell, state in status.states.items():
             path = self.root / cell.folder / "metrics.json"
-            done = state == DONE and path.exists()  # not begun anew since the status was taken
+            done = state == DONE and path.exists()  # unless it was removed since the status was taken
             shown[cell] = path.stat().st_mtime_ns if done else QUEUED if state == RUNNING else state
         return shown
 
 
 def serve(live: Live, title: str, port: int = 0) -> ThreadingHTTPServer:
-    """A server of ``live`` on ``port`` of the loopback address, 0 for a free one, that listens and waits for
-    ``serve_forever``. BgadError if the port is taken."""
+    """A server of ``live`` on ``port`` of the loopback address (0: a free one); call its ``serve_forever``. ConfigError if the
+    port is taken."""
     template = Path(__file__).with_name("live.html").read_text(encoding="utf-8")
     shell = jinja2.Environment(autoescape=True).from_string(template).render(title=title).encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if not HOSTS.fullmatch(self.headers.get("Host", "")):
-                self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"This address is for this machine alone.\n")
+                self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"This address serves this machine only.\n")
                 return
             match self.path.partition("?")[0]:
                 case "/":
@@ -107,12 +107,12 @@ def serve(live: Live, title: str, port: int = 0) -> ThreadingHTTPServer:
                 case "/report.html" if live.page:
                     self._answer(HTTPStatus.OK, "text/html", live.page[1])
                 case "/report.html":
-                    self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"The page is being made.\n")
+                    self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"The page is not ready yet.\n")
                 case _:
-                    self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is nothing here.\n")
+                    self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"Not found.\n")
 
         def refuse(self):
-            self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"Nothing here can be changed.\n")
+            self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"Only GET is allowed.\n")
 
         do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = refuse
 
@@ -132,12 +132,14 @@ def serve(live: Live, title: str, port: int = 0) -> ThreadingHTTPServer:
     try:
         return _Server((LOOPBACK, port), Handler)
     except OSError as error:
-        raise BgadError(f"port {port}: cannot be served on ({error.strerror}); choose another --port, or none.") from error
+        raise ConfigError(
+            f"--port {port}: cannot be used ({error.strerror}); choose another, or none."
+        ) from error
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exception(), ConnectionError):  # a reader who left
+        if not isinstance(sys.exception(), ConnectionError):  # the browser went away
             super().handle_error(request, client_address)

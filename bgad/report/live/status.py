@@ -1,61 +1,45 @@
-"""How far a suite is: the state of each cell, what its log says last, and the time that the rest will take.
+"""The progress of a suite, from the files in its cells' folders: each cell's state, its log, and the time left.
 
-    done         metrics.json is there, and no lock of Snakemake's that is younger lists it, as it does if it is to be made anew
-    running      a lock of Snakemake's lists it among the outputs of the run, and since then Snakemake has marked it incomplete
-    failed       its log ends in `error:` or a Python error, and is no older than a lock that lists it
-    queued       a lock lists it, and it is none of the above
-    interrupted  no lock lists it, and its log ends in the middle
-    not run      no lock lists it, and it has no log
-
-Known from files that are only read, so that no running Snakemake is disturbed. A killed run's locks count until `snakemake
---unlock` removes them. Not seen are a Snakemake with --nolock and `bgad cell` on its own.
+done     has metrics.json
+running  another process holds the folder's lock, or its log grew within the last minute
+failed   its log ends in `error:` or a Python error
+queued   anything else: a suite that is not running has its unfinished cells queued, too
 """
 
+import fcntl
 import time
-from base64 import urlsafe_b64decode
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from bgad.config.cells import Cell
 from bgad.config.methods import PAPER_METHODS
-from bgad.io import end_of
-from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, status_without_metrics
+from bgad.io import end_of, opened
+from bgad.report.collect import DONE, FAILED, status_without_metrics
 
-RUNNING, QUEUED = "running", "queued"
-FAILS = FAILED.removesuffix(": ")
-STATES = (DONE, RUNNING, QUEUED, FAILS, INTERRUPTED, NOT_RUN)
-LINES = 6  # of a log
-TAIL = 4096  # bytes of a log that they are looked for in
-
-
-@dataclass(frozen=True)
-class Running:
-    """A cell in training: seconds since it began, and since its log last grew."""
-
-    for_s: float
-    quiet_s: float
+RUNNING, QUEUED, FAILS = "running", "queued", FAILED.removesuffix(": ")
+STATES = (DONE, RUNNING, FAILS, QUEUED)
+RECENT = 60.0  # seconds: covers a cell that has not taken its lock yet, and locks that another machine does not see
+LINES, TAIL = 6, 4096  # the last lines of a log, in its last bytes
 
 
 @dataclass(frozen=True)
 class Status:
-    """The state of each cell; those in training; and the seconds that the cells asked for will take, None if not known."""
+    """The state of each cell; for the running ones, the seconds since they started and since their log last grew; and the
+    seconds until all are done, None if unknown."""
 
     states: dict[Cell, str]
-    running: dict[Cell, Running]
+    running: dict[Cell, tuple[float, float]]
     remaining_s: float | None
 
     def as_json(self, root: Path = Path()) -> dict:
-        """Counts by state, the time left, and of cells that run or failed the last lines of their logs."""
-        counts = Counter(self.states.values())
-        shown = []
+        """Counts by state, the time left, and the last log lines of running and failed cells."""
+        counts, shown = Counter(self.states.values()), []
         for cell, state in self.states.items():
             if state in (RUNNING, FAILS):
-                of = self.running.get(cell)
-                times = {"for_s": round(of.for_s), "quiet_s": round(of.quiet_s)} if of else {}
+                times = dict(zip(("for_s", "quiet_s"), map(round, self.running.get(cell, ())), strict=False))
                 lines = last_lines(root / cell.folder / "train.log")
                 shown.append({"cell": cell.folder.as_posix(), "state": state, **times, "log": lines})
         return {
@@ -69,84 +53,71 @@ class Status:
 def status_of(cells: Iterable[Cell], root: Path = Path(), now: float | None = None) -> Status:
     """The status of ``cells``, whose folders are under ``root``; ``now`` in seconds of the epoch, by default the clock's."""
     now = time.time() if now is None else now
-    locks, marks = _locks(root), _marks(root)
     states, running = {}, {}
     for cell in cells:
-        metrics, log = cell.folder / "metrics.json", root / cell.folder / "train.log"
-        made = _modified(root / metrics)
-        locked = locks.get(metrics.as_posix())
-        begun = marks.get(metrics.as_posix())
-        if made is not None and (locked is None or made >= locked):
+        folder = root / cell.folder
+        if (folder / "metrics.json").exists():
             states[cell] = DONE
-        elif locked is not None and begun is not None and begun >= locked:
+            continue
+        locked, written = _modified(folder / ".lock"), _modified(folder / "train.log")
+        if locked is not None and _is_held(folder / ".lock"):
             states[cell] = RUNNING
-            last = max(begun, _modified(log) or begun)
-            running[cell] = Running(max(now - begun, 0), max(now - last, 0))  # above 0 though a clock was set back
+        elif status_without_metrics(folder / "train.log").startswith(FAILED):
+            states[cell] = FAILS
         else:
-            said = status_without_metrics(log)
-            if locked is not None and not (said.startswith(FAILED) and (_modified(log) or 0) >= locked):
-                states[cell] = QUEUED
-            else:
-                states[cell] = FAILS if said.startswith(FAILED) else said
+            states[cell] = RUNNING if written is not None and now - written < RECENT else QUEUED
+        if states[cell] == RUNNING:
+            started = locked or written or now  # the lock is made when the cell starts
+            running[cell] = max(now - started, 0), max(now - max(started, written or 0), 0)  # a clock can be set back
     return Status(states, running, _remaining(states, running, root))
 
 
-def _locks(root: Path) -> dict[str, float]:
-    """Outputs that running Snakemakes have locked, each with the time of the lock."""
-    found: dict[str, float] = {}
-    for path in (root / ".snakemake" / "locks").glob("*.output.lock"):
-        with suppress(OSError):  # released meanwhile
-            found |= dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").splitlines(), path.stat().st_mtime)
-    return found
-
-
-def _marks(root: Path) -> dict[str, float]:
-    """Outputs that Snakemake has marked incomplete, with the time of the mark: a file each, named by the output in base64,
-    a long name over folders that begin with @."""
-    found, folder = {}, root / ".snakemake" / "incomplete"
-    for path in folder.rglob("*"):
-        name = "".join(part.removeprefix("@") for part in path.relative_to(folder).parts)
-        with suppress(OSError, ValueError):  # gone meanwhile, or not such a file
-            if path.is_file():
-                found[urlsafe_b64decode(name).decode()] = path.stat().st_mtime
-    return found
-
-
-def _remaining(states: dict[Cell, str], running: dict[Cell, Running], root: Path) -> float | None:
-    """Of each cell to come the mean time of its kind's finished ones, less what the running have behind them, over how many
-    run at once. Features and pools that are still to be made are not in it. None where a kind has no finished cell yet, or
-    none runs that would bring an end nearer."""
-    taken = defaultdict(list)
-    for cell, state in states.items():
-        if state == DONE and (seconds := _seconds(root / cell.folder / "benchmark.tsv")) is not None:
-            taken[_kind(cell)].append(seconds)
-    mean = {kind: fmean(seconds) for kind, seconds in taken.items()}
-    to_come = [cell for cell, state in states.items() if state in (QUEUED, RUNNING)]
-    if not running or any(_kind(cell) not in mean for cell in to_come):
-        return None
-    behind = {cell: of.for_s for cell, of in running.items()}
-    return sum(max(mean[_kind(cell)] - behind.get(cell, 0), 0) for cell in to_come) / len(running)
-
-
-def _kind(cell: Cell) -> tuple:
-    """Cells that take about as long: of one recipe, with or without known anomalies; each detector on its own."""
-    return cell.recipe, cell.k > 0, "" if cell.method in PAPER_METHODS else cell.method
-
-
-def _seconds(benchmark: Path) -> float | None:
-    """Wall time of a cell, from Snakemake's record of it."""
-    try:
-        return float(benchmark.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 def last_lines(log: Path) -> list[str]:
-    """What a log says last; [] where there is none."""
+    """The last lines of a log; [] if there is none."""
     try:
         return end_of(log, TAIL).splitlines()[-LINES:]
     except OSError:
         return []
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of bgad.locks; a killed one leaves the file, but does not hold it."""
+    try:
+        with opened(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # gone meanwhile, or a file system without locks
+        return False
+    return False
+
+
+def _remaining(states: dict[Cell, str], running: dict[Cell, tuple[float, float]], root: Path) -> float | None:
+    """The mean time of finished cells of its kind for each cell to come, less what the running ones have done, over the number
+    that run at once. None if nothing is running, or no cell of a kind has finished. Shared features and pools are not included.
+    """
+    seconds = defaultdict(list)
+    for cell, state in states.items():
+        if state == DONE and (took := _seconds(root / cell.folder / "benchmark.tsv")) is not None:
+            seconds[_kind(cell)].append(took)
+    to_come = [cell for cell, state in states.items() if state in (QUEUED, RUNNING)]
+    if not running or any(_kind(cell) not in seconds for cell in to_come):
+        return None
+    mean = {kind: fmean(of_kind) for kind, of_kind in seconds.items()}
+    return sum(max(mean[_kind(cell)] - running.get(cell, (0, 0))[0], 0) for cell in to_come) / len(running)
+
+
+def _kind(cell: Cell) -> tuple:
+    """Cells that take about equally long: the same recipe, with or without known anomalies; other methods separately."""
+    return cell.recipe, cell.k > 0, "" if cell.method in PAPER_METHODS else cell.method
+
+
+def _seconds(benchmark: Path) -> float | None:
+    """A cell's wall time."""
+    try:
+        return float(benchmark.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _modified(path: Path) -> float | None:
