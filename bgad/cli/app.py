@@ -1,4 +1,4 @@
-"""The application that the commands of this package belong to, and its door."""
+"""The Typer application that every command registers with, and the entry point."""
 
 import gc
 import io
@@ -14,8 +14,8 @@ from bgad.errors import BgadError
 from bgad.memory import is_out_of_memory, out_of_memory
 
 app = typer.Typer(
-    help="BGAD (CVPR 2023) as a reproducible benchmark. `snakemake --cores all reports/demo/table.md` calls the steps "
-    "in their order; each can also be called on its own.",
+    help="BGAD (CVPR 2023) as a reproducible benchmark. `snakemake --cores all reports/demo/table.md` runs all steps; each is "
+    "also a command here.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -23,10 +23,10 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Runs the command line; a mistake of the user's ends in one sentence and exit status 1."""
+    """Runs the command line. A BgadError, or a lack of memory, prints one sentence and exits with status 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed
-    # What a step imports is objects that all stay: to look through them for garbage again and again took a tenth of the time.
+        sys.stdout.reconfigure(line_buffering=True)  # for those who follow a log
+    # Imports create objects that all stay alive: collecting garbage among them took a tenth of the time.
     gc.set_threshold(100_000)
     try:
         app()
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, Option("--version", help="Print the version and end.")] = False) -> None:
+def version(show: Annotated[bool, Option("--version", help="Print the version and exit.")] = False) -> None:
     if show:
         print(__version__)
         raise typer.Exit

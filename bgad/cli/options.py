@@ -1,4 +1,4 @@
-"""Options that several commands share, what a shell completes of them, and the suite and the data sets that they name."""
+"""Options that commands share, with their shell completion, and the suites and data sets that they name."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bgad.config import paths
-from bgad.errors import BgadError
+from bgad.errors import ConfigError
 
 
 def suite_names() -> list[str]:
@@ -21,7 +21,7 @@ def recipe_names() -> list[str]:
 
 
 def finished_cells() -> list[str]:
-    """The cells that have a model; where none begins as typed, a shell goes on with folders."""
+    """The cells that have a model; if none matches, the shell completes folders."""
     return sorted(path.parent.as_posix() for path in Path().glob(re.sub(r"{\w+}", "*", paths.CELL) + "/model.pt"))
 
 
@@ -32,19 +32,20 @@ Output = Annotated[Path, Option(help="File to write.")]
 IndexFile = Annotated[Path, Option("--index", help="Index of the category, from `bgad index`.")]
 SplitFile = Annotated[Path, Option("--split", help="Split, from `bgad split`.")]
 BackboneName = Annotated[str, Option("--backbone", help="timm name, with the tag of its weights.")]
-ImageSize = Annotated[int, Option(min=32, help="Side of the square that images are resized to, in pixels.")]
+ImageSize = Annotated[int, Option(min=32, help="Images are resized to squares of this side, in pixels.")]
 CacheFolder = Annotated[Path, Option("--output", help="Folder of the cache.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:<n>.")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default torch's choice.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads; by default PyTorch's choice.")]
 Weights = Annotated[Path | None, Option(help="Local weight file of the backbone, instead of a cache or a download.")]
 SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites.", autocompletion=suite_names)]
 RecipeName = Annotated[str, Option("--recipe", help="Name of a recipe, as in config/recipes.", autocompletion=recipe_names)]
 FinishedCell = Annotated[Path, Option("--cell", help="Folder of a finished cell.", autocompletion=finished_cells)]
-AsJson = Annotated[bool, Option("--json", help="One JSON document on standard output and nothing else there, for scripts.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else, for scripts.")]
 Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
 
 
 def suite_cells(name: str, datasets: str | None):
+    """The suite, its cells, and what its hard splits leave out. ConfigError if the suite or a data set does not exist."""
     from bgad.config.cells import expand, left_out
     from bgad.config.settings import load_suite
     from bgad.data.layouts import catalogue
@@ -55,15 +56,15 @@ def suite_cells(name: str, datasets: str | None):
 
 
 def data_set(given: str | None, name: str):
-    """The settings of data set ``name``: from JSON where the workflow passes it, else from config/config.yaml."""
+    """The settings of data set ``name``: from the JSON that the workflow passes, else from config/config.yaml."""
     known = data_sets(given)
     if name not in known:
-        raise BgadError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
+        raise ConfigError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
     return known[name]
 
 
 def data_root(given: str | None, name: str) -> Path:
-    """The folder of data set ``name``: the copy that its settings name, or where the workflow brings it."""
+    """The folder of data set ``name``: your copy, if its settings have a path, else where the workflow puts it."""
     return data_set(given, name).path or Path(paths.DATASET.format(dataset=name))
 
 
@@ -75,7 +76,7 @@ def data_sets(given: str | None):
     try:
         values = json.loads(given)
     except json.JSONDecodeError as error:
-        raise BgadError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
+        raise ConfigError(f"--datasets: not valid JSON ({error}); quote it for the shell.") from error
     return validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
 
 

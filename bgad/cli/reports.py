@@ -1,4 +1,4 @@
-"""What is made of a suite's cells: each is called by one rule, and can be called on its own."""
+"""Reports of a suite's cells. Each command is one rule of the workflow."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +11,8 @@ from bgad.cli.options import Datasets, SuiteName, data_root, suite_cells
 
 
 @app.command()
-def cells(
-    suite: SuiteName,
-    datasets: Datasets = None,
-) -> None:
-    """Lists the cells of a suite by their paths.
+def cells(suite: SuiteName, datasets: Datasets = None) -> None:
+    """Lists the folders of a suite's cells.
 
     Example: bgad cells demo
     """
@@ -26,11 +23,11 @@ def cells(
 @app.command()
 def table(
     suite: SuiteName,
-    output: Annotated[Path, Option(help="Markdown file; the CSV of the same content goes beside it.")],
+    output: Annotated[Path, Option(help="Markdown file to write; a CSV file goes next to it.")],
     plots: Annotated[Path, Option(help="Folder of the plots that the table links to.")],
     datasets: Datasets = None,
 ) -> None:
-    """Writes a suite's table from the cells that are there, naming those that are not.
+    """Writes a suite's table from its finished cells, and names the others.
 
     Example: bgad table demo --output reports/demo/table.md --plots reports/demo
     """
@@ -46,7 +43,7 @@ def report(
     output: Annotated[Path, Option(help="HTML file to write.")],
     datasets: Datasets = None,
 ) -> None:
-    """Writes a suite's report as one page that opens from a file, from the cells that are there.
+    """Writes a suite's report from its finished cells, as one HTML file that opens offline.
 
     Example: bgad report demo --output reports/demo/report.html
     """
@@ -78,7 +75,7 @@ def examples(
     output: Annotated[Path, Option(help="PNG file to write.")],
     datasets: Datasets = None,
 ) -> None:
-    """Draws a page of what CutPaste makes of each category's known anomalies.
+    """Draws CutPaste images of each category's known anomalies on one page.
 
     Example: bgad examples demo --output reports/demo/cutpaste.png
     """
