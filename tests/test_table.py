@@ -1,14 +1,66 @@
 """The table of a suite, against figures worked out by hand from a few synthetic cells."""
 
 import json
+import random
 from dataclasses import asdict, replace
 
 import pytest
-from synthetic import MVTEC, cell, headline, metrics, suite, table, three_seeds, type_metrics, under, write, write_cell
+from conftest import ROOT
+from synthetic import METRICS, MVTEC, cell, headline, metrics, suite, table, three_seeds, type_metrics, under, write, write_cell
 
 from bgad.errors import BgadError
 from bgad.report.collect import collect
 from bgad.report.tables.suite import write_table
+
+
+def rich(root):
+    """Two recipes, three categories, seen and hard splits, four methods, two seeds; a missing, a failed and a stale cell, a
+    category without masks. Every number is drawn from its cell's name."""
+    seen = [
+        cell(category, "seen", k, method, seed, recipe, dataset)
+        for recipe, dataset, category in (("paper", "mvtec", "carpet"), ("paper", "mvtec", "tile"), ("cpu", "mvtec", "carpet"))
+        for k, method in ((0, "bgad-wo"), (0, "nf"), (0, "patchcore"), (10, "bgad"))
+        for seed in range(2)
+    ]
+    hard = [
+        cell("carpet", f"hard-{kind}", k, seed=s, recipe="paper") for kind in ("cut", "hole") for k in (0, 1) for s in (0, 1)
+    ]
+    plain = [cell("own", k=0, seed=seed, dataset="mine") for seed in range(2)]
+    for one in [*seen[1:], *hard, *plain]:
+        rng = random.Random(str(one))
+        masks = one.dataset == "mvtec"
+
+        def value(low, rng=rng):
+            last = round(low + 4 * rng.random(), 3)
+            return last, round(last + 2 * rng.random(), 3)
+
+        def values(rng=rng, masks=masks, value=value):
+            return metrics(value(92.0), *(value(low) if masks else None for low in (93.0, 85.0, 80.0)))
+
+        if one == hard[0]:
+            write(root, one, "train.log", "error: the features are not finite.\n")
+            continue
+        types = ["cut", "hole", "thread"] if masks else ["dent"]
+        by_type = {
+            kind: type_metrics(value(90.0)[0], value(91.0)[0] if masks else None, 5 + place, one.k > 0 and place == one.seed)
+            for place, kind in enumerate(types)
+            if one.split != f"hard-{kind}"
+        }
+        history = [{"epoch": epoch, **dict.fromkeys(METRICS, 90.0)} for epoch in range(3)]
+        more = {"notes": ["2 images are the same"]} if one.seed else {}
+        if one.recipe == "paper" and one.k:
+            more["released_test_command"] = {metric: value(94.0)[0] for metric in METRICS}
+        if one == hard[-1]:
+            more["source_sha256"] = "0" * 64
+        write_cell(root, one, values(), values() if one.k == 0 else None, by_type, history, **more)
+    return seen + hard + plain
+
+
+def test_the_csv_is_the_golden_one(tmp_path):
+    """After an intended change, copy the file that the failure names over golden/table.csv."""
+    table(tmp_path, rich(tmp_path))
+    made = tmp_path / "reports/a/table.csv"
+    assert made.read_text() == (ROOT / "tests/golden/table.csv").read_text(), made
 
 
 def test_mean_and_standard_deviation_over_seeds_last_and_best_apart(tmp_path):

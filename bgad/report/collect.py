@@ -12,19 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from bgad.config.cells import Cell
 from bgad.config.names import check_text
@@ -34,14 +25,11 @@ from bgad.io import content_of, end_of, read_json
 from bgad.report.stale import PARTS, Today
 
 DONE, INTERRUPTED, NOT_RUN, FAILED = "done", "interrupted", "not run", "failed: "
-# What the workflow writes into the log of a process that was killed, and what it usually means.
-KILLED = "killed"
+KILLED = "killed"  # the workflow writes this into the log of a killed process, which usually means:
 WHY_KILLED = "out of memory, or killed by hand (signal 9); let fewer cells run at once (--cores), or give each more memory"
 PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|BrokenProcessPool)\b")
 TRACEBACK, PROGRESS = "Traceback (most recent call last)", "epoch "  # how lines of a log begin
 LOG_MOST = 1 << 16  # bytes at a log's end that are searched for an error
-COUNTS = ("train_normal", "train_anomalous", "test_normal", "test_anomalous")
-COMMIT = r"[0-9a-f]{7,64}(\+changes)?"
 
 CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind", "known_type"]
 COLUMNS = [*CELL, "metric", "last", "best", "best_epoch", "status"]
@@ -96,7 +84,8 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
         rows["metrics"] += _metric_rows(of_cell, found)
         if cell.k == 0:
             rows["full_test"] += _metric_rows(of_cell, found.full_test if found else None)
-        rows["released_test"] += _metric_rows(of_cell, found.released_test_command if found else None)
+        last_only = (found.released_test_command if found else None) or {}
+        rows["released_test"] += [{**of_cell, "metric": metric, "last": last_only.get(metric)} for metric in METRICS]
         if found:
             rows["by_type"] += [{**fields, "type": name, **of.model_dump()} for name, of in found.by_type.items()]
             rows["history"] += [{**fields, **row} for row in _history(root / cell.folder / "history.csv")]
@@ -104,16 +93,18 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
             for note in found.notes:
                 notes[note].append(cell)
 
-    def table(name: str, columns: list[str], numeric: Iterable[str]) -> pd.DataFrame:
+    def table(name: str, columns: list[str] = COLUMNS, numeric: Iterable[str] = ("last", "best", "best_epoch")) -> pd.DataFrame:
         return pd.DataFrame(rows[name], columns=columns).astype(dict.fromkeys(numeric, "float64"))
 
     return Collected(
         root,
         status,
-        *(table(name, COLUMNS, ["last", "best", "best_epoch"]) for name in ("metrics", "full_test", "released_test")),
+        metrics=table("metrics"),
+        full_test=table("full_test"),
+        released_test=table("released_test"),
         by_type=table("by_type", BY_TYPE, METRICS[:2]),
         history=table("history", HISTORY, METRICS),
-        origins=table("origins", ORIGINS, []),
+        origins=table("origins", ORIGINS, ()),
         notes=dict(notes),
     )
 
@@ -139,6 +130,7 @@ def status_without_metrics(log: Path) -> str:
 Percent = Annotated[float, Field(ge=0, le=100)] | None
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Text = Annotated[str, AfterValidator(check_text)]
+CountKey = Literal["train_normal", "train_anomalous", "test_normal", "test_anomalous"]
 
 
 class Metric(BaseModel):
@@ -172,14 +164,14 @@ class Record(OneSet):
     """metrics.json, but for the cell that it names."""
 
     full_test: OneSet | None = None
-    released_test_command: dict[str, Percent] | None = None  # only with the recipes that have that quirk
+    released_test_command: dict[str, Percent] | None = None  # only with recipes that have that quirk
     by_type: dict[Text, ByType]
     notes: list[Text] = []  # missing in older cells
     recipe_sha256: str
     source_sha256: str
     split_sha256: str
     weights_sha256: str = ""  # missing in older cells
-    counts: dict[str, Count]
+    counts: Annotated[dict[CountKey, Count], Field(min_length=4)]
     timing: dict[str, float | None]
     environment: dict[Text, Text | int | float | None]
 
@@ -187,16 +179,8 @@ class Record(OneSet):
     @classmethod
     def _is_a_commit(cls, values: dict) -> dict:
         commit = values.get("git_commit")
-        if commit is not None and not re.fullmatch(COMMIT, str(commit)):
+        if commit is not None and not re.fullmatch(r"[0-9a-f]{7,64}(\+changes)?", str(commit)):
             raise ValueError("git_commit is no commit")
-        return values
-
-    @field_validator("counts", "released_test_command")
-    @classmethod
-    def _has_its_keys(cls, values: dict | None, field: ValidationInfo) -> dict | None:
-        keys = COUNTS if field.field_name == "counts" else METRICS
-        if values is not None and values.keys() != {*keys}:
-            raise ValueError(f"has other keys than {', '.join(keys)}")
         return values
 
 
@@ -297,11 +281,8 @@ def _read(cell: Cell, root: Path) -> tuple[Record | None, str]:
     return found, DONE
 
 
-def _metric_rows(of_cell: dict, found: OneSet | dict[str, Percent] | None) -> list[dict]:
-    if isinstance(found, OneSet):
-        values = found.model_dump(include={*METRICS})
-    else:
-        values = {metric: {"last": last} for metric, last in (found or {}).items()}
+def _metric_rows(of_cell: dict, found: OneSet | None) -> list[dict]:
+    values = found.model_dump(include={*METRICS}) if found else {}
     return [{**of_cell, "metric": metric, **values.get(metric, {})} for metric in METRICS]
 
 

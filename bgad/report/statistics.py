@@ -35,10 +35,10 @@ class Spread:
     @classmethod
     def of(cls, values: ArrayLike) -> "Spread":
         """Of the values that are not nan."""
-        values = np.asarray(values, dtype=float)
-        values = values[~np.isnan(values)]
-        n = len(values)
-        return cls(float(values.mean()) if n else math.nan, float(values.std(ddof=1)) if n > 1 else math.nan, n)
+        array = np.asarray(values, dtype=float)
+        array = array[~np.isnan(array)]
+        n = len(array)
+        return cls(float(array.mean()) if n else math.nan, float(array.std(ddof=1)) if n > 1 else math.nan, n)
 
     @property
     def interval(self) -> tuple[float, float]:
