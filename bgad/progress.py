@@ -26,10 +26,14 @@ def progress(description: str, total: float | None, quiet: bool = False, done: f
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        # An epoch can take many minutes, so the estimate looks back an hour.
-        options = {"console": Console(stderr=True, soft_wrap=True), "transient": True, "speed_estimate_period": 3600}
-        with Progress(*columns, redirect_stdout=sys.stdout.isatty(), **options) as bar:
-            task = bar.add_task(description, total=total, completed=done)
+        with Progress(
+            *columns,
+            console=Console(stderr=True, soft_wrap=True),
+            redirect_stdout=sys.stdout.isatty(),
+            speed_estimate_period=3600,  # the estimate looks back an hour, because an epoch can take many minutes
+            transient=True,
+        ) as bar:
+            task = bar.add_task(description, total=total, completed=int(done))
             yield lambda n: bar.advance(task, n)
 
 

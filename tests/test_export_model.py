@@ -58,8 +58,8 @@ def restored(project):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The exporter takes seconds, so tests of what surrounds it write a stub that scores as ``bgad predict`` does."""
-    monkeypatch.setattr(onnx, "_write", lambda model, about, path: path.write_bytes(b"onnx"))
+    """The exporter takes seconds, so other tests write a stub that scores as ``bgad predict`` does."""
+    monkeypatch.setattr(onnx, "_serialized", lambda model, about: b"onnx")
     monkeypatch.setattr(onnx, "_scores_of_file", lambda path, images, model: [model.predict(one).score for one in images])
 
 

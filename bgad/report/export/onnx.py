@@ -52,8 +52,9 @@ def export_model(folder: Path, root: Path, output: Path, weights: Path | None = 
     images = [root / cell.category / row.path for row in rows]
     predicted = np.array([model.predict(image).score for image in images])
     from_recorded = _difference(predicted, np.array([row.score for row in rows]), output, f"{folder / 'scores.csv'}")
+    content = _serialized(model, _about(cell, folder, model))
     with whole(output) as temporary:
-        _write(model, _about(cell, folder, model), temporary)
+        temporary.write_bytes(content)
         from_predict = _difference(_scores_of_file(temporary, images, model), predicted, output, "`bgad predict`")
     return len(images), from_predict, from_recorded
 
@@ -81,7 +82,7 @@ class ScoringModule(nn.Module):
         return maps, image_scores(maps)
 
 
-def _write(model: Model, about: dict, path: Path) -> None:
+def _serialized(model: Model, about: dict) -> bytes:
     size = model.recipe.image_size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
@@ -100,7 +101,7 @@ def _write(model: Model, about: dict, path: Path) -> None:
     for part in parts:
         part.metadata_props.clear()  # source lines, with the folders of this machine
     program.model.metadata_props[ABOUT] = json.dumps(about, indent=1, allow_nan=False)
-    program.save(path, external_data=False)
+    return program.model_proto.SerializeToString()
 
 
 def _about(cell: Cell, folder: Path, model: Model) -> dict:
