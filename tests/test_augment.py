@@ -1,4 +1,4 @@
-"""RandAugment: what is drawn and how often, and that the mask goes where the defect goes."""
+"""RandAugment: what is drawn and how often, and that the mask follows the defect."""
 
 import os
 import random
@@ -18,8 +18,8 @@ PHOTOMETRIC = {"noise": 4, "blur": 5, "contrast": 8, "hue": 9}
 DISTORTIONS = 7
 
 
-def picture(height: int = 90, width: int = 130) -> tuple[np.ndarray, np.ndarray]:
-    """A gray image with an L-shaped defect of its own colour, which no flip or turn maps onto itself; and its mask."""
+def l_shape(height: int = 90, width: int = 130) -> tuple[np.ndarray, np.ndarray]:
+    """A gray image with a coloured L-shaped defect, which no flip or turn maps onto itself; and its mask."""
     mask = np.zeros((height, width), dtype=bool)
     mask[20:60, 30:42] = mask[48:60, 30:70] = True
     return np.where(mask[:, :, None], np.uint8(DEFECT), np.uint8(GRAY)), mask
@@ -39,7 +39,7 @@ def geometric() -> list:
 
 @pytest.mark.parametrize("transform", geometric())
 def test_mask_follows_the_defect(transform):
-    image, mask = picture()
+    image, mask = l_shape()
     changed = 0
     for seed in range(20):
         moved_image, moved_mask = applied(transform, image, mask, seed)
@@ -62,7 +62,7 @@ def test_borders_are_mirrored_not_black(transform):
 
 @pytest.mark.parametrize("number", PHOTOMETRIC.values(), ids=PHOTOMETRIC)
 def test_photometric_augmentations_leave_the_mask(number):
-    image, mask = picture()
+    image, mask = l_shape()
     image = image // 2 + np.random.default_rng(0).integers(0, 60, image.shape, dtype=np.uint8)
     for seed in range(10):
         other_image, same_mask = applied(augmentations()[number], image, mask, seed)
@@ -89,8 +89,8 @@ def test_noise_has_the_strength_of_the_old_defaults():
     assert 9 < min(variances) < 18 and 40 < max(variances) < 52  # 10 to 50
 
 
-def test_each_augmentation_comes_as_often_as_the_protocol_says():
-    turned = 0.5 * 3 / 4  # a rotation by 90s is by none of them a quarter of the time
+def test_each_augmentation_is_as_frequent_as_in_the_protocol():
+    turned = 0.5 * 3 / 4  # a rotation by a multiple of 90 degrees is by 0 a quarter of the time
     expected = [turned, 0.5, 0.5, 1, 0.2, 0.2, 0.2, 0.2, 0.3, 0.3]
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for transform, share in zip(augmentations(), expected, strict=True):
@@ -100,7 +100,7 @@ def test_each_augmentation_comes_as_often_as_the_protocol_says():
 
 
 class Note:
-    """In an augmentation's place: writes its number into the image's next free pixel."""
+    """Replaces an augmentation: writes its number into the image's next free pixel."""
 
     def __init__(self, number: int):
         self.number = number
@@ -137,7 +137,7 @@ def test_chances_within_one_call_are_independent(monkeypatch):
 
 
 def test_equal_generators_give_equal_bytes_and_nothing_global_moves():
-    image, mask = picture()
+    image, mask = l_shape()
     image.flags.writeable = mask.flags.writeable = False
     before = image.tobytes(), mask.tobytes(), random.getstate(), np.random.get_state()[1].tolist()
     one, two = np.random.default_rng(5), np.random.default_rng(5)
@@ -168,7 +168,7 @@ def test_piecewise_affine_by_hand():
     np.testing.assert_allclose(map_y, rows, atol=1e-6)
 
 
-def test_library_is_loaded_late_without_network_and_without_a_word():
+def test_the_library_is_loaded_late_silently_and_without_network():
     code = """
 import os, socket, sys
 socket.getaddrinfo = socket.create_connection = lambda *a, **k: os._exit(3)

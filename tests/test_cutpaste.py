@@ -1,4 +1,4 @@
-"""CutPaste, worked by hand with an augmentation that changes nothing, and with the real one for what always holds."""
+"""CutPaste by hand, with an augmentation that changes nothing; and its invariants, with the real one."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def plain(height: int, width: int, value: int = 7) -> np.ndarray:
 
 
 def numbered(height: int, width: int) -> np.ndarray:
-    """An image in which every pixel has a colour of its own, none of them ``plain``'s."""
+    """An image in which no two pixels have the same colour, nor that of ``plain``."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows + 100, columns + 100, rows * 0], axis=-1).astype(np.uint8)
 
@@ -66,7 +66,7 @@ def test_exactly_two_thirds_move(unaugmented):
     )
 
 
-def test_two_regions_each_land_on_foreground_points_of_their_own(unaugmented):
+def test_two_regions_land_on_independent_foreground_points(unaugmented):
     shape, colours = (40, 40), numbered(40, 40)
     mask = box(shape, slice(0, 3), slice(0, 3)) | box(shape, slice(30, 31), slice(2, 9))
     centres = [(20, 10), (20, 30), (33, 20)]
@@ -261,7 +261,7 @@ def test_equal_generators_give_equal_bytes():
         first, second = cut_paste(*photograph(), one), cut_paste(*photograph(), two)
         assert first[0].tobytes() == second[0].tobytes() and first[1].tobytes() == second[1].tobytes()
         results.add(first[0].tobytes())
-    assert len(results) > 8  # augmentations that do not come, with their chances, leave the same picture
+    assert len(results) > 8  # an augmentation that is not applied leaves the same image
 
 
 @pytest.mark.parametrize(("disc_gray", "ground_gray"), [(110, 50), (150, 220)], ids=["bright disc", "dark disc"])

@@ -1,4 +1,4 @@
-"""The embedded data set: its layout, exact masks, the same bytes from the same names, and nothing half-written."""
+"""The embedded data set: its layout, exact masks, equal bytes for equal names, and no half-written folder."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from bgad.data import mini
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
 from bgad.randomness import numpy_generator
 
 SMALL = {("train", "good"): 2, ("test", "good"): 1, ("test", "defect"): 1}
@@ -18,7 +18,7 @@ EVERY_TYPE = [(category, kind) for category, kinds in mini.CATEGORIES.items() fo
 
 @pytest.fixture(scope="module")
 def brick(tmp_path_factory) -> Path:
-    """A whole category, with every image."""
+    """A complete category."""
     root = tmp_path_factory.mktemp("mini")
     mini.generate(root, "brick")
     return root / "brick"
@@ -30,7 +30,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_every_category_can_have_the_splits_of_the_demo():
+def test_every_category_has_what_the_demo_splits_need():
     assert set(mini.CATEGORIES) == {"brick", "grass", "gravel", "coins"}
     assert set(mini.CATEGORIES) - mini.TEXTURES == {"coins"}
     for kinds in mini.CATEGORIES.values():
@@ -89,7 +89,7 @@ def test_a_coins_defects_are_on_the_coin_and_a_chip_takes_from_its_edge():
     for index in range(4):
         _, defective, mask = mini._image("coins", 0, "test", "chip", index)
         ring = ndimage.binary_dilation(mask, iterations=4) & ~mask
-        # Around a chip there is both coin, which is bright, and ground, which is as dark as what fills the chip.
+        # Around a chip there is bright coin and ground as dark as the filled chip.
         assert np.percentile(defective[ring], 5) < defective[mask].mean() + 15 < np.percentile(defective[ring], 90)
 
 
@@ -124,14 +124,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_images(catego
     assert not set(first.values()) & set(third.values())
 
 
-def test_an_image_depends_on_its_own_names_alone(tmp_path, monkeypatch, brick):
+def test_an_image_depends_only_on_its_names(tmp_path, monkeypatch, brick):
     monkeypatch.setattr(mini, "COUNTS", SMALL)
     mini.generate(tmp_path, "brick")
     whole = digests(brick)
     assert all(whole[path] == digest for path, digest in digests(tmp_path / "brick").items())
 
 
-def test_making_it_again_replaces_what_was_there(tmp_path, monkeypatch):
+def test_making_it_again_replaces_an_older_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(mini, "COUNTS", SMALL)
     stale = tmp_path / "gravel" / "test" / "good" / "999.png"
     stale.parent.mkdir(parents=True)
@@ -159,12 +159,12 @@ def test_a_failure_leaves_nothing_half_written_and_the_old_folder_as_it_was(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["grass"]
 
 
-def test_an_unknown_category_is_an_error_that_names_the_known_ones(tmp_path):
-    with pytest.raises(BgadError, match="no category bottle; choose one of brick, grass, gravel, coins"):
+def test_an_unknown_category_is_refused_and_the_known_ones_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"bottle.*brick, grass, gravel, coins"):
         mini.generate(tmp_path, "bottle")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_photograph_is_an_error_and_is_not_fetched():
-    with pytest.raises(BgadError, match=r"kidney\.tif: .*cannot be read; reinstall scikit-image"):
+    with pytest.raises(FileError, match=r"kidney\.tif: .*scikit-image"):
         mini._photograph("kidney.tif")

@@ -1,4 +1,4 @@
-"""Nothing connects beyond this machine: not at import, not for a plan, not in any test (conftest.py guards them all)."""
+"""Nothing connects beyond this machine: no import, no plan, no test (conftest.py guards them all)."""
 
 import os
 import pkgutil
@@ -11,9 +11,9 @@ from conftest import reached_out
 
 import bgad
 
-ELSEWHERE = "192.0.2.1"  # an address that is nobody's (RFC 5737)
+ELSEWHERE = "192.0.2.1"  # reserved for documentation (RFC 5737)
 HEAVY = ("albumentations", "huggingface_hub", "plotly", "skimage", "sklearn", "snakemake", "timm", "torchvision")
-# What keeps libraries silent has to come from the package, not from the tests' or a person's environment.
+# These must come from the package, not from the environment of the tests or of a user.
 SILENCERS = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "NO_ALBUMENTATIONS_UPDATE")
 
 

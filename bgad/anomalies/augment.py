@@ -1,7 +1,7 @@
 """RandAugment for known anomalies: 3 of 10 augmentations, drawn without replacement, on an image and its mask together.
 
-The ten and their probabilities are the released code's (protocol: "RandAugment"). It ran with the albumentations of
-2022; where the defaults have changed since, today's parameters spell the old ones out and a comment says which.
+The ten and their probabilities are the released code's (docs/protocol.md, RandAugment). It ran with the albumentations of 2022;
+where the defaults have changed since, today's parameters spell out the old ones and a comment says which.
 """
 
 import functools
@@ -17,16 +17,15 @@ DRAWN = 3
 def rand_augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """An augmented copy of ``image`` (H, W, 3) uint8 and of its ``mask`` (H, W) bool, both (H', W').
 
-    Rotation by 90 degrees and transposition turn (H, W) into (W, H). The mask follows every geometric augmentation with
-    nearest interpolation and can come out empty when the defect leaves the image. The inputs stay as they are.
+    Rotation by 90 degrees and transposition turn (H, W) into (W, H). The mask follows every geometric augmentation with nearest
+    interpolation, and is empty if the defect leaves the image. The inputs stay unchanged.
 
-    The ten transforms are shared by all callers of the process and hold the generator while they run, so two threads
-    must not call this at once.
+    All callers in a process share the ten transforms, which hold the generator while they run: not thread-safe.
     """
     ten = augmentations()
     drawn = rng.choice(len(ten), DRAWN, replace=False)
-    # One stream for all three. Compose(seed=...) would give each transform a stream of its own with the same seed, and
-    # then their chances are one and the same draw: an augmentation with p 0.2 would never come without one with p 0.3.
+    # One stream for all three. Compose(seed=...) would give each transform its own stream with the same seed, so that all
+    # decide by the same draw: an augmentation with p 0.2 would never occur without one with p 0.3.
     python_rng = random.Random(int(rng.integers(2**63)))
     data = {"image": image.copy(), "mask": mask.astype(np.uint8)}
     for number in drawn:
@@ -37,15 +36,15 @@ def rand_augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 
 @functools.cache
 def augmentations() -> tuple[Callable[..., dict[str, Any]], ...]:
-    """The ten augmentations, each called with ``image`` and ``mask``, in the protocol's order; built on first use.
+    """The ten augmentations in the order of docs/protocol.md, each called with ``image`` and ``mask``; built on first use.
 
-    Within "one of", ``p`` is the member's weight. What was not given in the released code are the defaults of 2022.
+    Within OneOf, ``p`` is the member's weight. Values that the released code does not give are the defaults of 2022.
     """
-    # Imported here, since it takes seconds and training without CutPaste does not need it.
+    # Takes seconds to import, and training without CutPaste does without.
     import albumentations as A
     import cv2
 
-    # The default was to mirror at the border; it is black since 2.0, which would make black wedges part of the defects.
+    # The default mirrored at the border; since 2.0 it is black, which would add black wedges to the defects.
     mirrored = {"border_mode": cv2.BORDER_REFLECT_101}
     return (
         A.RandomRotate90(p=0.5),  # now 1 by default
@@ -109,13 +108,13 @@ def augmentations() -> tuple[Callable[..., dict[str, Any]], ...]:
 def piecewise_affine_maps(
     height: int, width: int, scale: float, rng: np.random.Generator, points: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel is fetched from: ``(map_x, map_y)``, (H, W) float32 each, in pixels.
+    """The source of each pixel: ``(map_x, map_y)``, (H, W) float32 each, in pixels.
 
-    A grid of ``points`` x ``points`` over the whole image moves by normal noise with standard deviation ``scale`` (a
-    fraction of the side), not beyond the border; between the grid points the move is interpolated linearly.
+    A grid of ``points`` x ``points`` over the image moves by normal noise with standard deviation ``scale`` (a fraction of the
+    side), not beyond the border; between the grid points the move is interpolated linearly.
     """
-    # In 2.0.8 PiecewiseAffine averages the grid points' places instead of their moves, so that the image shrinks to
-    # clumps even without any noise, and it does so pixel by pixel in Python: over a second for 256 x 256 pixels.
+    # PiecewiseAffine of 2.0.8 averages the positions of the grid points instead of their moves, which shrinks the image to
+    # clumps even without noise, and it works pixel by pixel in Python: over a second for 256 x 256 pixels.
     rows, columns = _hats(height, points), _hats(width, points)
     noise = rng.normal(0, scale, (2, points, points))
     at_y = np.clip(np.linspace(0, 1, points)[:, None] + noise[0], 0, 1) * (height - 1)
@@ -124,7 +123,7 @@ def piecewise_affine_maps(
 
 
 def _hats(size: int, points: int) -> np.ndarray:
-    """Weights of linear interpolation from ``points`` to ``size`` places, ends on ends: (size, points)."""
+    """Weights of linear interpolation from ``points`` to ``size`` positions with the same ends: (size, points)."""
     return np.clip(1 - abs(np.linspace(0, points - 1, size)[:, None] - np.arange(points)), 0, None)
 
 

@@ -1,23 +1,26 @@
-"""Pseudo anomalies: natural synthetic anomalies (NSA; Schlüter et al., ECCV 2022), a patch of one normal image pasted
-onto another. The second data strategy of BGAD's released code, which calls NSA with its defaults on whole images.
+"""Pseudo anomalies: natural synthetic anomalies (NSA; Schlüter et al., ECCV 2022), a patch of one normal image pasted onto
+another. It is the second data strategy of BGAD's released code, which calls NSA with its defaults on whole images.
 
-Its own copy of NSA is not public; these are the defaults of NSA's public code, sizes as fractions of the image's side:
-* One patch. Where the object is plays no part: NSA's background thresholds are off by default.
-* Half the height and half the width of what is cut out are uniform in [0.05, 0.2), each on its own; the centre is uniform
-  at 0.05 or more from the border; what would lie outside the image is left away.
-* It is resized, bilinear, by one factor for both sides: normal(1, 0.5), clipped to 0.7 .. 1.3. Then the whole sides are
-  clipped to 0.05 .. 0.2, though NSA names these the bounds of half the sides: no patch covers more than 4 % of the image.
-* It lands uniformly anywhere inside the image and is Poisson blended (OpenCV's seamlessClone, NORMAL_CLONE). The solver
-  keeps the normal image's values on the outermost two pixels of its place and its gradients on the outermost four;
-  further in, the gradients are the patch's own.
-* The mask: where the channels' mean absolute difference is above 1, then a 5 x 5 median against grain.
+The released code's copy of NSA is not public; these are the defaults of NSA's public code, with sizes as fractions of the side:
+* One patch, wherever the object is: NSA's background thresholds are off by default.
+* Half the height and half the width of the patch are independent and uniform in [0.05, 0.2); its centre is uniform at 0.05 or
+more
+  from the border; the part outside the image is dropped.
+* It is resized, bilinear, by one factor for both sides: normal(1, 0.5), clipped to 0.7 .. 1.3. Then the sides are clipped to
+  0.05 .. 0.2, though NSA calls these the bounds of half the sides: no patch covers more than 4 % of the image.
+* It lands uniformly anywhere in the image and is Poisson blended (OpenCV's seamlessClone, NORMAL_CLONE). The solver keeps the
+normal
+  image's values on the outermost two pixels of the place and its gradients on the outermost four; further in, the gradients are
+  the patch's.
+* The mask: where the mean absolute difference of the channels is above 1, then a 5 x 5 median against grain.
 
-Where ours deviates:
-* With nothing to see in the end (a plain patch on plain ground, or one too small to blend), NSA returns an empty mask and
-  the released code trains on a normal image called anomalous. Here the patch is drawn again.
-* NSA blends a patch of odd width one column further right than its place. Here it is in its place.
-* NSA takes images of one size for granted. Here the source is brought to the normal image's.
-* No side is shorter than a pixel, so that small images work too.
+Differences:
+* If nothing is visible (a plain patch on plain ground, or one too small to blend), NSA returns an empty mask and the released
+code
+  trains on a normal image labelled anomalous. Ours draws the patch again.
+* NSA blends a patch of odd width one column too far to the right.
+* NSA assumes images of one size. Ours resizes the source to the normal image's size.
+* No side is shorter than a pixel, so small images work too.
 """
 
 import cv2
@@ -30,8 +33,8 @@ BOUNDS = 0.05, 0.2
 SCALE_SPREAD, SCALE_BOUNDS = 0.5, (0.7, 1.3)
 TOLERANCE = 1  # gray values
 GRAIN = 5  # pixels
-SMALLEST_BLENDED = 50  # pixels; NSA leaves the image as it is when there are fewer to blend
-DRAWS = 50  # of a patch to blend, and again of one to paste as it is
+SMALLEST_BLENDED = 50  # pixels; NSA does not blend fewer
+DRAWS = 50  # of a patch to blend, then of one to paste unblended
 
 Box = tuple[slice, slice]  # rows, columns
 
@@ -39,11 +42,10 @@ Box = tuple[slice, slice]  # rows, columns
 def pseudo_anomaly(normal: np.ndarray, source: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """``normal`` with a patch of ``source`` blended in: (H, W, 3) uint8, and where it differs visibly: (H, W) bool.
 
-    ``normal`` (H, W, 3) uint8, 8 pixels a side or more; ``source`` (h, w, 3) uint8, resized to (H, W) with Lanczos if that
-    is not its size. The mask is never empty: while it would be, another patch is drawn, ``DRAWS`` times at most. After
-    that, patches are pasted sharply, without blending, again ``DRAWS`` at most; this is what happens to images of fewer
-    than 48 x 48 pixels, and to two plain images of different colours. DataError if nothing of those is to be seen either,
-    as with two images of the same plain colour. The inputs stay as they are.
+    ``normal`` (H, W, 3) uint8, with sides of 8 pixels or more; ``source`` (h, w, 3) uint8, resized to (H, W) with Lanczos if
+    needed. The mask is never empty: up to ``DRAWS`` patches are drawn until one is visible, then up to ``DRAWS`` are pasted
+    sharply, without blending, as happens to images below 48 x 48 pixels and to two plain images of different colours. DataError
+    if none of those is visible either, as with two images of the same plain colour. The inputs stay unchanged.
     """
     if source.shape != normal.shape:
         source = np.array(Image.fromarray(source).resize(normal.shape[1::-1], Image.Resampling.LANCZOS))
@@ -55,13 +57,13 @@ def pseudo_anomaly(normal: np.ndarray, source: np.ndarray, rng: np.random.Genera
             if mask.any():
                 return image, mask
     raise DataError(
-        f"No pseudo anomaly can be made: {2 * DRAWS} patches of one normal image changed nothing in another, so both seem to "
-        "be one plain colour; take such images out of the data set or choose a data strategy without pseudo anomalies."
+        f"no pseudo anomaly can be made: {2 * DRAWS} patches of one normal image changed nothing in another, so both seem to "
+        "have one plain colour; remove such images or choose a data strategy without pseudo anomalies."
     )
 
 
 def draw_patch(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Box, Box]:
-    """Where a patch is cut out of an image of ``shape`` (H, W), and where it lands, which also gives its new size."""
+    """Where a patch is cut out of an image of ``shape`` (H, W), and where it lands, which also is its new size."""
     least = [max(1, round(BOUNDS[0] * side)) for side in shape]
     most = [max(low + 1, round(BOUNDS[1] * side)) for low, side in zip(least, shape, strict=True)]
     halves = rng.integers(least, most)
@@ -70,7 +72,7 @@ def draw_patch(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Box, B
 
     height, width = stops - starts
     scale = np.clip(rng.normal(1, SCALE_SPREAD), *SCALE_BOUNDS)
-    # The factor that the height has after clipping goes for the width, and the width's for the height.
+    # The height's factor after clipping applies to the width, and then the width's to the height.
     new_height = np.clip(scale * height, least[0], most[0])
     new_width = np.clip(int(new_height / height * width), least[1], most[1])
     new_height = np.clip(int(new_width / width * height), least[0], most[0])
@@ -87,9 +89,9 @@ def resized(patch: np.ndarray, place: Box) -> np.ndarray:
 
 
 def blended(normal: np.ndarray, patch: np.ndarray, place: Box) -> np.ndarray:
-    """``normal`` with ``patch`` Poisson blended in at ``place``; unchanged if there are too few pixels to blend."""
+    """``normal`` with ``patch`` Poisson blended in at ``place``; unchanged if the patch is too small to blend."""
     height, width = patch.shape[:2]
-    # OpenCV stops with an error when one side has fewer than three pixels to blend; NSA then keeps the image, too.
+    # OpenCV fails if a side has fewer than three pixels to blend; NSA keeps the image then as well.
     if min(height, width) < 5 or (height - 2) * (width - 2) < SMALLEST_BLENDED:
         return normal.copy()
     inner = np.zeros((height, width), dtype=np.uint8)  # seamlessClone overwrites it
@@ -99,7 +101,7 @@ def blended(normal: np.ndarray, patch: np.ndarray, place: Box) -> np.ndarray:
 
 
 def sharp(normal: np.ndarray, patch: np.ndarray, place: Box) -> np.ndarray:
-    """``normal`` with ``patch`` at ``place`` as it is."""
+    """``normal`` with ``patch`` at ``place``, unblended."""
     image = normal.copy()
     image[place] = patch
     return image
@@ -109,8 +111,8 @@ def differing(normal: np.ndarray, image: np.ndarray, place: Box) -> np.ndarray:
     """Where in ``place`` the two images differ by more than ``TOLERANCE``, after the median: (H, W) bool."""
     difference = np.abs(normal[place].astype(np.int16) - image[place]).mean(axis=-1)
     mask = np.zeros(normal.shape[:2], dtype=bool)
-    # Over the place alone, beyond whose edge its own pixels go on: a blended patch has an unchanged rim anyway, and a sharp
-    # one of a few pixels would vanish among the unchanged ones around it.
+    # The median sees only the place, whose border pixels it repeats: a blended patch has an unchanged rim anyway, and a sharp
+    # one of a few pixels would vanish among the unchanged pixels around it.
     mask[place] = cv2.medianBlur((difference > TOLERANCE).astype(np.uint8), GRAIN) > 0
     return mask
 

@@ -1,10 +1,10 @@
-"""The embedded data set ``mini`` in MVTec AD's layout, made on the spot from photographs inside the scikit-image wheel.
+"""The embedded data set ``mini`` in MVTec AD's layout, made from photographs in the scikit-image wheel.
 
-Three textures (brick, grass, gravel) and one object (coins); every normal image is a view of its photograph with another
-position, scale, rotation, light and sensor noise, and every anomalous one is such a view with a painted defect and its exact
-mask. Any image depends on its names alone: ("mini", category, seed, split, type, index).
+Three textures (brick, grass, gravel) and one object (coins). Every normal image is a view of its photograph at another
+position, scale, rotation and light, with sensor noise; every anomalous one is such a view with a painted defect and its exact
+mask. An image depends only on its names: ("mini", category, seed, split, type, index).
 
-Licences as scikit-image gives them: brick, grass, gravel, coffee and chelsea are CC0; coins (Brooklyn Museum) has no known
+Licences, according to scikit-image: brick, grass, gravel, coffee and chelsea are CC0; coins (Brooklyn Museum) has no known
 copyright restrictions.
 """
 
@@ -16,33 +16,33 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import scipy  # whose ndimage waits for its first use: reading the categories' names needs none of it
+import scipy  # scipy.ndimage loads at its first use: the categories' names do without
 from PIL import Image
 
-from bgad.errors import BgadError
+from bgad.errors import ConfigError, FileError
 from bgad.randomness import numpy_generator
 
 SIZE = 256  # pixels, height and width of every image
-COUNTS = {("train", "good"): 40, ("test", "good"): 12, ("test", "defect"): 16}  # images; a defect's are of each type
+COUNTS = {("train", "good"): 40, ("test", "good"): 12, ("test", "defect"): 16}  # images, a defect's for each type
 TEXTURES = {"brick", "grass", "gravel"}  # the other category, coins, is an object
-# Pixels of the photograph to one of an image, and how much of its contrast stays: among sharp shadows between blades and
-# stones, most defects would hide from any detector.
+# Pixels of the photograph for one of an image, and the share of its contrast that stays: most defects would hide from any
+# detector among the sharp shadows of blades and stones.
 VIEWS = {"brick": (0.9, 1.0), "grass": (0.7, 0.65), "gravel": (0.65, 0.65)}
-VISIBLE = 3  # grey levels of 255: a smaller change is no part of the mask
+VISIBLE = 3  # grey levels of 255: the mask has no smaller changes
 
 
 def generate(root: Path, category: str, seed: int = 0) -> None:
-    """Writes ``root / category``: train/good, test/good, test/<type> and ground_truth/<type>, replacing what was there.
+    """Writes ``root / category``: train/good, test/good, test/<type> and ground_truth/<type>, and replaces an older folder.
 
     Images are SIZE x SIZE 8-bit RGB PNG files (grey, repeated), masks SIZE x SIZE 8-bit grey with 0 and 255. The folder is
-    built beside its place and renamed, so it is there whole or not at all. BgadError if the category or a photograph is
-    missing.
+    built under a temporary name and renamed, so it is never incomplete. ConfigError for an unknown category; FileError if a
+    photograph is missing.
     """
     if category not in CATEGORIES:
-        raise BgadError(f"data set mini has no category {category}; choose one of {', '.join(CATEGORIES)}.")
+        raise ConfigError(f"data set mini has no category {category}; choose one of {', '.join(CATEGORIES)}.")
     folder = Path(root) / category
     building, old = (folder.with_name(f".{category}.{os.getpid()}.{suffix}") for suffix in ("new", "old"))
-    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed under the same process number
+    shutil.rmtree(building, ignore_errors=True)  # from a killed run with the same process number
     try:
         _write(building, category, seed)
         if folder.exists():
@@ -57,21 +57,19 @@ def _write(folder: Path, category: str, seed: int) -> None:
     for part, kind in [("train", "good"), ("test", "good"), *(("test", kind) for kind in CATEGORIES[category])]:
         for index in range(COUNTS[part, "good" if kind == "good" else "defect"]):
             _, image, mask = _image(category, seed, part, kind, index)
-            _save(Image.fromarray(image).convert("RGB"), folder / part / kind / f"{index:03}.png")
+            files = {folder / part / kind / f"{index:03}.png": Image.fromarray(image).convert("RGB")}
             if kind != "good":
-                _save(Image.fromarray(mask.astype(np.uint8) * 255), folder / "ground_truth" / kind / f"{index:03}_mask.png")
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, compress_level=2)  # twice as fast as the default, and no larger
+                files[folder / "ground_truth" / kind / f"{index:03}_mask.png"] = Image.fromarray(mask.astype(np.uint8) * 255)
+            for path, content in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content.save(path, compress_level=2)  # twice as fast as the default, and no larger
 
 
 def _image(category: str, seed: int, part: str, kind: str, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One image without its defect and with it, both (SIZE, SIZE) uint8, and the defect's mask, (SIZE, SIZE) bool.
+    """One image without and with its defect, both (SIZE, SIZE) uint8, and the defect's mask, (SIZE, SIZE) bool.
 
-    Both go through the same camera with the same noise. The mask is where the defect shows (by VISIBLE grey levels, small
-    gaps closed); outside it the two are equal.
+    Both come from the same camera with the same noise. The mask is where the defect shows (by VISIBLE grey levels, with small
+    gaps closed); outside it the images are equal.
     """
     rng = numpy_generator("mini", category, seed, part, kind, index)
     scene = _texture(rng, category) if category in TEXTURES else _coin(rng, index)
@@ -90,7 +88,7 @@ def _image(category: str, seed: int, part: str, kind: str, index: int) -> tuple[
 
 @dataclass(frozen=True)
 class Scene:
-    """What the camera sees, each (SIZE, SIZE) in 0..1: the surface, how far the object fills a pixel, what is behind it."""
+    """What the camera sees, each (SIZE, SIZE) in 0..1: the surface, the object's share of a pixel, the background."""
 
     surface: np.ndarray
     object: np.ndarray
@@ -106,11 +104,11 @@ def _texture(rng: np.random.Generator, category: str) -> Scene:
 
 
 def _coin(rng: np.random.Generator, index: int) -> Scene:
-    """The coin with that index (in turn), near the middle, on the photograph's own ground, without its neighbours."""
+    """The coin with that index (modulo their number), near the middle, on the photograph's ground, without its neighbours."""
     ground, outlines = _coins()
     outline = outlines[index % len(outlines)]
     photograph = np.where(scipy.ndimage.binary_dilation(outline, iterations=3), _photograph("coins.png"), ground)
-    soft = scipy.ndimage.gaussian_filter(outline.astype(float), 0.7)  # as a coin's photograph fades over a pixel
+    soft = scipy.ndimage.gaussian_filter(outline.astype(float), 0.7)  # a coin's edge fades over a pixel
     diameter = 2 * np.sqrt(outline.sum() / np.pi)
     scale = diameter / SIZE / rng.uniform(0.6, 0.66)
     centre = scipy.ndimage.center_of_mass(outline) + rng.uniform(-7, 7, 2) * scale
@@ -121,7 +119,7 @@ def _coin(rng: np.random.Generator, index: int) -> Scene:
 @cache
 def _coins() -> tuple[np.ndarray, list[np.ndarray]]:
     """The coins' photograph without coins, and each coin's outline: (H, W) in 0..1, and (H, W) bool in reading order."""
-    from skimage.filters import sobel  # half a second, which reading the categories' names needs not
+    from skimage.filters import sobel  # slow to import
     from skimage.segmentation import watershed
 
     photograph = _photograph("coins.png")
@@ -135,7 +133,7 @@ def _coins() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def _camera(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """A camera whose light, blur and noise are drawn once: the same for every surface it is given."""
+    """A camera with random light, blur and noise, which are the same for every surface."""
     gain, gamma, blur = rng.uniform(0.94, 1.06), rng.uniform(0.95, 1.06), rng.uniform(0.4, 0.6)
     slope_y, slope_x = rng.uniform(-0.05, 0.05, 2)
     noise = rng.normal(0, rng.uniform(0.005, 0.009), (SIZE, SIZE))
@@ -151,18 +149,18 @@ def _camera(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
 
 @cache
 def _photograph(name: str) -> np.ndarray:
-    """A photograph of the scikit-image wheel in grey, (H, W) in 0..1, read from its file: nothing is ever fetched."""
+    """A photograph of the scikit-image wheel in grey, (H, W) in 0..1, read from its file and never downloaded."""
     import skimage
 
     path = Path(skimage.__file__).parent / "data" / name
     try:
         return np.asarray(Image.open(path).convert("L"), dtype=float) / 255
     except OSError as error:
-        raise BgadError(f"{path}: scikit-image's photograph cannot be read; reinstall scikit-image.") from error
+        raise FileError(f"{path}: scikit-image's photograph cannot be read; reinstall scikit-image.") from error
 
 
 def _crop(rng: np.random.Generator, photograph: np.ndarray, scale: float) -> np.ndarray:
-    """A view of a random place, turned by up to 5 degrees, that lies inside the photograph as far as it is large enough."""
+    """A view of a random place, turned by up to 5 degrees, inside the photograph if that is large enough."""
     angle = np.radians(rng.uniform(-5, 5))
     margin = scale * SIZE / 2 * (np.cos(angle) + abs(np.sin(angle)))
     centre = [rng.uniform(min(margin, side / 2), max(side - margin, side / 2)) for side in photograph.shape]
@@ -170,14 +168,14 @@ def _crop(rng: np.random.Generator, photograph: np.ndarray, scale: float) -> np.
 
 
 def _view(photograph: np.ndarray, centre: Sequence[float], scale: float, angle: float, order: int = 3) -> np.ndarray:
-    """(SIZE, SIZE) of the photograph about ``centre`` (row, column), at ``scale`` of its pixels to one of the view's."""
+    """(SIZE, SIZE) of the photograph around ``centre`` (row, column), ``scale`` of its pixels for one of the view."""
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIZE - 1) / 2
     offset = [centre[row] - middle * (turn[row, 0] + turn[row, 1]) for row in (0, 1)]
     return scipy.ndimage.affine_transform(photograph, turn, offset, (SIZE, SIZE), order=order, mode="mirror")
 
 
-# Where a defect is: shapes return its opacity, (SIZE, SIZE) in 0..1, about ``share`` of the pixels
+# Shapes: where a defect is, as its opacity, (SIZE, SIZE) in 0..1, on about ``share`` of the pixels
 
 
 def _blob(rng: np.random.Generator, inside: np.ndarray, share: float, at_edge: bool = False) -> np.ndarray:
@@ -185,7 +183,7 @@ def _blob(rng: np.random.Generator, inside: np.ndarray, share: float, at_edge: b
     (row,), (column,) = _place(rng, (inside > 0.2) & (inside < 0.8) if at_edge else inside > 0.95)
     y, x = np.arange(SIZE)[:, None] - row, np.arange(SIZE) - column
     if at_edge:
-        inside = scipy.ndimage.maximum_filter(inside, 9)  # the faded rim goes with the piece
+        inside = scipy.ndimage.maximum_filter(inside, 9)  # the faded rim is part of the piece
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.6)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     pixels = int(share * SIZE * SIZE)
@@ -213,7 +211,7 @@ def _line(rng: np.random.Generator, inside: np.ndarray, share: float, widths: tu
 
 
 def _place(rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
-    """Row and column, (2, 1), of a pixel drawn among the true ones."""
+    """Row and column, (2, 1), of a random pixel among the true ones."""
     rows_and_columns = np.array(np.nonzero(places))
     return rows_and_columns[:, [rng.integers(rows_and_columns.shape[1])]]
 
@@ -224,11 +222,11 @@ def _clouds(rng: np.random.Generator, sigma: float) -> np.ndarray:
     return (noise - noise.mean()) / noise.std()
 
 
-# What a defect does: fillings return the changed surface, (SIZE, SIZE); at ``strength`` 0 hardly, at 1 plainly seen
+# Fillings: the changed surface, (SIZE, SIZE), hardly visible at ``strength`` 0 and clearly at 1
 
 
 def _groove(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
-    """Ploughed smooth, darker in the groove, and with one flank in the light and the other in shadow."""
+    """Ploughed smooth, darker in the groove, with one flank in the light and the other in shadow."""
     smooth = scipy.ndimage.gaussian_filter(scene.surface, 1.5)
     angle = rng.uniform(0, 2 * np.pi)
     flank_y, flank_x = np.gradient(scipy.ndimage.gaussian_filter(alpha, 0.7))
@@ -237,7 +235,7 @@ def _groove(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength:
 
 
 def _matter(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float, name: str) -> np.ndarray:
-    """Something that does not belong there: another photograph's texture, lighter or darker than its surroundings."""
+    """Foreign matter: another photograph's texture, lighter or darker than its surroundings."""
     texture = _crop(rng, _photograph(name), rng.uniform(0.4, 0.8))
     inside = alpha > 0.5
     tone = scene.surface[inside].mean() + rng.choice([-1, 1]) * 0.25 * strength
@@ -251,7 +249,7 @@ def _stain(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: 
 
 
 def _smear(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
-    """Dragged along one direction: the surface's own texture, averaged over a line of pixels."""
+    """Smeared in one direction: the surface's texture, averaged over a line of pixels."""
     angle = rng.uniform(0, 2 * np.pi)
     steps = np.linspace(-0.5, 0.5, 13) * (6 + 22 * strength)
     moves = [(step * np.sin(angle), step * np.cos(angle)) for step in steps]
@@ -260,13 +258,13 @@ def _smear(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: 
 
 
 def _gone(rng: np.random.Generator, scene: Scene, alpha: np.ndarray, strength: float) -> np.ndarray:
-    """Missing: what is behind the object shows."""
+    """A missing piece: the background shows."""
     return scene.surface + alpha * strength * (scene.behind - scene.surface)
 
 
 @dataclass(frozen=True)
 class Defect:
-    """A defect type: where and what it is, and the ranges of its share of the pixels (log-uniform) and strength (uniform)."""
+    """A defect type: its shape and filling, and the ranges of its share of the pixels (log-uniform) and strength (uniform)."""
 
     shape: Callable
     filling: Callable

@@ -1,6 +1,6 @@
-"""Nothing reaches beyond this machine: connections and look-ups of names are refused, and noted in $BGAD_NETWORK_NOTES.
+"""Refuses connections and name look-ups beyond this machine, and notes them in $BGAD_NETWORK_NOTES.
 
-Python's own audit events carry them, so no library's own way of connecting goes past this one. What is not Python is not seen.
+It hooks Python's audit events, which no Python library bypasses; other programs are not covered.
 """
 
 import ipaddress
@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 
-ADDRESS_OF = {  # where the arguments of an event have the host
+ADDRESS_OF = {  # the address among an event's arguments
     "socket.connect": lambda of_socket, address: address,
     "socket.sendto": lambda of_socket, address: address,
     "socket.sendmsg": lambda of_socket, address: address,
@@ -18,7 +18,7 @@ ADDRESS_OF = {  # where the arguments of an event have the host
 
 
 def forbid() -> None:
-    """For the rest of this process's life."""
+    """Until the process ends."""
     if not hasattr(sys, "bgad_has_no_network"):
         sys.bgad_has_no_network = True
         sys.addaudithook(_check)

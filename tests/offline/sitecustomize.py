@@ -1,4 +1,4 @@
-"""Python imports this first, in the tests' processes and, by PYTHONPATH, in all that they start: see no_network.py."""
+"""Python imports this first, in the tests' processes and, by PYTHONPATH, in their children: see no_network.py."""
 
 import no_network
 
