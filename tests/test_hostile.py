@@ -6,7 +6,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from bgad.errors import BgadError, ConfigError, DataError, FileError
 from bgad.io import read_json
 from bgad.methods.predict import read_model
 from bgad.report.tables.format import escaped
-from bgad.tensors import load_tensors
 
 CPU = torch.device("cpu")
 
@@ -224,54 +222,14 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path):
     assert canary.exists()
 
 
-def compressed(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, body in entries:
-            archive.writestr(name, body)
-
-
-def test_a_checkpoint_is_no_larger_than_its_file(tmp_path):
-    path = tmp_path / "x.pt"
-    torch.save([torch.zeros(1).expand(10**12)], path)
-    with pytest.raises(ValueError, match="more bytes than it has"):
-        load_tensors(path, CPU)
-    torch.save([torch.zeros(10**6)], path)
-    assert load_tensors(path, CPU)[0].shape == (10**6,)
-    compressed(path)
-    with pytest.raises(ValueError, match="compressed"):
-        load_tensors(path, CPU)
-    for value in (torch.zeros(3).to_sparse(), torch.zeros(3, device="meta"), torch.float32):
-        torch.save([value], path)
-        with pytest.raises(ValueError):
-            load_tensors(path, CPU)
-
-
 # --- names ---------------------------------------------------------------------------------------------------
 
 NASTY = "a b; touch CANARY & (touch CANARY2) 'ünï→ #~!%s"
-REFUSED = [
-    "a$(touch CANARY)",
-    'a"b',
-    "a`b`",
-    "a,b",
-    "{k}",
-    "a|b",
-    "<b>",
-    "-rf",
-    "..",
-    ".x",
-    "=1+1",
-    "@x",
-    "+x",
-    "a\nb",
-    "a\\b",
-    " a",
-]
+REFUSED = ["a$(touch CANARY)", 'a"b', "a`b`", "a,b", "{k}", "a|b", "<b>", "a\nb", "a\\b", " a", "a ", "-rf", "..", ".x", "=1+1"]
+REFUSED += ["@x", "+x", "", "x" * (LONGEST + 1), "é" * LONGEST, "\udcff", "a\u202eb", "a/b", "*"]
 
 
-@pytest.mark.parametrize("name", [*REFUSED, "a ", "", "x" * (LONGEST + 1), "é" * LONGEST, "\udcff", "a\u202eb", "a/b", "*"])
+@pytest.mark.parametrize("name", REFUSED)
 def test_names_that_cannot_be_used(name):
     with pytest.raises(DataError, match="rename the folder") as error:
         check_names([name], "a category", Path("data"))
