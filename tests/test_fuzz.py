@@ -247,7 +247,7 @@ def rehashed(values):
 
 @settings(FUZZ, max_examples=MANY or 100)  # pandas takes its time
 @given(data=st.data())
-def test_a_cell_s_figures(whole, data):
+def test_a_cell_s_metrics(whole, data):
     """Whatever is in the files of a cell, the reports have its finite metrics, or a reason."""
     folder = Path(cell().folder)
     metrics = data.draw(jsons(json.loads(whole("metrics.json"))) | st.just(whole("metrics.json")))

@@ -234,7 +234,7 @@ def test_mask_worked_by_hand():
     place = box(3, 4, 14, 20)
     expected = np.zeros((20, 30), dtype=bool)
     expected[4:11, 5:14] = True
-    # The median: 13 or more of the 25 around. At a rectangle's corner it sees 9, beside a corner 12, a step further 15;
+    # The median: 13 or more of the 25 around. At a rectangle's corner it sees 9, next to a corner 12, a step further 15;
     # one step in from the corner 16. The hole is filled, and the grain is gone.
     for row in (4, 10):
         for column in (5, 6, 12, 13):
