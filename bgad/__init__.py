@@ -2,13 +2,13 @@
 
 import os
 
-# PyTorch's threads sleep when they wait, instead of taking a core from those that run compiled code; read when torch loads.
+# PyTorch's threads sleep while they wait, which leaves their cores to compiled code. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# No library that comes with this one reports to anybody: albumentations asks at import for a newer version of itself, and the
-# Hugging Face hub's client says with each request what runs it.
+# No library reports home: albumentations looks for a newer version at import, and the Hugging Face hub's client sends what runs
+# it with each request.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# And that client fetches files in its plain way, whose every address is looked at (weights.py).
+# The client must download over plain HTTP, where every address is checked (features/weights.py).
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 __version__ = "0.1.0"

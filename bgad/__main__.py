@@ -1,4 +1,4 @@
-"""``python -m bgad``: the same as the command ``bgad``."""
+"""``python -m bgad`` is the command ``bgad``."""
 
 from bgad.cli import main
 
