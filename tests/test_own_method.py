@@ -1,4 +1,4 @@
-"""The guide docs/own-method.md by its word: its detector, its suite and its recipe, put into a copy of the project and run."""
+"""The guide docs/own-method.md: its method, suite and recipe, run in a copy of the project."""
 
 import json
 import os
@@ -16,18 +16,18 @@ OF_OTHER_BACKBONE = "results/lite1/mini/brick/seen/k0/mean_distance/seed0"
 
 
 def block(file: str) -> str:
-    """The first block of the page after the name of that file."""
+    """The page's first block after the name of that file."""
     return re.search(rf"`{re.escape(file)}`.*?```\w+\n(.*?)```", PAGE, flags=re.DOTALL)[1]
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A copy of the project, its package with it, with the page's three files in their places and the cells run."""
+    """A copy of the project and its package with the page's three files and finished cells."""
     folder = tmp_path_factory.mktemp("own") / "the project"
     folder.mkdir()
     project = Project(folder)
     shutil.copytree(ROOT / "bgad", folder / "bgad", ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("bgad/detectors/mean_distance.py", "config/suites/own.yaml", "config/recipes/lite1.yaml"):
+    for file in ("bgad/methods/mean_distance.py", "config/suites/own.yaml", "config/recipes/lite1.yaml"):
         (folder / file).write_text(block(file), encoding="utf-8")
     for file, old, new in (
         ("config/config.yaml", "suites: [", "suites: [own, "),
@@ -45,14 +45,14 @@ def ran(tmp_path_factory):
     return folder
 
 
-def test_the_detector_of_the_page_stands_beside_bgad(ran):
+def test_the_page_s_method_is_in_the_table_with_bgad(ran):
     table = (ran / "table.md").read_text()
     assert "2 of 2 cells measured" in table
     glance = [line.split("|")[4].strip() for line in table.splitlines() if re.match(r"\| demo +\| mini +\| seen", line)]
     assert glance[:2] == ["bgad-wo", "Mean distance"]
 
 
-def test_its_cell_is_tested_on_the_same_images(ran):
+def test_it_is_tested_on_the_same_images_as_bgad(ran):
     ours, theirs = (json.loads((ran / cell / "metrics.json").read_text()) for cell in CELLS)
     for key in ("counts", "split_sha256", "recipe_sha256", "weights_sha256"):
         assert ours[key] == theirs[key]
@@ -60,7 +60,7 @@ def test_its_cell_is_tested_on_the_same_images(ran):
     assert 50 < theirs["pixel_auroc"]["last"] <= 100
 
 
-def test_the_recipe_of_the_page_has_another_backbone(ran):
+def test_the_page_s_recipe_has_another_backbone(ran):
     first, other = (json.loads((ran / cell / "metrics.json").read_text()) for cell in (CELLS[1], OF_OTHER_BACKBONE))
     assert first["weights_sha256"] != other["weights_sha256"]
     assert (ran / "resources/features/tf_efficientnet_lite1/64/mini/brick/features.json").exists()
