@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # it with each request.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# The client must download over plain HTTP, where every address is checked (features/weights.py).
+# The client must not use its Xet protocol, which contacts addresses that features/weights.py could not check.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 __version__ = "0.1.0"
