@@ -1,4 +1,4 @@
-"""Cells with all that a page draws from: figures, history, types, likelihoods and a gallery, written as a training would."""
+"""Cells with all that a page draws from: metrics, history, types, likelihoods and a gallery, written as a training would."""
 
 import csv
 from dataclasses import astuple
@@ -32,11 +32,11 @@ def write_whole(root, of, value=90.0, images=IMAGES, masks=True, threshold=THRES
     types = {kind: type_metrics(value - 2 * place, value - place, 2, kind in known) for place, kind in enumerate(kinds)}
     values = metrics((value, value + 1), pixel, pixel, pixel)
     write_cell(root, of, values, by_type=types, history=history)
-    write_pictures(root / of.folder, images, masks, threshold)
+    write_images(root / of.folder, images, masks, threshold)
     write_json(root / of.folder / "likelihoods.json", {"bins": 3, "beta": 0.05, "tau": 0.1, "levels": [level(), level()]})
 
 
-def write_pictures(folder, images=IMAGES, masks=True, threshold=THRESHOLD):
+def write_images(folder, images=IMAGES, masks=True, threshold=THRESHOLD):
     """scores.csv, and a gallery in which an image's map is its score in its lower right quarter, where its defect is."""
     count = len(images)
     thumbnails = np.random.default_rng(count).integers(60, 200, (count, TILE, TILE, 3), dtype=np.uint8)
@@ -58,7 +58,7 @@ def level():
 
 
 def several(root):
-    """24 cells over two categories, splits, counts, three methods and two seeds, each with a figure of its own; one of them
+    """24 cells over two categories, splits, counts, three methods and two seeds, each with its own metric; one of them
     failed and one did not run. Returns the cells and their image AUROC, last, by cell."""
     cells = [
         cell(category, split, k, method, seed)

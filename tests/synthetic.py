@@ -1,4 +1,4 @@
-"""Cells with figures of one's choice, written as a training would leave them."""
+"""Cells with chosen metrics, written as a training would leave them."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def metrics(image, pixel=(98.0, 98.0), aupro=(94.0, 94.0), released_pro=(93.0, 9
 
 
 def write_cell(root, of, values, full_test=None, by_type=None, history=None, **changed):
-    """metrics.json of ``of`` with ``values`` (see figures), and history.csv where rows are given.
+    """metrics.json of ``of`` with ``values`` (see metrics), and history.csv where rows are given.
 
     The cell is not stale: its hashes are those of ``root`` and of the code; of a recipe or split that is not there, made up.
     """

@@ -65,7 +65,7 @@ def test_best_epochs_only_where_they_are_asked_for(three):
     assert "of the best epochs" in as_text(*both, "best", compare(*both, "best"))
 
 
-def test_a_cell_without_a_partner_and_one_without_figures_are_named_and_left_out(three):
+def test_a_cell_without_a_partner_and_one_without_metrics_are_named_and_left_out(three):
     finished(three, cell(seed=3), (50.0,) * 2)
     write(three, cell(seed=4), "train.log", "epoch 1\nerror: no room.\n")
     finished(three, cell(seed=4, k=0), (10.0,) * 2)

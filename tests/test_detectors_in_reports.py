@@ -1,4 +1,4 @@
-"""Detectors in a suite's report: under their own names, beside BGAD, and never taken for one of its rows."""
+"""Detectors in a suite's report: under their own names, next to BGAD, and never taken for one of its rows."""
 
 import pytest
 from synthetic import MVTEC, cell, metrics, rows_under, suite, table, type_metrics, under, write_cell
@@ -41,10 +41,10 @@ def test_every_method_has_its_own_name_in_the_tables(small):
     assert {record["method"] for record in records} >= {"patchcore", "padim"}  # by which the CSV names the cells
 
 
-def test_no_published_number_stands_beside_a_detector(small):
+def test_no_published_number_is_next_to_a_detector(small):
     _, records = table(*small)
-    beside = {record["method"] for record in records if record["published"]}
-    assert beside == {"bgad-wo", "bgad"}
+    shown = {record["method"] for record in records if record["published"]}
+    assert shown == {"bgad-wo", "bgad"}
 
 
 def test_a_detector_is_not_what_known_anomalies_are_held_against(small):

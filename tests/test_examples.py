@@ -84,7 +84,7 @@ def test_outlines_go_around_the_masks_and_the_foreground(tmp_path):
             assert np.allclose(line.min(axis=0), least) and np.allclose(line.max(axis=0), most)
 
 
-def test_the_lines_keep_their_colours_on_a_page_of_gray_pictures():
+def test_the_lines_keep_their_colours_on_a_page_of_gray_images():
     """As many grays as there is room for, and a line of a thousandth of the pixels."""
     page = np.repeat(np.random.default_rng(0).integers(0, 256, (500, 400, 1), dtype=np.uint8), 3, axis=2)
     page[250, 100:300] = (255, 230, 0)
@@ -111,7 +111,7 @@ def test_a_large_mask_is_shown_by_its_nearest_pixels():
     assert np.array_equal(np.argwhere(small).max(axis=0), [39, 63])
 
 
-def test_the_page_is_the_same_bytes_each_time_and_a_whole_picture(tmp_path):
+def test_the_page_is_the_same_bytes_each_time_and_a_complete_image(tmp_path):
     of = [category(tmp_path / "data", "part"), category(tmp_path / "data", "other")]
     for name in ("a.png", "b.png"):
         examples.write_examples("Title", of, tmp_path / name)
@@ -135,7 +135,7 @@ def test_a_suite_that_knows_no_anomaly_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(("dataset", "times"), [("mvtec", 1), ("own", 0)])
-def test_a_page_with_pictures_of_a_licensed_data_set_carries_its_licence_once(tmp_path, dataset, times):
+def test_a_page_with_images_of_a_licensed_data_set_carries_its_licence_once(tmp_path, dataset, times):
     of = [category(tmp_path, name) for name in ("part", "other")]
     of = [(replace(index, dataset=dataset), split, folder) for index, split, folder in of]
     words = " ".join(text.get_text() for text in examples.draw("t", of, rows_per_category=1).texts).replace("\n", " ")
@@ -161,7 +161,7 @@ def test_fifteen_categories_make_a_page_that_can_be_sent_around(tmp_path):
 def test_a_broken_image_is_named_and_leaves_no_page(tmp_path):
     index, split, folder = category(tmp_path)
     for path in folder.rglob("test/*/*.png"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with pytest.raises(BgadError, match="replace the file or remove it"):
         examples.write_examples("t", [(index, split, folder)], tmp_path / "page.png")
     assert not (tmp_path / "page.png").exists()

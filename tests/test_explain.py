@@ -1,4 +1,4 @@
-"""Where a cell's figures came from: what is recorded, what is the same today, and how to make the cell again."""
+"""Where a cell's metrics came from: what is recorded, what is the same today, and how to make the cell again."""
 
 import json
 import re
@@ -124,7 +124,7 @@ def test_what_is_gone_is_said(here):
     assert text(here)["files"].endswith("MISSING model.pt")
 
 
-def test_changes_beside_the_commit_and_a_data_set_that_the_configuration_lacks_are_said(here):
+def test_changes_next_to_the_commit_and_a_data_set_that_the_configuration_lacks_are_said(here):
     environment = {"device": "cpu", "git_commit": "abc1234+changes"}
     here.write(source_sha256="0" * 64, environment=environment)
     config = here.root / "config/config.yaml"

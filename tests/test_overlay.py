@@ -17,8 +17,8 @@ GRAY = 100
 
 
 def prediction(folder: Path, height: int = 600, width: int = 800, threshold: float = 2.0) -> Prediction:
-    """A gray picture whose map rises from 0 at its left edge to 4, the highest, at its right; the threshold is half-way."""
-    path = folder / "picture.png"
+    """A gray image whose map rises from 0 at its left edge to 4, the highest, at its right; the threshold is half-way."""
+    path = folder / "image.png"
     save(path, np.full((height, width, 3), GRAY, dtype=np.uint8))
     rising = np.tile(np.linspace(0, 4, 64, dtype=np.float32), (64, 1))
     return Prediction(path, rising, 4.0, threshold, 4.0)
@@ -31,7 +31,7 @@ def pixels(found: Prediction) -> np.ndarray:
     return np.asarray(figure.canvas.buffer_rgba())[:-STRIP, :, :3].astype(float)
 
 
-def test_colours_cover_the_picture_the_more_the_higher_the_map(tmp_path):
+def test_colours_cover_the_image_the_more_the_higher_the_map(tmp_path):
     shown = pixels(prediction(tmp_path, threshold=5.0))  # above all, so that there is no contour
     for column in (4, 200, 600, 795):
         value = (column + 0.5) / 800  # of the highest
@@ -39,7 +39,7 @@ def test_colours_cover_the_picture_the_more_the_higher_the_map(tmp_path):
         strength = STRENGTH * value**POWER
         expected = strength * colour + (1 - strength) * GRAY
         assert np.abs(shown[300, column] - expected).max() < 8, column
-    assert np.abs(shown[300, 1] - GRAY).max() < 8, "where nothing is anomalous, the picture is as it was"
+    assert np.abs(shown[300, 1] - GRAY).max() < 8, "where nothing is anomalous, the image is as it was"
 
 
 def test_the_contour_lies_at_the_threshold(tmp_path):
@@ -63,10 +63,10 @@ def test_no_verdict_of_anomalous_has_no_contour(tmp_path, threshold):
         ((600, 800), (600, 800)),
         ((12, 16), (360, 480)),
         ((1000, 3200), (500, 1600)),
-        ((900, 100), (900, LEAST_WIDTH)),  # with room beside it
+        ((900, 100), (900, LEAST_WIDTH)),  # with room next to it
     ],
 )
-def test_a_picture_keeps_its_resolution_within_bounds(tmp_path, size, shown):
+def test_an_image_keeps_its_resolution_within_bounds(tmp_path, size, shown):
     write_overlay(prediction(tmp_path, *size), tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as overlay:
         assert (overlay.height - STRIP, overlay.width) == shown
@@ -102,7 +102,7 @@ def test_scores_below_0_have_colours_too(tmp_path, threshold):
     write_overlay(nothing, tmp_path / "out.png")  # no scale at all
 
 
-def test_the_same_picture_gives_the_same_file(tmp_path):
+def test_the_same_image_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         write_overlay(prediction(tmp_path), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

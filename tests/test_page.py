@@ -49,7 +49,7 @@ def read(cells, root, title="A suite", question="Does it hold?", left_out=()):
     return text, reader, json.loads(reader.data)
 
 
-def test_the_page_has_the_figures_of_its_cells(tmp_path):
+def test_the_page_has_the_metrics_of_its_cells(tmp_path):
     cells, values = several(tmp_path)
     _, reader, data = read(cells, tmp_path)
     assert [of["folder"] for of in data["cells"]] == [of.folder.as_posix() for of in cells]
@@ -60,7 +60,7 @@ def test_the_page_has_the_figures_of_its_cells(tmp_path):
     assert "22 of 24 cells measured" in reader.text and "1 failed" in reader.text
 
 
-def test_cells_without_figures_are_named_with_the_reason(tmp_path):
+def test_cells_without_metrics_are_named_with_the_reason(tmp_path):
     cells, _ = several(tmp_path)
     _, reader, data = read(cells, tmp_path)
     said = " ".join(reader.text.split())
@@ -98,7 +98,7 @@ def test_nothing_is_fetched(tmp_path):
 
 
 @pytest.mark.parametrize("k", [0, 10])
-def test_one_cell_alone(tmp_path, k):
+def test_a_single_cell(tmp_path, k):
     write_whole(tmp_path, cell(k=k))
     _, reader, data = read([cell(k=k)], tmp_path)
     assert "1 of 1 cells measured" in reader.text and "without metrics" not in reader.text
@@ -111,7 +111,7 @@ def test_none_measured(tmp_path):
     assert data["metrics"] == data["history"] == data["by_type"] == data["sheets"] == []
 
 
-def test_a_category_without_masks_has_no_pixel_figures(tmp_path):
+def test_a_category_without_masks_has_no_pixel_metrics(tmp_path):
     write_whole(tmp_path, cell(k=0), masks=False)
     _, _, data = read([cell(k=0)], tmp_path)
     assert data["galleries"]["0"]["has_masks"] is False
@@ -135,7 +135,7 @@ def test_a_category_without_masks_has_no_pixel_figures(tmp_path):
         ("scores.csv", "cut", "scores.csv: does not have the images of gallery.json"),
     ],
 )
-def test_pictures_that_cannot_be_shown_are_left_out_and_said(tmp_path, name, damage, said):
+def test_images_that_cannot_be_shown_are_left_out_and_said(tmp_path, name, damage, said):
     for seed in (0, 1):
         write_whole(tmp_path, cell(seed=seed))
     path = tmp_path / cell(seed=0).folder / name
@@ -148,7 +148,7 @@ def test_pictures_that_cannot_be_shown_are_left_out_and_said(tmp_path, name, dam
     assert data["broken"]["0"].startswith(said) and str(tmp_path) not in data["broken"]["0"]
 
 
-def test_the_page_stays_within_its_limit_and_says_how_many_pictures_it_left_out(tmp_path):
+def test_the_page_stays_within_its_limit_and_says_how_many_images_it_left_out(tmp_path):
     """Of noise, which no format makes small, and as large as an MVTec category's: 150 tiles of 96 pixels."""
     cells = [cell(category, seed=seed) for category in ("carpet", "grid", "tile") for seed in range(8)]
     noise = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_the_page_stays_within_its_limit_and_says_how_many_pictures_it_left_out(
     assert 12_000_000 < size < LIMIT
 
 
-def test_the_largest_suite_leaves_room_for_pictures(tmp_path):
+def test_the_largest_suite_leaves_room_for_images(tmp_path):
     """642 cells, as the suite `unseen` has, each with six types and the 25 evaluations of the recipe paper."""
     types = {f"type{number}": type_metrics(91.23, 93.45, known=False) for number in range(6)}
     history = [{"epoch": epoch, **dict.fromkeys(METRICS, 91.2345)} for epoch in range(25)]

@@ -58,7 +58,7 @@ def test_the_caption_says_how_many_evaluations_there_were(cells, tmp_path):
     assert "Hard splits" not in said and "†" not in said
 
 
-def test_hard_splits_stand_apart_and_a_seed_is_the_mean_over_their_types(cells, tmp_path):
+def test_hard_splits_are_apart_and_a_seed_is_the_mean_over_their_types(cells, tmp_path):
     hard = [cell(split=f"hard-{kind}", seed=seed) for kind in ("cut", "hole") for seed in (0, 1)]
     for one, gain in zip(hard, (0.0, 1.0, 2.0, 5.0), strict=True):  # seeds' means 1 and 3: 2, half 12.706
         write_cell(tmp_path, one, metrics((90.0, 90.0 + gain)))

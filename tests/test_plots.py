@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import ROOT
-from pages import IMAGES, write_pictures
+from pages import IMAGES, write_images
 from sklearn.metrics import average_precision_score, roc_auc_score
 from synthetic import MVTEC, cell, metrics, suite, type_metrics, write_cell
 
@@ -26,7 +26,7 @@ def history(*images):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """carpet and tile, k 0 and 10, two seeds; tile's last cell is missing, so means are over carpet alone."""
+    """carpet and tile, k 0 and 10, two seeds; tile's last cell is missing, so means are over carpet only."""
     root = tmp_path_factory.mktemp("small")
     cells = [cell(category, k=k, seed=seed) for category in ("carpet", "tile") for k in (0, 10) for seed in (0, 1)]
     for one in cells[:-1]:
@@ -78,7 +78,7 @@ def test_by_k_draws_the_mean_over_the_categories_that_are_complete_at_every_k(sm
     root, cells = small
     figure = auroc_by_k(collect(cells, root), "T")
     last, best = figure.axes[0], figure.axes[3]
-    # carpet alone: k0 seeds 90 and 91, k10 seeds 95 and 96; best is one more.
+    # carpet only: k0 seeds 90 and 91, k10 seeds 95 and 96; best is one more.
     assert {(0.0, 90.5), (1.0, 95.5)} <= points(last)
     assert {(0.0, 91.5), (1.0, 96.5)} <= points(best)
     assert any("1 of 2 categories, those complete at every k" in text for text in texts(figure))
@@ -87,7 +87,7 @@ def test_by_k_draws_the_mean_over_the_categories_that_are_complete_at_every_k(sm
 
 
 def test_a_line_of_hard_splits_is_over_the_types_that_every_k_has(tmp_path):
-    """Each type has the same figure at every k, and pill's color, the lowest, is not there at k 10: the line is flat at
+    """Each type has the same metric at every k, and pill's color, the lowest, is not there at k 10: the line is flat at
     pill (90 + 80) / 2 = 85 and wood 70, so 77.5, and not at 75 with color (pill 80, wood 70)."""
     images = {("pill", "crack"): 90.0, ("pill", "scratch"): 80.0, ("pill", "color"): 70.0, ("wood", "hole"): 70.0}
     cells = [cell(category, f"hard-{kind}", k) for category, kind in images for k in (0, 1, 10) if (kind, k) != ("color", 10)]
@@ -104,7 +104,7 @@ def test_a_line_of_hard_splits_is_over_the_types_that_every_k_has(tmp_path):
     assert "(pill with k = 10 over 2 of 3 types)" in said
 
 
-def test_by_k_shows_the_published_mean_only_beside_all_15_categories(tmp_path):
+def test_by_k_shows_the_published_mean_only_next_to_all_15_categories(tmp_path):
     cells = [cell(category) for category in MVTEC]
     for one in cells:
         write_cell(tmp_path, one, metrics((98.0, 99.0)))
@@ -149,7 +149,7 @@ def test_curves_are_those_of_the_scores_one_line_a_cell(tmp_path):
         write_cell(tmp_path, one, metrics((90.0, 90.0)))
     images = [(path, kind, score + place % 2) for place, (path, kind, score) in enumerate(IMAGES)]
     for one, of in zip(cells, (IMAGES, images, IMAGES[:2]), strict=False):
-        write_pictures(tmp_path / one.folder, of)
+        write_images(tmp_path / one.folder, of)
     figure = curves(collect(cells, tmp_path), "T")
     roc, precision_recall = figure.axes
     assert len(roc.lines) == len(precision_recall.lines) == 2

@@ -24,7 +24,7 @@ def test_several_sources_of_one_number_are_all_found():
     ]
 
 
-def test_a_hard_number_is_found_by_its_known_type_alone():
+def test_a_hard_number_is_found_only_by_its_known_type():
     assert [p.value for p in lookup("mvtec", "carpet", "dra", "hard", "color", 1, "image_auroc")] == [87.9]
     assert [p.value for p in lookup("mvtec", "carpet", "dra", "hard", "mean", 1, "image_auroc")] == [90.1, 90.5]
     assert lookup("mvtec", "carpet", "dra", "hard", "", 1, "image_auroc") == []

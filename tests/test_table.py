@@ -1,4 +1,4 @@
-"""The table of a suite, against figures worked out by hand from a few synthetic cells."""
+"""The table of a suite, against numbers worked out by hand from a few synthetic cells."""
 
 import json
 import random
@@ -148,7 +148,7 @@ def test_a_damaged_metrics_file_is_a_failed_cell_and_named(tmp_path, text, named
     assert status.startswith("failed: results/cpu/mvtec/carpet/seen/k10/bgad/seed0/metrics.json") and named in status
 
 
-def test_figures_that_cannot_be_are_refused(tmp_path):
+def test_impossible_metrics_are_refused(tmp_path):
     write_cell(tmp_path, cell(), metrics((94.0, 90.0)))
     (status,) = collect([cell()], tmp_path).status.values()
     assert "image_auroc: best is 90.0 and last is 94.0" in status
@@ -198,7 +198,7 @@ def test_a_mean_over_fewer_categories_is_not_compared(tmp_path, how):
     assert reason in under(lines, "Against the published")[""]
 
 
-def test_other_methods_stand_beside_the_same_category_and_setting(tmp_path):
+def test_other_methods_are_next_to_the_same_category_and_setting(tmp_path):
     lines, _ = table(tmp_path, three_seeds(tmp_path, k=1))
     rows = under(lines, "Other methods in the same settings")
     assert rows["category"][:3] == ["ours, last", "ours, best", "devnet [1]"]
@@ -210,7 +210,7 @@ def test_other_methods_stand_beside_the_same_category_and_setting(tmp_path):
     assert "nothing to compare" in under(lines, "Against the published")[""]
 
 
-def test_undefined_figures_are_dashes_and_keep_their_category_out_of_that_mean_alone(tmp_path):
+def test_undefined_metrics_are_dashes_and_keep_their_category_out_of_that_mean_only(tmp_path):
     cells = [cell("a", dataset="mine"), cell("b", dataset="mine")]
     write_cell(tmp_path, cells[0], metrics((80.0, 80.0), (70.0, 71.0)))
     write_cell(tmp_path, cells[1], metrics((90.0, 90.0), None, None, None))
@@ -245,13 +245,13 @@ def test_known_against_unseen_types_with_the_same_types_at_k0(tmp_path):
     assert [known["last"], known["last_at_k0"], unseen["last_at_k0"]] == ["96.00", "", ""]
 
 
-def test_the_whole_test_set_is_of_k0_and_beside_unsupervised_methods(tmp_path):
+def test_the_whole_test_set_is_for_k0_and_next_to_unsupervised_methods(tmp_path):
     write_cell(tmp_path, cell(k=0), metrics((80.0, 82.0)), full_test=metrics((85.0, 87.0)))
     lines, _ = table(tmp_path, [cell(k=0)])
     assert under(lines, "mvtec, seen, k = 0")["carpet"][1:3] == ["80.00", "82.00"]
     assert under(lines, "mvtec, whole test set, k = 0")["carpet"][1:3] == ["85.00", "87.00"]
-    beside = [[c.strip() for c in line.split("|")[1:6]] for line in lines if line.startswith("| carpet ")]
-    assert ["carpet", "85.00", "87.00", "77.4 (+7.60 above)", "97.0 (-12.00 below)"] in beside  # image AUROC of kdad and draem
+    shown = [[c.strip() for c in line.split("|")[1:6]] for line in lines if line.startswith("| carpet ")]
+    assert ["carpet", "85.00", "87.00", "77.4 (+7.60 above)", "97.0 (-12.00 below)"] in shown  # image AUROC of kdad and draem
     assert "- [1] arXiv 2203.14506 table 1" in under(lines, "Unsupervised methods")[""]
 
 
@@ -334,9 +334,9 @@ def test_both_pros_are_there_by_name_and_apart(tmp_path):
     write_cell(tmp_path, cell(), metrics((90.0, 94.0), aupro=(91.1, 92.2), released_pro=(93.3, 94.4)))
     lines, records = table(tmp_path, [cell()])
     rows = under(lines, "### mvtec, seen, k = 10, bgad")
-    beside = dict(zip(rows["category"], rows["carpet"], strict=True))
-    assert [beside[f"AUPRO, {rule}"] for rule in ("last", "best")] == ["91.10", "92.20"]
-    assert [beside[f"PRO (released), {rule}"] for rule in ("last", "best")] == ["93.30", "94.40"]
+    shown = dict(zip(rows["category"], rows["carpet"], strict=True))
+    assert [shown[f"AUPRO, {rule}"] for rule in ("last", "best")] == ["91.10", "92.20"]
+    assert [shown[f"PRO (released), {rule}"] for rule in ("last", "best")] == ["93.30", "94.40"]
     of = {r["metric"]: (r["last"], r["best"]) for r in records if (r["section"], r["row"]) == ("setting", "carpet")}
     assert [of["aupro"], of["released_pro"]] == [("91.10", "92.20"), ("93.30", "94.40")]
     text = under(lines, "Every setting")[""]

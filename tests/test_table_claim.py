@@ -178,7 +178,7 @@ def test_a_category_that_is_not_measured_yet_is_asked_of_its_types_too(tmp_path)
     assert ("seen, unseen types", "leather") not in rows
 
 
-def test_the_released_pro_is_in_the_csv_alone(tmp_path):
+def test_the_released_pro_is_only_in_the_csv(tmp_path):
     cells = measured(tmp_path, {method: {"carpet": LEVELS[method]["carpet"]} for method in ("nf", "bgad-wo")})
     for one in cells:
         write_cell(tmp_path, one, metrics((80.0, 80.0), released_pro=(90.0 + (one.method == "bgad-wo"),) * 2))
@@ -191,7 +191,7 @@ def test_the_released_pro_is_in_the_csv_alone(tmp_path):
 
 
 def test_a_difference_over_fewer_types_than_at_another_k_says_so(tmp_path):
-    """cut is there at k 1 and 10, hole at k 1 alone."""
+    """cut is there at k 1 and 10, hole at k 1 only."""
     levels = {"bgad-wo": 80.0, "bgad": 82.0}
     cells = []
     for k, kinds in {0: ("cut", "hole"), 1: ("cut", "hole"), 10: ("cut",)}.items():

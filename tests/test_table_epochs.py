@@ -80,7 +80,7 @@ def test_every_category_and_the_mean_over_them(tmp_path):
     ]
 
 
-def test_the_released_pro_is_in_the_csv_alone(tmp_path):
+def test_the_released_pro_is_only_in_the_csv(tmp_path):
     one = cell()
     write_cell(tmp_path, one, metrics((90.0, 90.0), released_pro=(80.0, 83.5)), history=evaluations(3))
     lines, records = table(tmp_path, [one])

@@ -1,4 +1,4 @@
-"""What the released test command counts: its section of a suite's table, against figures worked out by hand."""
+"""What the released test command counts: its section of a suite's table, against numbers worked out by hand."""
 
 from synthetic import cell, metrics, under, write_cell
 

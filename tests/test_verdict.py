@@ -56,7 +56,7 @@ def test_one_seed_has_no_interval():
         # no deviation over seeds: the interval is the mean itself
         ([99.3, 99.3], 99.3, "reproduced"),
         ([99.3, 99.3], 99.4, "below"),
-        # one seed: the tolerance alone, its end included on both sides
+        # one seed: the tolerance only, its end included on both sides
         ([99.35], 99.3, "reproduced"),
         ([99.25], 99.3, "reproduced"),
         ([93.65], 93.6, "reproduced"),  # where the difference is a little more than 0.05 in floating point
@@ -73,7 +73,7 @@ def test_each_verdict(ours, published, expected):
 
 
 @pytest.mark.parametrize("published", [98.9, 99.0, 99.1, 99.2, 99.3, 99.4])
-def test_no_verdict_contradicts_the_printed_figures(published):
+def test_no_verdict_contradicts_the_printed_numbers(published):
     """A word that is not ``reproduced`` leaves the published value outside the interval as it is printed, on its side."""
     words = set()
     for i in range(400):
@@ -101,7 +101,7 @@ def own(records):
     return [(r["metric"].split("_")[0], r["published"], r["verdict_last"], r["verdict_best"]) for r in of]
 
 
-def test_best_is_judged_and_last_stands_beside_it(tmp_path):
+def test_best_is_judged_and_last_is_next_to_it(tmp_path):
     """Image: last 98.0, 98.1, 98.2, so [97.85, 98.35]; best 99.1, 99.2, 99.3, so [98.95, 99.45]. Pixel: last 99.24, 99.25,
     99.26, so [99.225, 99.275], within 0.05 of both 99.2 and 99.3; best 99.4 three times."""
     seeds = [((98.0, 99.1), (99.24, 99.4)), ((98.1, 99.2), (99.25, 99.4)), ((98.2, 99.3), (99.26, 99.4))]
@@ -121,7 +121,7 @@ def test_best_is_judged_and_last_stands_beside_it(tmp_path):
     assert "4 published numbers of BGAD: 2 reproduced, 2 above, 0 below, 0 not measured" in line
 
 
-def test_one_seed_has_the_tolerance_alone(tmp_path):
+def test_one_seed_has_only_the_tolerance(tmp_path):
     lines, records = table(tmp_path, full_suite(tmp_path, [((99.0, 99.34), (99.0, 99.1))]))
     assert own(records) == [
         ("image", "99.3", "below", "reproduced"),
@@ -156,7 +156,7 @@ def test_what_is_complete_of_a_broken_suite_is_named(tmp_path):
     assert "mean over the 14 complete of 15 categories, without bottle †" in under(lines, "### mvtec, seen, k = 10")
 
 
-def test_the_published_recipe_alone_can_reproduce(tmp_path):
+def test_only_the_published_recipe_can_reproduce(tmp_path):
     """Both have image 99.3, which is met, where 99.4 is not; pixel 99.2 is passed and 99.3 met."""
     seeds = [((99.0, 99.3), (99.0, 99.3))]
     cells = full_suite(tmp_path, seeds) + full_suite(tmp_path, seeds, "cpu")

@@ -1,1 +1,1 @@
-"""The report of a suite: its cells collected, averaged by stated rules, beside the published numbers, as a table and plots."""
+"""The report of a suite: its cells read, averaged, and set next to the published numbers, as a table, plots and a page."""
