@@ -51,7 +51,9 @@ def test_the_table_and_the_plots_are_there(small):
     folder = small.folder / "reports" / "tiny"
     table = (folder / "table.md").read_text()
     assert "3 of 3 cells" in table
-    for name in ("auroc-by-k", "known-unseen", "by-category", "best-epoch", "training-curves"):
+    plots = {path.stem for path in folder.glob("*.svg")}
+    assert plots >= {"auroc-by-k", "known-unseen", "by-category", "best-epoch", "training-curves"}
+    for name in plots:
         assert (folder / f"{name}.svg").stat().st_size > 1000
         with Image.open(folder / f"{name}.png") as image:
             image.load()
@@ -71,17 +73,12 @@ def test_snakemake_s_own_report_carries_tables_plots_and_captions(small):
     with zipfile.ZipFile(small.folder / "report.zip") as archive:
         page = archive.read("report/report.html").decode()
         carried = {Path(name).name: archive.read(name) for name in archive.namelist() if name.startswith("report/data/raw/")}
-    plots = [f"{name}.svg" for name in ("auroc-by-k", "known-unseen", "by-category", "training-curves", "best-epoch")]
+    plots = [path.name for path in (small.folder / "reports/tiny").glob("*.svg")]
     assert set(carried) == {*plots, "cutpaste.png", "table.md", "table.csv", "report.html"}
     for name, content in carried.items():
         assert content == (small.folder / "reports/tiny" / name).read_bytes()
-    for said in (
-        "BGAD (Yao et al., CVPR 2023)",
-        "AUROC against known anomalies",
-        "Intervals are 95",
-        "the last and the best epoch",
-    ):
-        assert said in page
+    for text in ("BGAD (Yao et al., CVPR 2023)", "AUROC against known anomalies", "Intervals are 95", "best epoch"):
+        assert text in page
 
 
 def test_metrics_hold_what_the_contract_says(small):

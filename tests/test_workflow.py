@@ -146,7 +146,7 @@ def jobs_after_edit(edited, module: str, edit) -> dict[str, int]:
         ("report/tables/suite", {"plots": 1, "table": 1}),
         ("report/plots/examples", {"examples": 1, "table": 1}),
         ("methods/patchcore", {"train": 1, "plots": 1, "table": 1}),
-        ("evaluation/metrics", {"train": 3, "plots": 1, "table": 1}),
+        ("methods/runner", {"train": 3, "plots": 1, "table": 1}),
         ("data/splits", {"split": 1, "synthetic": 1, "train": 3, "plots": 1, "examples": 1, "table": 1}),
     ],
 )
