@@ -14,8 +14,8 @@ from bgad.config import paths
 from bgad.config.settings import Dataset
 from bgad.data.layouts import build_index
 from bgad.errors import FileError
-from bgad.features import cache as features
 from bgad.features import STRIDES
+from bgad.features import cache as features
 from bgad.io import check_room
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
