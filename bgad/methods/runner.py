@@ -170,6 +170,11 @@ class Scorer:
 
         return in_smaller_batches(in_batches, IMAGES_AT_ONCE)
 
+    def log_likelihoods(self, model: Any, rows: Tensor) -> list[Tensor]:
+        found = self.score(model, rows)
+        assert isinstance(found, list)  # asked only of a method that has them
+        return found
+
     def training_images(self, normal: Tensor, setting: Setting) -> Images:
         images = replace(self.images(normal), setting=setting)
         if not setting.known:
@@ -207,11 +212,13 @@ def _likelihoods(
     if not evaluation.likelihoods:
         return None
     some = normal[torch.linspace(0, len(normal) - 1, min(BOUNDARY_IMAGES, len(normal))).round().long()]
-    known = scorer.cache.rows_of(tuple(types_known)) if types_known else None
-    assert known is None or scorer.cache.masks is not None  # known anomalies have masks
-    of_known = None if known is None else (scorer.score(model, known), scorer.cache.masks[known])
-    types = {*types_known.values()}
-    return histograms_of_levels(recipe, scorer.score(model, some), of_known, types, scorer.tests["test"], evaluation)
+    of_known = None
+    if types_known:
+        rows, masks = scorer.cache.rows_of(tuple(types_known)), scorer.cache.masks
+        assert masks is not None  # known anomalies have masks
+        of_known = scorer.log_likelihoods(model, rows), masks[rows]
+    types, test = {*types_known.values()}, scorer.tests["test"]
+    return histograms_of_levels(recipe, scorer.log_likelihoods(model, some), of_known, types, test, evaluation)
 
 
 def _released_test_command(scorer: Scorer, model: Any, cell: Cell, recipe: Recipe, split: Split, types: dict[str, str]) -> dict:

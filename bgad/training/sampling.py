@@ -89,9 +89,9 @@ def _rows(batches: Sequence[Tensor], normal: list[Tensor], entries: AnomalyEntri
     found = []
     for chosen in batches:
         start = 0
-        for part in (normal[0], *entries):
-            found.append(chosen[(chosen >= start) & (chosen < start + len(part))] - start)
-            start += len(part)
+        for count in (len(normal[0]), *map(len, entries)):
+            found.append(chosen[(chosen >= start) & (chosen < start + count)] - start)
+            start += count
     # Copied to the device in one piece: small copies, and sets whose size only the device knows, would make every batch wait.
     on_device = torch.cat(found).to(normal[0].device).split([len(rows) for rows in found])
     kinds = 1 + len(entries)
