@@ -80,7 +80,7 @@ def signed(value: float) -> str:
 
 
 def verdict(ours: Spread, published: float, met: str = REPRODUCED) -> str:
-    """``met`` if ``published`` (percent) is in our interval or within TOLERANCE of our mean, else whether ours is ABOVE or BELOW.
+    """``met`` if ``published`` (percent) is in our interval or within TOLERANCE of our mean, else ABOVE or BELOW for ours.
 
     NOT_MEASURED without a value of ours. With one seed there is no interval and the tolerance decides.
     """
