@@ -288,3 +288,15 @@ def test_catalogue_names_the_key_of_a_wrong_path(tmp_path):
             catalogue("own", Dataset(path=path, layout="btad" if why == "train/ok" else "mvtec"))
     with pytest.raises(ConfigError, match=r"set datasets\.own\.path"):
         catalogue("own", MVTEC)
+
+
+def test_a_category_answers_only_for_itself(tmp_path):
+    make_category(tmp_path, "bolt", types={"cut": 2})
+    make_category(tmp_path, "nut", types={"[old]": 2})
+    make_category(tmp_path, "{k}")
+    categories = catalogue("own", Dataset(path=tmp_path))
+    assert "nut" in categories and categories["bolt"] == {"cut": 2}
+    with pytest.raises(DataError, match=r"nut/test/\[old\]"):
+        categories["nut"]
+    with pytest.raises(DataError, match=r"\{k\}: "):
+        list(categories)

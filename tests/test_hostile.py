@@ -246,7 +246,7 @@ def test_names_that_some_systems_take_for_the_same(pair):
 def test_names_are_checked_where_folders_are_read(tmp_path):
     make_category(tmp_path, NASTY, types={"a'; x": 2})
     assert catalogue("own", Dataset(path=tmp_path)) == {NASTY: {"a'; x": 2}}
-    read = lambda path: catalogue("own", Dataset(path=path))  # noqa: E731
+    read = lambda path: dict(catalogue("own", Dataset(path=path)))  # noqa: E731
     (tmp_path / NASTY / "test" / "$x").mkdir()
     assert "test/$x: the name of a defect type" in refused(read, tmp_path)
     (tmp_path / NASTY / "test" / "$x").rmdir()
@@ -284,8 +284,9 @@ def test_a_name_full_of_shell_goes_through_a_run_and_stays_a_name(nasty):
     assert {path.name for path in nasty.folder.iterdir()} - given == {"results", "resources"}
     assert {path.name for path in nasty.folder.parent.iterdir()} == {"a project"}
     # And one that is refused, in one sentence.
-    make_category(nasty.folder / "data", "a$(touch CANARY)")
-    said = nasty.snakemake("-n", *data, "--", f"{folder}/metrics.json", check=False)
+    refused = "a$(touch CANARY)"
+    make_category(nasty.folder / "data", refused)
+    said = nasty.snakemake("-n", *data, "--", f"{folder.replace(NASTY, refused)}/metrics.json", check=False)
     assert "error: data/a$(touch CANARY): the name of a category" in said
     assert not [path for path in nasty.folder.rglob("CANARY*")]
 

@@ -1,11 +1,14 @@
 """The plan without running it: how many jobs a request needs, and what an edit makes again."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT, Project, job_counts
+from folders import make_category, write_image
 
 CELL = "results/demo/mini/brick/seen/k10/bgad/seed0"
 
@@ -80,6 +83,32 @@ def test_a_user_s_copy_needs_no_download(project, tmp_path):
     path = "results/cpu/mvtec/bottle/seen/k0/bgad-wo/seed0/metrics.json"
     jobs = job_counts(project.snakemake("-n", path, "--config", f"datasets={{mvtec: {{path: '{tmp_path}'}}}}"))
     assert jobs == {"index": 1, "split": 1, "features": 1, "train": 1}
+
+
+def test_content_decides_what_is_made_again_not_dates_places_or_the_pool(tmp_path):
+    (tmp_path / "p").mkdir()
+    project, folder = Project(tmp_path / "p"), make_category(tmp_path / "data", "bottle", types={"cut": 2})
+    project.stand_in_for("data", "features", "train")
+    image, ahead = folder / "test/cut/000.png", time.time() + 3600
+    os.utime(image, (ahead, ahead))  # by the clock of a file server
+    (folder / "train/good/<b>.png").symlink_to("nowhere")  # a step says so, not Snakemake
+
+    def jobs(*, run=False, root=tmp_path / "data", pool=1):
+        path = f"results/cpu/own/bottle/{'seen' if pool == 1 else 'hard-cut'}/k0/bgad-wo/seed0/metrics.json"
+        said = project.snakemake(
+            *([] if run else ["-n"]), path, "--config", f"datasets={{own: {{path: '{root}', pool: {pool}}}}}"
+        )
+        return job_counts(said)
+
+    assert jobs(run=True) == {"index": 1, "split": 1, "features": 1, "train": 1}
+    assert jobs(run=True, pool=2) == {"split": 1, "train": 1}  # another split
+    assert jobs() == {}
+    image.touch()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert jobs(root=tmp_path / "moved") == {}
+    write_image(tmp_path / "moved/bottle/test/cut/000.png", "another")
+    os.utime(tmp_path / "moved/bottle/test/cut/000.png", (0, 0))
+    assert jobs(root=tmp_path / "moved") == {"index": 1, "split": 1, "features": 1, "train": 1}
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def _size_mb(dataset: str) -> int:
 def _dataset(name: str, config: Config) -> Finding:
     what, path, folder = f"data set {name}", config.datasets[name].path, paths.DATASET.format(dataset=name)
     try:
-        catalogue(name, config.datasets[name])
+        dict(catalogue(name, config.datasets[name]))  # reads every category
     except BgadError as error:
         return _faulty(what, error)
     if name == "mini" or path or Path(f"{folder}.complete").exists():

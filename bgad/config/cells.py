@@ -1,7 +1,7 @@
 """Cells, and how suites expand to them. A cell is one training: the unit of work, caching, re-running and failure."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from bgad.config.settings import NAME, Block, Method, Suite, validated
 from bgad.errors import ConfigError
 
 # (data set) -> {category: {defect type: number of images}}, types in order
-Catalogue = Callable[[str], dict[str, dict[str, int]]]
+Catalogue = Callable[[str], Mapping[str, dict[str, int]]]
 
 
 @dataclass(frozen=True, order=True)

@@ -21,6 +21,7 @@ CELL_FILES = (
 DATASET = "resources/datasets/{dataset}"
 ARCHIVES = "resources/archives/{dataset}"
 INDEX = "resources/index/{dataset}/{category}.json"
+CONTENT = "resources/content/{dataset}/{category}.json"  # where a user's copy is, and the hashes of its files
 # {draws}: own, or in-a-row as in the released code
 SPLIT = "resources/splits/{draws}/{dataset}/{category}/{split}/seed{seed}.json"
 FEATURES = "resources/features/{backbone}/{image_size}/{dataset}/{category}"

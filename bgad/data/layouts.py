@@ -9,6 +9,7 @@ The index is the door: it opens every image and mask once, and reports what late
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,13 +74,13 @@ class Index:
         return index
 
 
-def catalogue(name: str, dataset: Dataset) -> dict[str, dict[str, int]]:
+def catalogue(name: str, dataset: Dataset) -> Mapping[str, dict[str, int]]:
     """Each category of a data set with the number of images of each defect type: {category: {type: images}}.
 
     Counted in the data set's folders if it is on disk, else taken from its preset. ConfigError if neither exists.
     """
     if dataset.path is not None:
-        return _catalogue_of_folders(name, Path(dataset.path), dataset.layout)
+        return _Categories(name, Path(dataset.path), dataset.layout)
     if name == "mini":
         return {category: dict.fromkeys(types, mini.COUNTS["test", "defect"]) for category, types in mini.CATEGORIES.items()}
     preset = presets.dataset(name)
@@ -183,18 +184,36 @@ def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
     )
 
 
-def _catalogue_of_folders(name: str, root: Path, layout: str) -> dict[str, dict[str, int]]:
-    if not root.is_dir():
-        raise ConfigError(f"config: datasets.{name}.path is {root}, which is not a folder; correct the path.")
-    normal = NORMAL[layout]
-    categories = [entry.name for entry in _folders(root) if (root / entry.name / "train" / normal).is_dir()]
-    if not categories:
-        raise ConfigError(
-            f"config: datasets.{name}.path is {root}, where no folder has train/{normal}; give the folder above the categories."
-        )
-    check_names(categories, "a category", root)
-    tested = {category: [path.parent.name for path in image_files(root / category, "test")] for category in categories}
-    return {category: dict(Counter(kind for kind in kinds if kind != normal)) for category, kinds in tested.items()}
+class _Categories(Mapping[str, dict[str, int]]):
+    """The categories in a data set's folders. One is read when it is asked for, and no other: each answers for itself."""
+
+    def __init__(self, name: str, root: Path, layout: str):
+        if not root.is_dir():
+            raise ConfigError(f"config: datasets.{name}.path is {root}, which is not a folder; correct the path.")
+        self._root, self._normal = root, NORMAL[layout]
+        self._names = [entry.name for entry in _folders(root) if (root / entry.name / "train" / self._normal).is_dir()]
+        if not self._names:
+            raise ConfigError(
+                f"config: datasets.{name}.path is {root}, where no folder has train/{self._normal}; "
+                "give the folder above the categories."
+            )
+
+    def __getitem__(self, category: str) -> dict[str, int]:
+        if category not in self._names:
+            raise KeyError(category)
+        check_names([category], "a category", self._root)
+        kinds = [path.parent.name for path in image_files(self._root / category, "test")]
+        return dict(Counter(kind for kind in kinds if kind != self._normal))
+
+    def __iter__(self) -> Iterator[str]:
+        check_names(self._names, "a category", self._root)
+        return iter(self._names)
+
+    def __contains__(self, category: object) -> bool:
+        return category in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _folders(path: Path) -> list[os.DirEntry]:

@@ -23,6 +23,7 @@ from bgad.config.names import shown
 from bgad.config.plain_yaml import read_yaml
 from bgad.config.provenance import method_sha256, source_sha256
 from bgad.data import layouts, splits
+from bgad.data.content import content_sha256
 from bgad.data.download import presets
 from bgad.errors import BgadError, ConfigError
 from bgad.io import check_room
@@ -121,12 +122,15 @@ method_sha256_of = or_exit(method_sha256)
 
 
 def settings_of(dataset):
-    """The settings of a data set, except its path, as plain values."""
-    return CONFIG.datasets[dataset].model_dump(mode="json", exclude={"path"})
+    """What decides an index: the settings of a data set as plain values, except its path and the size of its pool."""
+    return CONFIG.datasets[dataset].model_dump(mode="json", exclude={"path", "pool"})
 
 
-def root_of(wildcards):
-    """The folder of a data set: the user's copy, or where the workflow downloads or makes it."""
+def root_of(wildcards, input):
+    """The folder of a data set: the user's copy, or where the workflow downloads or makes it.
+
+    As a function of ``input`` it is no reason to run a step again: the content decides, not the place.
+    """
     given = CONFIG.datasets[wildcards.dataset].path
     return str(given) if given else paths.DATASET.format(dataset=wildcards.dataset)
 
@@ -139,16 +143,30 @@ def weights_option(backbone):
 
 @or_exit
 def images_of(wildcards):
-    """The input of a category's index: the images of the user's copy, or the output of the step that downloads or makes them."""
+    """The input of a category's index: the output of the step that downloads or makes the images.
+
+    The files of a user's copy are none: Snakemake would compare their dates and take their names for patterns. See content_of.
+    """
     name, category = wildcards.dataset, wildcards.category
     if category not in catalogue_of(name):
         raise ConfigError(f"data set {name} has no category {category}; it has {', '.join(catalogue_of(name))}.")
-    if CONFIG.datasets[name].path is None:
-        folder = paths.DATASET.format(dataset=name)
-        return f"{folder}/{category}" if name == "mini" else f"{folder}.complete"
-    folder = Path(root_of(wildcards)) / category
-    parts = ("train", "test", "ground_truth")
-    return [str(path) for part in parts for path in layouts.image_files(folder, part)]
+    if CONFIG.datasets[name].path is not None:
+        return []
+    folder = paths.DATASET.format(dataset=name)
+    return f"{folder}/{category}" if name == "mini" else f"{folder}.complete"
+
+
+def content_of(wildcards):
+    """The hash of a category's files in the user's copy, a reason to run a step again when it changes."""
+    return content_hash(wildcards.dataset, wildcards.category)
+
+
+@cache
+@or_exit
+def content_hash(dataset, category):
+    root = CONFIG.datasets[dataset].path
+    record = Path(paths.CONTENT.format(dataset=dataset, category=category))
+    return "" if root is None else content_sha256(root / category, record)
 
 
 @or_exit

@@ -71,6 +71,7 @@ rule index:
         root=root_of,
         # Only this data set's settings: a change to another one makes no index again.
         datasets=lambda wildcards: json.dumps({wildcards.dataset: settings_of(wildcards.dataset)}),
+        content=content_of,
         source=source_sha256("index"),
     message:
         "Checking the images of {wildcards.dataset}/{wildcards.category}"

@@ -24,6 +24,7 @@ rule features:
         folder=paths.FEATURES,
         weights=lambda wildcards: weights_option(wildcards.backbone),
         device=CONFIG.device,
+        content=content_of,  # of the masks too, which the index does not have
         source=source_sha256("features"),
     message:
         "Features of {wildcards.dataset}/{wildcards.category} by {wildcards.backbone} at {wildcards.image_size} pixels"
@@ -58,6 +59,7 @@ rule synthetic:
         folder=paths.SYNTHETIC,
         weights=lambda wildcards: weights_option(wildcards.backbone),
         device=CONFIG.device,
+        content=content_of,
         source=source_sha256("synthetic"),
     message:
         "Pool of {wildcards.kind} images of {wildcards.dataset}/{wildcards.category} {wildcards.split}, seed {wildcards.seed}"
