@@ -20,8 +20,8 @@ LONGEST = 150  # bytes: a file system allows 255, and steps append to a name
 
 
 def check_names(names: Iterable[str], what: str, folder: Path) -> None:
-    """DataError for the first of ``names``, folders in ``folder``, that is not allowed for ``what`` (a category, a defect type),
-    and for two names that are the same on some systems: they differ only in case or in how an accent is written."""
+    """DataError for the first of ``names``, folders in ``folder``, that ``what`` (a category, a defect type) may not have, and
+    for two names that are the same on some systems: they differ only in case or in how an accent is written."""
     seen: dict[str, str] = {}
     for name in names:
         if problem := _problem(name):
@@ -29,8 +29,8 @@ def check_names(names: Iterable[str], what: str, folder: Path) -> None:
         same = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if seen.setdefault(same, name) != name:
             raise DataError(
-                f"{shown(folder / name)}: differs from {seen[same]!r} only in case or in how its accents are written, which some "
-                "systems take for the same name; rename one of the two."
+                f"{shown(folder / name)}: differs from {seen[same]!r} only in case or in how its accents are written, which "
+                "some systems take for the same name; rename one of the two."
             )
 
 

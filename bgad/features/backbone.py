@@ -152,6 +152,6 @@ def _loaded(name: str, path: Path) -> nn.Module:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # of many kinds, depending on the file
         raise FileError(
-            f"backbone {name}: its weights cannot be loaded from {path} ({reason(error)}); set weights.{name} in the configuration "
-            "to a file that has them, or delete this one if it is in a cache, to have it downloaded again."
+            f"backbone {name}: its weights cannot be loaded from {path} ({reason(error)}); set weights.{name} in the "
+            "configuration to a file that has them, or delete this one if it is in a cache, to have it downloaded again."
         ) from error
