@@ -15,6 +15,6 @@ def test_a_killed_suite_ends_in_the_same_table(tmp_path):
         from kills import compare  # which has the assertions
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    found = compare(tmp_path, kills=3, seeds=1, rng=random.Random(0), log=lambda line: None)
+    found = compare(tmp_path, kills=3, seeds=1, rng=random.Random(0), say=lambda line: None)
     assert found["cells"] == 3
     assert found["kills that hit a running suite"] >= 1
