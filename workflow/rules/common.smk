@@ -12,9 +12,9 @@ from pathlib import Path
 # Steps use the interpreter that runs Snakemake, here and on a cluster, with or without an activated environment. With conda
 # deployment the rule's environment comes first.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
-# Snakemake runs steps in parallel; the idle threads of a numerical library would only take cores from them.
+# Snakemake runs steps in parallel; more threads in a numerical library would only take cores from them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The objects of a plan all stay. Searching thousands of cells for garbage took a tenth of the planning time.
+# A plan keeps all its objects, so there is no garbage; looking for it among thousands of cells took a tenth of the planning time.
 gc.set_threshold(100_000)
 
 from bgad.config import cells, methods, paths, settings
@@ -30,7 +30,7 @@ from bgad.io import check_room
 
 
 def or_exit(function):
-    """Ends Snakemake with the sentence of a BgadError that ``function`` raises; Snakemake itself would print a traceback."""
+    """Ends Snakemake with the sentence of any BgadError from ``function``; Snakemake itself would print a traceback."""
 
     @wraps(function)
     def checked(*arguments):
@@ -62,7 +62,7 @@ GPUS = int(has_gpu() if CONFIG.device == "auto" else CONFIG.device != "cpu")
 # Percent of a GPU's memory that such a step needs; the default profile has 100 to give.
 GPU_PERCENT = percent_of_gpu(CONFIG.gpu_mb) if GPUS else 0
 
-# What this run is asked for: the table of each suite, and the suites whose pages it makes.
+# What this run was asked for: the tables, by suite, and the suites with a page.
 TABLES = {}
 PAGES = set()
 
@@ -129,7 +129,7 @@ def settings_of(dataset):
 def root_of(wildcards, input):
     """The folder of a data set: the user's copy, or where the workflow downloads or makes it.
 
-    As a function of ``input`` it is no reason to run a step again: the content decides, not the place.
+    Because it takes ``input``, a new place is no reason for Snakemake to run a step again: only the content decides.
     """
     given = CONFIG.datasets[wildcards.dataset].path
     return str(given) if given else paths.DATASET.format(dataset=wildcards.dataset)
@@ -145,7 +145,7 @@ def weights_option(backbone):
 def images_of(wildcards):
     """The input of a category's index: the output of the step that downloads or makes the images.
 
-    The files of a user's copy are none: Snakemake would compare their dates and take their names for patterns. See content_of.
+    A user's own files are not inputs: Snakemake would compare their dates and take their names for patterns. See content_of.
     """
     name, category = wildcards.dataset, wildcards.category
     if category not in catalogue_of(name):
@@ -157,7 +157,7 @@ def images_of(wildcards):
 
 
 def content_of(wildcards):
-    """The hash of a category's files in the user's copy, a reason to run a step again when it changes."""
+    """The hash of a category's files in the user's copy: if it changes, steps run again."""
     return content_hash(wildcards.dataset, wildcards.category)
 
 

@@ -1,4 +1,4 @@
-# A category's images through the frozen backbone, once for all cells with that backbone and image size.
+# A category's features from the frozen backbone, computed once for all cells with that backbone and image size.
 
 
 rule features:

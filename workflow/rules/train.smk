@@ -1,4 +1,4 @@
-# One cell: the unit of work, of caching, of running again and of failure.
+# One cell: the unit of work, caching, re-running and failure.
 
 
 rule train:
@@ -39,5 +39,5 @@ rule train:
         "bgad cell {params.cell:q} --recipe {params.recipe:q} --index {input.index:q} --split {input.split:q}"
         " {params.caches} --root {params.root:q} {params.weights} --device {params.device} --threads {threads}"
         " --checkpoint-every {resources.checkpoint_every} > {log:q} 2>&1"
-        # A process killed with signal 9 cannot write to its log. And if the log's disk is full, the shell says so here.
+        # A process killed with signal 9 cannot write to its log; if the log's disk is full, the shell fails here and says so.
         " || {{ code=$?; case $code in 137) echo 'error: killed';; *) echo;; esac >> {log:q}; exit $code; }}"
