@@ -1,11 +1,11 @@
-"""The errors that people meet: one sentence with what went wrong, which file or key, and what to do.
+"""Errors for users: one sentence that says what went wrong, which file or key, and what to do.
 
-The command line prints the sentence and exits with 1, without a traceback. Anything else that is raised is a bug.
+The command line prints the sentence and exits with 1, without a traceback. Any other exception is a bug.
 """
 
 
 class BgadError(Exception):
-    """A mistake that the user can put right; raise the kind below that fits."""
+    """Something that the user can fix; raise the kind below that fits."""
 
 
 class ConfigError(BgadError):
@@ -17,8 +17,8 @@ class DataError(BgadError):
 
 
 class FileError(BgadError):
-    """A file of ours, or weights: missing, damaged, of another make, or in a place that cannot be written."""
+    """A file of ours, or weights: missing, damaged, of the wrong kind, or in a place that cannot be written."""
 
 
 class TrainingError(BgadError):
-    """A method while it is fitted or scores: a training that diverged, a result that cannot be used."""
+    """A fit or a score that failed: training diverged, or the result cannot be used."""

@@ -178,9 +178,3 @@ def test_what_is_no_folder_of_a_cell_is_refused(path):
 def test_a_folder_of_a_method_that_there_is_not_is_refused():
     with pytest.raises(ConfigError, match=r"bgad2.*bgad, bgad-wo, nf"):
         Cell.of_folder("results/paper/mvtec/bottle/seen/k10/bgad2/seed0")
-
-
-def test_without_seed_is_what_seeds_have_in_common():
-    others = [Cell("paper", "mvtec", "bottle", "hard-broken", 10, "bgad", seed) for seed in (0, 1)]
-    assert {cell.without_seed for cell in [CELL, *others]} == {CELL.without_seed}
-    assert CELL.without_seed != Cell("paper", "mvtec", "bottle", "hard-broken", 1, "bgad", 42).without_seed

@@ -1,7 +1,7 @@
 """RandAugment for known anomalies: 3 of 10 augmentations, drawn without replacement, on an image and its mask together.
 
-The ten and their probabilities are the released code's (docs/protocol.md, RandAugment). It ran with the albumentations of 2022;
-where the defaults have changed since, today's parameters spell out the old ones and a comment says which.
+The ten and their probabilities are the released code's (docs/protocol.md, RandAugment). It used the albumentations of 2022;
+where defaults have changed since, the parameters below spell out the old ones, with a comment.
 """
 
 import functools
@@ -40,7 +40,7 @@ def augmentations() -> tuple[Callable[..., dict[str, Any]], ...]:
 
     Within OneOf, ``p`` is the member's weight. Values that the released code does not give are the defaults of 2022.
     """
-    # Takes seconds to import, and training without CutPaste does without.
+    # Takes seconds to import, and only CutPaste needs it.
     import albumentations as A
     import cv2
 

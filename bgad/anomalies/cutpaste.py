@@ -1,10 +1,11 @@
 """CutPaste: a known anomaly, augmented, is cut out along its mask and pasted onto the object of a normal image.
 
-docs/protocol.md, CutPaste and foreground; RandAugment is in augment.py. Differences from the released code: its foreground
-masks are not public, so Otsu's threshold replaces them; an augmentation that loses the whole mask is drawn again, where the
-released code goes on with a clean image labelled anomalous; a region moves by the middle of its box and keeps its last row and
-column, where the released code moves it by its moments and loses them; each region stays half its own size away from the
-border, not half the largest's. On BTAD's 03 the released code crops images to their columns 100 to 700 first, ours does not.
+docs/protocol.md, CutPaste; RandAugment is in augment.py. Differences from the released code:
+* Its foreground masks are not public, so Otsu's threshold replaces them.
+* An augmentation that loses the complete mask is drawn again. The released code trains on a clean image labelled anomalous.
+* A region moves by the middle of its box. The released code moves it by its moments and loses its last row and column.
+* Each region stays half its own size away from the border, not half the largest region's.
+* The released code crops the images of BTAD's 03 to columns 100 to 700 first; ours does not.
 """
 
 import numpy as np
@@ -38,8 +39,8 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The RandAugmented anomaly at ``shape`` (H, W), the normal image's: (H, W, 3) uint8, and its mask: (H, W) bool.
 
-    If the mask becomes empty, the augmentation is drawn again, and left out in the end; for an empty ``mask`` (h, w) nothing is
-    drawn.
+    If the mask becomes empty, the augmentation is drawn again, up to REDRAWS times, then left out. Nothing is drawn for
+    an empty ``mask`` (h, w).
     """
     if not mask.any():
         return _at_shape(anomalous, shape, Image.Resampling.LANCZOS), np.zeros(shape, dtype=bool)
@@ -74,12 +75,12 @@ def paste(
 def foreground(image: np.ndarray, texture: bool) -> np.ndarray:
     """Where the object is in a normal ``image`` (H, W, 3) uint8, by Otsu's threshold on its gray values: (H, W) bool.
 
-    The whole image for a ``texture``, or if the threshold finds next to nothing.
+    The complete image for a ``texture``, or if the threshold finds next to nothing.
     """
     everywhere = np.ones(image.shape[:2], dtype=bool)
     if texture:
         return everywhere
-    from skimage.filters import threshold_otsu  # slow to import, and a cell that draws from a pool does without
+    from skimage.filters import threshold_otsu  # slow to import, and not needed by cells that draw from a pool
 
     gray = np.asarray(Image.fromarray(image).convert("L"))
     bright = gray > threshold_otsu(gray)
@@ -124,8 +125,7 @@ def _scattered(
 def _foreground_point(foreground: np.ndarray, height: int, width: int, rng: np.random.Generator) -> tuple[int, int] | None:
     """A random foreground point (row, column) for the centre of a region's bounding box; None without a foreground.
 
-    It is half a region away from the border, so that the region stays inside the image, or any foreground point if there is no
-    such one.
+    It is half a region away from the border, which keeps the region inside the image; if there is none, any foreground point.
     """
     top, left = (height - 1) // 2, (width - 1) // 2
     rows, columns = foreground.shape[0] - height + 1, foreground.shape[1] - width + 1

@@ -6,7 +6,7 @@ Each kind comes ``repeat * k`` times a pass; the recipe's data strategy says whi
     repeat            the real images (released as 0, with k of each type)
     repeat+cutpaste   also RandAugmented CutPaste of them onto random normal images (0,1; the published results)
     repeat+pseudo     also pseudo anomalies, made of normal images only (0,2; released without the real images)
-    all               both (0,1,2; released with an index that runs out of its list)
+    all               both (0,1,2; where the released code indexes past the end of a list)
 """
 
 from collections.abc import Callable, Iterator
@@ -36,12 +36,13 @@ def anomaly_entries(
     workers: int = 0,
     passes: int = 0,
 ) -> Iterator[AnomalyEntries]:
-    """The entries of one pass after another.
+    """Yields the entries of each pass.
 
-    ``names`` of the cell decide all draws. ``known`` are the paths of the known anomalies and ``real`` their features, made
-    with weights of that SHA-256; ``pools`` the cached synthetic images by kind, for a recipe that has pools; else ``maker``
-    makes the images of each pass, in ``workers`` processes next to the training, and ``backbone()`` sees them. ``passes`` were
-    trained on before a checkpoint. ConfigError if a pool is missing, FileError if it was made with other weights.
+    ``names`` of the cell seed all draws. ``known`` are the paths of the known anomalies, ``real`` their features, made with
+    weights of that SHA-256. ``pools`` are the cached synthetic images by kind, for a recipe with pools; otherwise ``maker``
+    makes each pass's images, in ``workers`` processes during training, and ``backbone()`` computes their features. The first
+    ``passes``, trained on before a checkpoint, are skipped. ConfigError if a pool is missing, FileError if it was made with
+    other weights.
     """
     kinds, count = recipe.anomalies.kinds, recipe.anomalies.repeat * len(known)
     repeated = real.repeated(count)

@@ -1,23 +1,20 @@
 """Pseudo anomalies: natural synthetic anomalies (NSA; Schlüter et al., ECCV 2022), a patch of one normal image pasted onto
-another. It is the second data strategy of BGAD's released code, which calls NSA with its defaults on whole images.
+another. They are the second data strategy of BGAD's released code, which calls NSA with its defaults on complete images.
 
 The released code's copy of NSA is not public; these are the defaults of NSA's public code, with sizes as fractions of the side:
 * One patch, wherever the object is: NSA's background thresholds are off by default.
 * Half the height and half the width of the patch are independent and uniform in [0.05, 0.2); its centre is uniform at 0.05 or
-more
-  from the border; the part outside the image is dropped.
+  more from the border; the part outside the image is dropped.
 * It is resized, bilinear, by one factor for both sides: normal(1, 0.5), clipped to 0.7 .. 1.3. Then the sides are clipped to
   0.05 .. 0.2, though NSA calls these the bounds of half the sides: no patch covers more than 4 % of the image.
 * It lands uniformly anywhere in the image and is Poisson blended (OpenCV's seamlessClone, NORMAL_CLONE). The solver keeps the
-normal
-  image's values on the outermost two pixels of the place and its gradients on the outermost four; further in, the gradients are
-  the patch's.
+  normal image's values on the outermost two pixels of the place and its gradients on the outermost four; further in, the
+  gradients are the patch's.
 * The mask: where the mean absolute difference of the channels is above 1, then a 5 x 5 median against grain.
 
 Differences:
 * If nothing is visible (a plain patch on plain ground, or one too small to blend), NSA returns an empty mask and the released
-code
-  trains on a normal image labelled anomalous. Ours draws the patch again.
+  code trains on a normal image labelled anomalous. Ours draws the patch again.
 * NSA blends a patch of odd width one column too far to the right.
 * NSA assumes images of one size. Ours resizes the source to the normal image's size.
 * No side is shorter than a pixel, so small images work too.

@@ -1,1 +1,1 @@
-"""What can be set, where everything lies, which cells there are, and which code made them."""
+"""Settings, paths, cells, and the hashes of the code behind a result."""

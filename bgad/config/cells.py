@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -52,11 +52,6 @@ class Cell:
         folder = Path(folder).absolute()
         cell = cls.of_folder(folder)
         return cell, folder.parents[len(cell.folder.parts) - 1]
-
-    @property
-    def without_seed(self) -> "Cell":
-        """The same cell at seed -1, which cells that differ only in their seed have in common."""
-        return replace(self, seed=-1)
 
 
 def expand(suite: Suite, catalogue: Catalogue) -> list[Cell]:
@@ -125,7 +120,7 @@ def _categories(suite: Suite, catalogue: Catalogue) -> Iterator[tuple[Block, str
 
 
 def _splits(title: str, name: str, category: str, types: dict[str, int]) -> list[str]:
-    """The splits that a name in a suite stands for; none where hard-* would leave nothing to test on."""
+    """The splits that a name in a suite expands to; none if hard-* would leave no type to test on."""
     every = [f"hard-{kind}" for kind in types]
     if name == "hard-*":
         return every if len(every) > 1 else []

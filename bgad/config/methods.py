@@ -1,6 +1,6 @@
-"""Which methods there are: the paper's three, and a file of bgad/methods for each other one.
+"""The names of the methods: the paper's three, and the name of every other file in bgad/methods.
 
-Files are looked at, never imported: planning a workflow asks for the names alone, and torch takes seconds.
+Files are parsed, never imported: planning a workflow needs only the names, and importing torch takes seconds.
 """
 
 import ast
@@ -16,7 +16,7 @@ NOT_METHODS = {"bgad", "runner", "predict"}  # files of that folder; the first h
 
 
 def names() -> list[str]:
-    """All methods, the paper's first. Any other is named as its file: letters, digits, - and _, which does not come first."""
+    """All methods, the paper's first. The others have their file's name: letters, digits, - and _, starting with neither."""
     return [*PAPER_METHODS, *other_names()]
 
 
@@ -26,17 +26,17 @@ def other_names() -> list[str]:
 
 
 def display_name(method: str) -> str:
-    """A method's name in tables and plots: the NAME in its file, and of the paper's methods the name itself."""
+    """A method's name in tables and plots: NAME in its file, else the method's own name."""
     return _constant(method, "NAME", method)
 
 
 def knows_anomalies(method: str) -> bool:
-    """Whether the method can be given known anomalies (k > 0): the KNOWS_ANOMALIES in its file."""
+    """Whether the method accepts known anomalies (k > 0): KNOWS_ANOMALIES in its file."""
     return method == "bgad" or bool(_constant(method, "KNOWS_ANOMALIES", False))
 
 
 def _constant(method: str, constant: str, default: Any) -> Any:
-    """The value of ``constant = <literal>`` in a method's file, read without running it; ``default`` where there is none."""
+    """The value of ``constant = <literal>`` in a method's file, read without running it; ``default`` if there is none."""
     path = FOLDER / f"{method}.py"
     if method in PAPER_METHODS or not path.is_file():
         return default
@@ -45,5 +45,5 @@ def _constant(method: str, constant: str, default: Any) -> Any:
             if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [constant]:
                 return ast.literal_eval(node.value)
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"bgad/methods/{method}.py: {constant} cannot be read ({error}); put the file right.") from error
+        raise ConfigError(f"bgad/methods/{method}.py: {constant} cannot be read ({error}); correct the file.") from error
     return default

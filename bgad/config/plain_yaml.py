@@ -1,4 +1,7 @@
-"""YAML that is only data: a file from elsewhere makes no objects, no program and no billion values. The one guard for YAML."""
+"""YAML as plain data: a file from elsewhere cannot create objects, run code or grow to a billion values.
+
+All YAML is read here.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ def read_yaml(path: Path) -> Any:
         problem = f" ({error.problem})" if isinstance(error, _WrongKey) else ""
         raise ConfigError(f"{path}: not valid YAML{line}{problem}; correct the file.") from error
     if isinstance(values, dict) and "__use_yte__" in values:
-        raise ConfigError(f"{path}: is a template (__use_yte__), so a program; write its values out.")
+        raise ConfigError(f"{path}: is a template (__use_yte__), which would run code; write its values out.")
     if not _is_bounded(values):
         raise ConfigError(f"{path}: its aliases make it more than {MOST_VALUES} values; write them out.")
     return values

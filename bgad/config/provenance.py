@@ -1,8 +1,8 @@
-"""Hashes of this package's own sources, so that a result says which code made it and the workflow re-runs what an edit changed.
+"""Hashes of this package's sources: a result records which code made it, and the workflow re-runs what an edit affects.
 
-A step's hash covers every module that its entry imports, found from the import statements themselves, and the data files next
-to those modules. It is taken over tokens: a comment, a docstring or a blank line changes nothing, and neither does the Python
-version. Snakemake's own code trigger sees a rule's command line, not the modules behind it.
+A step's hash covers every module that its entry imports, found from the import statements, and the data files next to those
+modules. It hashes tokens: comments, docstrings, blank lines and the Python version change nothing. Snakemake's own code trigger
+sees a rule's command line, not the modules behind it.
 """
 
 import ast
@@ -26,7 +26,7 @@ ENTRIES = {
     "report": ("bgad.report.tables.suite", "bgad.report.plots.suite", "bgad.report.page.page"),
     "examples": ("bgad.report.plots.examples",),
 }
-ENDS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}  # of a statement, or of what comes before the first in a block
+ENDS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}  # of a statement, or before the first in a block
 LAYOUT = {tokenize.COMMENT, tokenize.NL}
 
 
@@ -36,13 +36,13 @@ def source_sha256(step: str, package: Path = PACKAGE) -> str:
 
 
 def method_sha256(method: str, package: Path = PACKAGE) -> str:
-    """The hash of the sources of a cell of that method: the runner's and the method's own."""
+    """The hash of the sources behind a cell of that method: the runner's and the method's."""
     name = "bgad" if method in PAPER_METHODS else method
     return _sha256(("bgad.methods.runner", f"bgad.methods.{name}"), package)
 
 
 def files_of(entries: tuple[str, ...], package: Path = PACKAGE) -> set[Path]:
-    """The files of the modules ``entries``, of all that they import of this package, and the data files next to them."""
+    """The files of the modules ``entries``, of everything they import from this package, and the data files next to those."""
     found: set[Path] = set()
     to_do = [path for entry in entries for path in _files(entry, package)]
     while to_do:
@@ -63,7 +63,7 @@ def _sha256(entries: tuple[str, ...], package: Path) -> str:
 
 
 def _files(module: str, package: Path) -> list[Path]:
-    """The file of a module or of what holds it (``bgad.io.whole`` is in bgad/io.py), and the packages above."""
+    """The file of a module, or of the module that defines a name (``bgad.io.whole``: bgad/io.py), and the packages above."""
     found, folder = [package / "__init__.py"], package
     for part in module.split(".")[1:]:
         if (folder / f"{part}.py").is_file():
@@ -81,7 +81,7 @@ def _text(path: Path) -> str:
 
 @cache
 def _imports(source: str) -> tuple[str, ...]:
-    """The names of this package that a module imports, wherever in it."""
+    """The names of this package that a module imports, at any level of nesting."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -101,7 +101,7 @@ def _tokens(source: str) -> tuple[str, ...]:
             kept.pop()  # a string that is a statement: a docstring
         else:
             kept.append((kind, text))
-    # An indentation counts, but not its number of spaces.
+    # Indentation counts, but not its width.
     return tuple(text if text.strip() else tokenize.tok_name[kind] for kind, text in kept)
 
 

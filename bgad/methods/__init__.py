@@ -1,16 +1,16 @@
 """The contract for methods: a method is one file here, bgad/methods/<name>.py, with two functions.
 
     fit(images, rng) -> model       from the normal training images; ``rng`` is the cell's own torch.Generator, on the CPU
-    score(model, images) -> maps    (N, h, w), of any resolution, higher is more anomalous; each image on its own
+    score(model, images) -> maps    (N, h, w), of any resolution, higher is more anomalous; each image independently
 
 The file's name is the method's in suites and results. ``NAME = "..."`` in it is its name in tables and plots, and
 ``KNOWS_ANOMALIES = True`` says that it can be given known anomalies (k > 0). docs/own-method.md is the guide.
 
-The same runner runs all of them (runner.py). BGAD, in bgad.py, has three further capabilities:
+One runner runs all methods (runner.py). BGAD, in bgad.py, uses three extensions:
 
-    fit(images, rng, epochs)        a training in epochs, which ``epochs`` evaluates, logs and keeps checkpoints of
+    fit(images, rng, epochs)        training in epochs; ``epochs`` evaluates, logs and saves checkpoints
     score(...) -> list              log-likelihoods, (N, h, w) a level; bgad/model/scoring.py turns them into maps
-    save(model), restore(...)       a model that is more than tensors and plain values, to model.pt and back
+    save(model), restore(...)       for a model that is more than tensors and plain values: to model.pt and back
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Images:
     """Images as a method sees them.
 
     ``levels``: their features from the frozen backbone, at strides 4, 8 and 16, (N, h, w, C) float32 each, finest first. They
-    can be mapped from disk: take the rows you need, and leave them unchanged. ``files``: the images themselves; ``size``: the
-    side S that they were resized to, and that maps will have. In ``fit``, ``setting`` is the cell's, and with k > 0 ``known``
-    holds the k known anomalies, with their ``masks`` (k, S, S) bool; all three are None everywhere else.
+    can be mapped from disk: read the rows you need, and do not write to them. ``files``: the image files; ``size``: the side S
+    that they were resized to, and that maps will have. In ``fit``, ``setting`` is the cell's, and with k > 0 ``known`` has the
+    k known anomalies, with their ``masks`` (k, S, S) bool; all three are None everywhere else.
     """
 
     levels: list[Tensor]
@@ -56,7 +56,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a cell is fitted under: its names, recipe and device, and where its synthetic anomalies come from."""
+    """The setting of a fit: the cell, its recipe and device, and where its synthetic anomalies come from."""
 
     cell: Cell
     recipe: Recipe
@@ -70,7 +70,7 @@ class Setting:
 
 
 def smoothed(maps: Tensor, size: int, sigma: float = 4.0) -> Tensor:
-    """``maps`` (N, h, w) brought to (N, size, size) bilinearly, then through a Gaussian of ``sigma`` pixels; on the CPU."""
+    """``maps`` (N, h, w) resized bilinearly to (N, size, size), then smoothed by a Gaussian of ``sigma`` pixels; on the CPU."""
     large = interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
     return torch.from_numpy(gaussian_filter(large.cpu().numpy(), (0, sigma, sigma)))
 
@@ -84,7 +84,7 @@ def load(name: str) -> ModuleType:
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except (ImportError, SyntaxError, NameError) as error:
-        raise ConfigError(f"{file}: cannot be imported ({error}); put the file right.") from error
+        raise ConfigError(f"{file}: cannot be imported ({error}); correct the file.") from error
     for function in ("fit", "score"):
         if not callable(getattr(module, function, None)):
             raise ConfigError(f"{file}: has no function {function}; define fit(images, rng) and score(model, images).")

@@ -1,6 +1,6 @@
 """BGAD as a method, with its two ablations: the cells' methods bgad, bgad-wo and nf (docs/protocol.md).
 
-The model is a list of conditional flows, one a level. The training loop is bgad/training/train.py.
+The model is a list of conditional flows, one per level. The training loop is bgad/training/train.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,16 +58,16 @@ def save(flows: list[ConditionalFlow]) -> list[dict[str, Tensor]]:
 def restore(
     saved: list[dict[str, Tensor]], recipe: Recipe, channels: Sequence[int], sides: Sequence[int], device: torch.device
 ) -> list[ConditionalFlow]:
-    """The flows of ``save``; FileError if they do not fit the recipe, before memory is taken for them."""
+    """The flows of ``save``; FileError if they do not fit the recipe, before any memory is allocated for them."""
     try:
         if not all(_fits(state, recipe, count) for state, count in zip(saved, channels, strict=True)):
-            raise ValueError("another number or size of blocks")
+            raise ValueError("a different number or size of blocks")
         # The draws are overwritten.
         flows = build_flows(recipe, channels, sides, torch_generator("model"), frozen_generator("model"))
         for flow, state in zip(flows, saved, strict=True):
             flow.load_state_dict(state)
             flow.to(device)
-    except Exception as error:  # of many kinds, by what stands in the place of a state
+    except Exception as error:  # of many kinds, depending on what the file has instead of a state
         raise FileError("its flows do not fit its recipe") from error
     return flows
 
@@ -75,7 +75,7 @@ def restore(
 def build_flows(
     recipe: Recipe, channels: Sequence[int], sides: Sequence[int], torch_rng: torch.Generator, frozen_rng: np.random.RandomState
 ) -> list[ConditionalFlow]:
-    """One flow a level, for square maps of ``sides`` with ``channels``."""
+    """One flow per level, for square maps of ``sides`` with ``channels``."""
     settings = recipe.flow
     return [
         ConditionalFlow(count, side, side, settings.blocks, settings.position_channels, settings.clamp, torch_rng, frozen_rng)

@@ -1,14 +1,13 @@
 """PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", ICPR 2020
 workshops) on the cached features.
 
-Each position of the image has its own Gaussian; a patch is as anomalous as its Mahalanobis distance to the Gaussian of its
-position.
+Each position of the image has a Gaussian; a patch's score is its Mahalanobis distance to the Gaussian at its position.
 
 As in the paper: all three levels on the finest grid (a coarse vector counts for all positions that it covers), 100 channels
 drawn at random, covariance + 0.01 I, maps upsampled and smoothed with sigma 4, an image's score the maximum of its map.
 
-Other than the paper: the backbone is the recipe's. Positions are processed in strips of the image, so that memory does not grow
-with the number of images times positions.
+Unlike in the paper, the backbone is the recipe's, and positions are processed in strips of the image, to keep memory from
+growing with images times positions.
 """
 
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ def score(model: dict[str, Tensor], images: Images) -> Tensor:
         positions = slice(start, start + len(vectors))
         whitening = _unpacked(model["whitening"][positions], vectors.shape[2])
         offsets = vectors.float() - model["mean"][positions, None]
-        # One image at a time: a product of all of them would round differently for each number of images.
+        # One image at a time: the rounding of one product over all images would depend on their number.
         distances.append(torch.stack([(whitening @ offset[..., None]).norm(dim=1) for offset in offsets.unbind(1)]))
         start += len(vectors)
     return smoothed(torch.cat(distances, dim=1).reshape(len(images), side, -1), images.size)

@@ -1,14 +1,14 @@
 """PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022) on the cached features.
 
-It remembers a core-set of the normal patches; a patch is as anomalous as it is far from the nearest remembered one.
+It remembers a core-set of the normal patches; a patch's score is its distance to the nearest remembered one.
 
 As in the paper: the two middle levels (strides 8 and 16, its layers 2 and 3), each patch the average of its 3 x 3
 neighbourhood, the coarser level interpolated to the finer grid; a random projection to 128 channels before the greedy k-centre
 selection of 10 % of the patches; maps upsampled and smoothed with sigma 4.
 
-Other than the paper: the backbone is the recipe's, and its channels are not pooled to 1024. To be small, the core-set has at
-most 2000 patches, selected from at most 50,000 random ones. An image's score is the maximum of its smoothed map, as everywhere
-in this suite, without the re-weighting of the paper's equation 7.
+Unlike in the paper, the backbone is the recipe's, and its channels are not pooled to 1024. To save time, the core-set has at
+most 2000 patches, selected from at most 50,000 random ones. An image's score is the maximum of its smoothed map, as for every
+method here, without the re-weighting of the paper's equation 7.
 """
 
 import torch
@@ -21,7 +21,7 @@ from bgad.methods import Images, smoothed
 
 NAME = "PatchCore"
 CORESET_SHARE = 0.1
-MEMORY_MOST = 2000  # patches; the selection computes this times CANDIDATES_MOST distances: seconds instead of minutes for all
+MEMORY_MOST = 2000  # patches; the selection computes this times CANDIDATES_MOST distances, in seconds instead of minutes
 CANDIDATES_MOST = 50_000
 PROJECTED = 128  # channels that the selection sees
 IMAGES_AT_ONCE = 16  # bounds memory, changes nothing else

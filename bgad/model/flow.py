@@ -1,7 +1,7 @@
 """The conditional normalizing flow of one feature level: FrEIA 0.2's AllInOneBlocks, conditioned on the position code.
 
-FrEIA's own forward is the reference. From the same parameters, compiled code computes the same on a CPU (cpu/chain.py), and
-fewer operations do on a GPU (gpu/blocks.py); $BGAD_PLAIN switches both off.
+FrEIA's own forward is the reference. Two faster versions use the same parameters: compiled code on a CPU (cpu/chain.py) and
+fewer operations on a GPU (gpu/blocks.py). $BGAD_PLAIN switches both off.
 """
 
 import math
@@ -66,7 +66,7 @@ class ConditionalFlow(SequenceINN):
         position = torch.arange(self.height * self.width, device=features.device)
         exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
         if features.device.type == "cpu" and not exporting and not chain.available(features):
-            # Products round by how many rows they have: one at a time, an image has the same bits in any batch.
+            # A product's rounding depends on its number of rows. One image at a time has the same bits in any batch.
             flat = torch.stack([self.log_likelihood(image, position) for image in features])
         else:
             flat = self.log_likelihood(features.flatten(0, 1), position.repeat(features.shape[0]))
@@ -81,7 +81,7 @@ class ConditionalFlow(SequenceINN):
             hidden = 2 * inputs
             return nn.Sequential(_linear(inputs, hidden, torch_rng), nn.ReLU(), _linear(hidden, outputs, torch_rng))
 
-        numpys_own = np.random.get_state()  # FrEIA draws a permutation from it
+        numpys_own = np.random.get_state()  # FrEIA draws a permutation from the global generator
         self.append(
             AllInOneBlock,
             cond=0,
@@ -98,7 +98,7 @@ class ConditionalFlow(SequenceINN):
 
 
 def describe(device: torch.device) -> str:
-    """What flows run in on ``device``, for a result's record: compiled, fused (GPU), or plain (FrEIA's own forward)."""
+    """How flows run on ``device``, for a result's record: compiled, fused (GPU), or plain (FrEIA's own forward)."""
     if device.type == "cpu":
         return chain.describe()
     return "fused" if gpu_blocks.available(device) else "plain"

@@ -1,4 +1,4 @@
-"""The position code that conditions each flow on where a feature vector sits in the map (BGAD's condition, as CFLOW's)."""
+"""The position code that conditions each flow on where a feature vector sits in the map (as in CFLOW)."""
 
 import math
 

@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 class ScoreScale:
     """Turns likelihoods into scores: the maximum of l per level, and the maximum of the summed map.
 
-    Both are maxima over the complete test set, so a score depends on the other images. A model keeps its scale, so a single
-    image can be scored on it later.
+    Both are maxima over the complete test set, so a score depends on the other images. A model keeps its scale, to score
+    single images later.
     """
 
     level_maxima: tuple[float, ...]
@@ -38,7 +38,7 @@ def scored(
 ) -> tuple[Tensor, ScoreScale]:
     """``anomaly_maps`` and their scale. On a given ``scale``, maps may fall below 0.
 
-    ``images_at_once`` only bounds the memory in use besides the maps; None takes all images together.
+    ``images_at_once`` only limits the memory used on top of the maps; None takes all images together.
     """
     maxima = scale.level_maxima if scale else tuple(level.max().item() for level in log_likelihoods)
     size = (size, size) if isinstance(size, int) else size

@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 class Adam:
     """Over ``parameters``, with betas 0.9 and 0.999, epsilon 1e-8 and no weight decay. Set the rate before each step.
 
-    A parameter's moments start with the first step that finds a gradient of it; a step skips parameters without one.
+    A parameter's moments start at the first step in which it has a gradient; a step skips parameters without one.
     ``recordable``: steps can be recorded as CUDA graphs, because the rate is a tensor on the device.
     """
 
@@ -31,7 +31,7 @@ class Adam:
             self._rate = rate
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drops the gradients, or sets them to 0: then momentum still moves a parameter that gets no new gradient."""
+        """Drops the gradients, or sets them to 0, and then momentum still moves parameters without a new gradient."""
         if set_to_none:
             for parameter in self.parameters:
                 parameter.grad = None

@@ -1,7 +1,7 @@
-"""The checkpoint of a cell: training that was stopped resumes from it, to the same bits on a CPU.
+"""The checkpoint of a cell: interrupted training resumes from it, to the same bits on a CPU.
 
-The last one is the trained model: a cell that was killed after its training only evaluates and writes again. The workflow
-deletes checkpoints when a run ends (workflow/Snakefile), so that a forced run trains.
+The last one is the trained model: a cell killed after training only repeats its evaluation and output. The workflow deletes
+checkpoints when a run ends (workflow/Snakefile), so a forced run trains again.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def key_of(
     pools: dict[str, FeatureCache],
     device: torch.device,
 ) -> str:
-    """A hash of all that decides the bits of a cell: its inputs, the code, PyTorch's version and the kind of device."""
+    """A hash of everything that decides a cell's bits: its inputs, the code, PyTorch's version and the kind of device."""
     caches = [cache.sha256, cache.weights_sha256, {kind: pool.sha256 for kind, pool in pools.items()}]
     inputs = [asdict(cell), recipe.sha256, asdict(index), split.sha256, caches]
     parts = [*inputs, method_sha256(cell.method), device.type, torch.__version__]
@@ -41,7 +41,7 @@ def key_of(
 class Checkpoint:
     """checkpoint.pt in the cell's ``folder``, due every ``every`` seconds.
 
-    Ignored unless the ``key`` matches, and the number of threads and the way blocks are computed, which decide how steps round.
+    Ignored unless the ``key`` matches, and the number of threads and the way blocks are computed, which affect rounding.
     """
 
     def __init__(self, folder: Path, key: str, every: float):
@@ -50,7 +50,7 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self) -> dict | None:
-        """What was saved last; None if there is nothing, if it is damaged, or if its key is another."""
+        """The last saved state; None if there is none, if it is damaged, or if its key differs."""
         try:
             found = load_tensors(self._path, torch.device("cpu"))
         except (FileNotFoundError, ValueError):

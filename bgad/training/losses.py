@@ -1,9 +1,9 @@
 """BGAD's losses: maximum likelihood, the explicit boundary, the boundary guided semi-push-pull, and the focal weights.
 
 Throughout, ``log_likelihood`` is l = logp / C, the log-likelihood of each feature vector divided by its number of
-channels, shape (N,); L = l / normalizer is what the boundary and the weights are defined on. The losses leave the weights'
-normalizer at 10 whatever the boundary's is, as the released code does. ``is_anomaly`` is (N,) boolean or 0/1. Source: BGAD,
-sections 3.2 and 3.3, with the constants of the released code.
+channels, shape (N,). The boundary and the weights are defined on L = l / normalizer. As in the released code, the weights'
+normalizer is always 10, whatever the boundary's is. ``is_anomaly`` is (N,) boolean or 0/1. Source: BGAD, sections 3.2 and 3.3,
+with the constants of the released code.
 
 Sets of vectors are masks, never indices, so nothing waits for a number from the device and a step can be recorded as a CUDA
 graph. For the same reason constants enter through operations that take a number, not as tensors made on the CPU.
@@ -25,7 +25,7 @@ def bgad_loss(
     push_pull_weight: float = 1.0,
     focal: bool = True,
 ) -> Tensor:
-    """The loss of a mini-batch with known anomalies: ML + lambda (pull + push), or ML only if it holds none."""
+    """The loss of a mini-batch with known anomalies: ML + lambda (pull + push), or only ML if it has none."""
     if is_anomaly is None:
         weights = normal_focal_weights(log_likelihood) if focal else None
         return maximum_likelihood(log_likelihood, weights)

@@ -1,8 +1,8 @@
 """The order in which feature vectors reach the optimizer: the mini-batches of one pass over the data.
 
 Two kinds, named by a recipe's ``sampling.kind``: ``image_batches`` as in the released code (docs/protocol.md, Training), and
-``vector_draws``, which draws vectors of all images at once from the cache. Shuffles are made on the generator's device; within
-a pass nothing waits for a number from the features' device, except at the start of a level's draws.
+``vector_draws``, which draws from the cached vectors of all images. Shuffling happens on the generator's device; within a pass
+nothing waits for a number from the features' device, except at the start of a level's draws.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,8 +41,8 @@ def mini_batches(
 ) -> Iterator[MiniBatch]:
     """The mini-batches of pass ``sub_epoch`` of a meta epoch.
 
-    ``normal``: vectors of the normal images, (N, h * w, C) a level. ``entries``: the pass's anomaly entries, none when only
-    normal images train.
+    ``normal``: vectors of the normal images, (N, h * w, C) per level. ``entries``: the pass's anomaly entries, empty when
+    training on normal images only.
     """
     of_pass = (recipe.schedule.sub_epochs, normal, entries, sub_epoch, rng)
     if isinstance(recipe.sampling, ImageBatches):
@@ -84,8 +84,7 @@ def _image_batches(
 
 
 def _rows(batches: Sequence[Tensor], normal: list[Tensor], entries: AnomalyEntries) -> list[list[Tensor]]:
-    """Each batch's images as rows of ``normal`` and of each part of the entries; in ``batches`` they are numbered in that
-    order."""
+    """Each batch's images as rows of ``normal`` and of each part of the entries; ``batches`` numbers them in that order."""
     found = []
     for chosen in batches:
         start = 0
@@ -146,7 +145,7 @@ def _vector_draws(
 def _defect_pools(
     sampling: VectorDraws, entries: AnomalyEntries, level: int, size: int
 ) -> list[tuple[AnomalousImages, Tensor, int]]:
-    """How a step's ``size`` vectors are divided: equally over the parts of the entries, and within each by the share on
+    """How a step's ``size`` vectors are divided: equally among the parts of the entries, and within each by the share on
     defects."""
     pools = []
     for number, part in enumerate(entries):

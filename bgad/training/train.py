@@ -2,8 +2,8 @@
 
 Meta epoch 0 fits the flows to normal vectors by maximum likelihood. From meta epoch 1 on, each step finds the explicit
 boundary of its normal vectors and adds the boundary guided semi-push-pull loss, with the known anomalies in the data
-(method ``bgad``), or the pull only, on normal vectors (``bgad-wo``, the paper's "without anomalies" row). ``nf`` stays with
-maximum likelihood: the plain conditional flow.
+(method ``bgad``), or only the pull, on normal vectors (``bgad-wo``, the paper's "without anomalies" row). ``nf``, the plain
+conditional flow, uses maximum likelihood throughout.
 """
 
 import math
@@ -29,8 +29,8 @@ from bgad.training.sampling import MiniBatch, mini_batches
 class Epochs:
     """What a training does between its epochs, and what it has done so far.
 
-    ``evaluate(model, epoch)`` gives the metrics of an epoch as columns of history.csv; ``log`` takes a line. ``history`` has a
-    row for each epoch, ``seconds`` what the training took without its evaluations.
+    ``evaluate(model, epoch)`` returns the metrics of an epoch as columns of history.csv; ``log`` prints a line. ``history`` has
+    a row for each epoch; ``seconds`` is the training time without evaluations.
     """
 
     evaluate: Callable[[object, int], dict]
@@ -40,7 +40,7 @@ class Epochs:
     seconds: float = 0.0
 
     def resumed(self) -> dict | None:
-        """The state of the last checkpoint, its history and seconds being these epochs' own from now on; None without one."""
+        """The state of the last checkpoint, or None. Takes over its history and seconds."""
         state = self.checkpoint.load() if self.checkpoint else None
         if state:
             self.history, self.seconds = state["history"], state["seconds"]
@@ -58,18 +58,18 @@ def train(
     epochs: Epochs,
     state: dict | None = None,
 ) -> None:
-    """Trains ``flows`` in place and leaves the rows of its epochs in ``epochs``.
+    """Trains ``flows`` in place and adds a row per epoch to ``epochs``.
 
-    ``normal``: the feature vectors of the normal training images, (N, h * w, C) a level. ``entries`` gives the anomaly entries
-    of one pass after another. ``state`` is what a checkpoint holds: training resumes after its epoch, to the same bits on a
-    CPU. TrainingError if a loss is not finite.
+    ``normal``: the feature vectors of the normal training images, (N, h * w, C) per level. ``entries`` yields the anomaly
+    entries of each pass. With the ``state`` of a checkpoint, training resumes after its epoch, to the same bits on a CPU.
+    TrainingError if a loss is not finite.
     """
     schedule, quirks, constants = recipe.schedule, recipe.quirks, recipe.loss.model_dump()
     parameters = [p for flow in flows for p in flow.parameters() if p.requires_grad]
     device = parameters[0].device
     optimizer = Adam(parameters, recordable=available(device))
     losses = torch.zeros(len(flows), device=device)  # sums, kept on the device: no step waits for its loss
-    finite_steps = torch.zeros(len(flows), device=device)  # of a level, before the first whose loss was not finite
+    finite_steps = torch.zeros(len(flows), device=device)  # per level, before its loss stopped being finite
     moving: set[int] = set()  # levels that Adam's momentum moves in every step
     first = _resume(state, flows, optimizer, rng, moving, recipe) if state else 0
 
@@ -120,7 +120,7 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int, o
     """The rate of a step: a cosine over the meta epochs, after a linear warm-up to the cosine's value at the warm-up's end.
 
     ``step`` of ``steps_per_epoch`` counts through all the passes of meta epoch ``epoch``. ``one_loader``: only normal images
-    are loaded, so the released code's slip with the number of its loaders does not happen.
+    are loaded, so the released code's quirk of counting loaders does not apply.
     """
     schedule = recipe.schedule
     if epoch >= schedule.warm_up_epochs:
@@ -152,7 +152,7 @@ def _on(device: torch.device, step: Callable[[MiniBatch], None]) -> Callable[[Mi
 def _state(
     epoch: int, flows: list[ConditionalFlow], optimizer: Adam | None, rng: torch.Generator, epochs: Epochs
 ) -> dict[str, object]:
-    """What a checkpoint holds after an epoch, in tensors and plain values; of the last one, no optimizer."""
+    """The content of a checkpoint after an epoch: tensors and plain values. After the last one, it has no optimizer."""
     return {
         "epoch": epoch,
         "flows": [flow.state_dict() for flow in flows],
@@ -166,7 +166,7 @@ def _state(
 def _resume(
     state: dict, flows: list[ConditionalFlow], optimizer: Adam, rng: torch.Generator, moving: set[int], recipe: Recipe
 ) -> int:
-    """Puts all in the ``state`` of a checkpoint and returns the epoch to go on with."""
+    """Restores everything from the ``state`` of a checkpoint and returns the next epoch."""
     for flow, values in zip(flows, state["flows"], strict=True):
         flow.load_state_dict(values)
     if state["optimizer"] is not None:

@@ -1,8 +1,8 @@
 """The flow's chain of AllInOneBlocks on a CPU as compiled code, chain.c.
 
-In PyTorch's operations a block reads and writes its hidden layer, some 300 numbers a vector, in memory a dozen times; compiled
-code takes a few vectors at a time, which stay in the processor's cache. It uses the parameters of FrEIA's blocks. Values and
-gradients equal those of FrEIA's own forward to 1e-5 (tests/test_chain.py).
+In PyTorch a block moves its hidden layer, some 300 numbers per vector, to and from memory a dozen times. Compiled code takes a
+few vectors at a time, which stay in the processor's cache. It uses the parameters of FrEIA's blocks. Values and gradients
+equal those of FrEIA's own forward to 1e-5 (tests/test_chain.py).
 """
 
 import ctypes
@@ -20,16 +20,16 @@ from torch import Tensor
 from bgad.model.cpu.compiler import compiled
 
 if TYPE_CHECKING:
-    from FrEIA.modules import AllInOneBlock  # importing it takes 0.7 s, which `bgad doctor` need not wait for
+    from FrEIA.modules import AllInOneBlock  # importing it takes 0.7 s, which `bgad doctor` can save
 
 SOURCES = (Path(__file__).with_name("chain.c"), Path(__file__).with_name("products.h"))
 # A block's parameters in chain.c's order; all but the rotation are trained.
 PARAMETERS = ("first", "first_bias", "last", "last_bias", "global_scale", "global_offset", "rotation")
-SMALLEST_SHARE = 256  # vectors a thread: fewer are not worth handing out
+SMALLEST_SHARE = 256  # vectors per thread: fewer are not worth a thread
 
 
 def available(x: Tensor) -> bool:
-    """Whether compiled code can take ``x``: float32 on a CPU, with a compiler or what one built before.
+    """Whether compiled code can take ``x``: float32 on a CPU, with a compiler or a library built earlier.
 
     Not while PyTorch records operations for an export.
     """
@@ -38,7 +38,7 @@ def available(x: Tensor) -> bool:
 
 
 def describe() -> str:
-    """What flows run in on a CPU, for a result's record: compiled or plain."""
+    """How flows run on a CPU, for a result's record: compiled or plain."""
     return "compiled" if _library() else "plain"
 
 
@@ -47,7 +47,7 @@ def through_blocks(
 ) -> tuple[Tensor, Tensor]:
     """z (N, C) and the log-determinant (N,) of ``x`` (N, C) at ``column`` and ``row``, (N,).
 
-    ``columns`` (width, D) and ``rows`` (height, D) are the two halves of the position code, concatenated the blocks' condition.
+    ``columns`` (width, D) and ``rows`` (height, D) are the halves of the position code, together the blocks' condition.
     """
     blocks = list(blocks)
     parameters = [parameter for block in blocks for parameter in _parameters(block)]

@@ -20,7 +20,7 @@ NATIVE = ("-march=native", "-mcpu=native")  # the first that the compiler accept
 def compiled(source: Path, *included: Path) -> ctypes.CDLL | None:
     """``source``, which includes the others, built for this processor and loaded.
 
-    None where $BGAD_PLAIN is set, and, with a note on stderr, without a working C compiler ($CC, cc, gcc or clang).
+    None if $BGAD_PLAIN is set, or, with a note on stderr, without a working C compiler ($CC, cc, gcc or clang).
     """
     if os.environ.get("BGAD_PLAIN"):
         return None
@@ -54,7 +54,7 @@ def _build(source: Path, compiler: str, library: Path) -> None:
 
 
 def _identity(compiler: str, *sources: Path) -> str:
-    """Depends on everything that the built code does; machines that share a home can have different processors."""
+    """A hash of everything that the built code depends on; machines with a shared home can have different processors."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

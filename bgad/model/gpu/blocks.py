@@ -1,4 +1,4 @@
-"""FrEIA's AllInOneBlock in fewer operations. A GPU's time depends on how many it launches, not on their arithmetic.
+"""FrEIA's AllInOneBlock in fewer operations. A GPU's time depends on the number of launches, not on the arithmetic.
 
 The global affine map and the rotation become one product, and so do the coupling's multiplication and addition. Values
 and gradients equal those of FrEIA's own forward to 1e-5 (tests/test_flow.py).
@@ -14,7 +14,7 @@ from torch.nn.functional import linear, softplus
 
 
 def available(device: torch.device) -> bool:
-    """Whether flows on ``device`` run here: not on a CPU, and not where $BGAD_PLAIN is set."""
+    """Whether flows on ``device`` use this version: not on a CPU, and not if $BGAD_PLAIN is set."""
     return device.type != "cpu" and not os.environ.get("BGAD_PLAIN")
 
 

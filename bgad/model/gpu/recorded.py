@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Eager steps of each kind before it is recorded: libraries set themselves up, gradients and Adam's state come into being.
-# They are ordinary steps of the training, so nothing has to be undone.
+# Eager steps of each kind before recording: libraries initialize, and gradients and Adam's state are created. They are
+# ordinary training steps, so nothing has to be undone.
 WARM_UP = 3
 
 
@@ -53,11 +53,11 @@ class RecordedSteps:
 
 
 class CudaRecorder:
-    """Records work as CUDA graphs, which share their memory: they are replayed one after the other."""
+    """Records work as CUDA graphs, which share their memory because they are replayed one after another."""
 
     def __init__(self, device: torch.device):
         self._device = device
-        # Work is warmed up on the stream that it is recorded on, which cannot be the default one.
+        # Work warms up on the stream that it is recorded on, which cannot be the default one.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
