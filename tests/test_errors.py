@@ -1,6 +1,7 @@
 """User errors: one sentence of the right kind that names the file or key, exit status 1, and nothing half-written."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -232,3 +233,57 @@ def test_a_changed_split_file(here):
     path.write_text(json.dumps(content | {"test_anomalous": content["test_anomalous"] + content["pool"]}))
     here.make_cache()
     here.fails(FileError, r"split\.json: .*hash", *here.train())
+
+
+def run(arguments: list, cwd: Path, redirect: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """A command through a shell, with ``redirect`` at its end."""
+    line = f'"{sys.executable}" -m bgad "$@" {redirect}'
+    command = ["sh", "-c", line, "sh", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirect", "status", "said"),
+    [
+        (["cells", "demo"], ">/dev/full", 1, "error: standard output: No space left on device.*\n"),
+        (["cells", "demo"], ">&-", 0, ""),
+        (["cells", "dema"], "2>&-", 1, ""),
+        (["cells", "dema"], "2>/dev/full", 1, ""),
+        (["predict", "x" * 300, "--cell", "c"], "", 1, "error: x+: File name too long.*\n"),
+    ],
+)
+def test_a_failing_output_or_name_ends_in_a_sentence(here, arguments, redirect, status, said):
+    found = run(arguments, here.folder, redirect)
+    assert found.returncode == status and re.fullmatch(said, found.stderr), found.stderr
+    assert found.stdout == ""
+
+
+def test_a_terminal_that_knows_only_ascii_shows_escapes(here):
+    suite = here.folder / "config/suites/mine.yaml"
+    block = {"recipe": "demo", "dataset": "own", "splits": ["seen"], "k": [0], "methods": ["nf"], "seeds": [0]}
+    suite.write_text(yaml.safe_dump({"title": "t", "question": "q", "grid": [block]}))
+    here.category.rename(here.data / "é")
+    found = run(["cells", "mine", "--datasets", json.dumps(here.datasets)], here.folder, PYTHONIOENCODING="ascii")
+    assert (found.returncode, found.stdout, found.stderr) == (0, "results/demo/own/\\xe9/seen/k0/nf/seed0\n", "")
+
+
+def test_a_folder_without_permission_is_named(here, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["bgad", "train", str(here.category)])
+        cli.main()
+    assert end.value.code == 1
+    assert here.capsys.readouterr().err.startswith(f"error: {here.category}: Permission denied")
+
+
+@pytest.mark.parametrize("command", ["cells demo", "doctor", "table demo --output t.md --plots p", "view reports/demo"])
+def test_a_command_outside_the_project_says_where_to_start_it(tmp_path, capsys, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bgad", *command.split()])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1 and type(end.value.__context__) is ConfigError
+    assert str(ROOT) in capsys.readouterr().err

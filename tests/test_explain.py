@@ -149,7 +149,8 @@ def test_a_cell_that_is_not_finished_comes_with_the_command_that_makes_it(here, 
         write(here.root, other, "train.log", log)
     with pytest.raises(FileError) as error:
         explain(here.root / other.folder)
-    assert f"seed1: {status}; make it with snakemake --cores all results/" in str(error.value)
+    assert f"seed1: {status}; make it with cd " in str(error.value)  # one is not in the project's folder
+    assert f"snakemake --cores all {other.folder}/metrics.json" in str(error.value)
 
 
 def test_an_image_s_score_rank_and_verdict(here):

@@ -1,25 +1,33 @@
 """`bgad train` on your own images: the cell that a folder gives, why it gives none, and the guide's commands in order."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from conftest import ROOT, Project
-from folders import make_category
+from folders import make_category, truncate, write_image
 
 from bgad import cli
 from bgad.cli.images import train
-from bgad.cli.own_data import _failure, plan
+from bgad.cli.making import damaged_files, failure
+from bgad.cli.own_data import copy_of, plan, summary
+from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.paths import project_root
+from bgad.data.content import content_sha256
 from bgad.errors import BgadError, ConfigError, DataError, FileError, TrainingError
 
 GUIDE = ROOT / "docs" / "own-data.md"
@@ -37,7 +45,8 @@ def planned(folder: Path, recipe="cpu", k=None, split="seen", seed=0, name=None)
         ({"cut": 4, "hole": 3}, True, 3, 3),  # at most half
         ({"cut": 4, "hole": 3}, False, 0, 3),  # but those of the pool leave the test set all the same
         ({"cut": 2}, True, 1, 1),
-        ({}, False, 0, 1),
+        ({"cut": 1}, True, 0, 0),  # the only one is tested on
+        ({}, False, 0, 0),
     ],
 )
 def test_as_many_anomalies_are_known_as_leave_half_to_be_tested_on(tmp_path, types, masks, k, pool):
@@ -78,6 +87,8 @@ def remove(part: str):
         (remove("test/cut"), {"k": 3}, DataError, "k 3 .* 4 .* 2;.*--k"),
         (None, {"split": "hard-dent"}, ConfigError, "bottle .*hard-dent"),
         (None, {"split": "hard-cut", "k": 4}, ConfigError, "hard-cut .*k 4.* 3 images"),
+        (remove("test/cut"), {"k": 2}, DataError, "k 2 needs at least 3 .* 2;"),
+        (None, {"seed": 10**9}, ConfigError, "seeds"),
         (None, {"recipe": "cqu"}, ConfigError, "--recipe cqu.*cpu.*demo"),
         (None, {"name": "my data"}, ConfigError, "my data"),
     ],
@@ -97,6 +108,41 @@ def test_the_folder_above_and_impossible_names_are_refused(tmp_path):
     for name in ("a{b}", ".hidden", "-x"):
         with pytest.raises(BgadError, match=re.escape(name)):
             planned(make_category(tmp_path, name))
+
+
+def test_a_link_is_called_as_the_user_called_it(tmp_path):
+    link = tmp_path / "links/nut"
+    link.parent.mkdir()
+    link.symlink_to(make_category(tmp_path, "bolt"))
+    cell, dataset = planned(link, seed=20261128)
+    assert (cell.category, cell.dataset, dataset["path"]) == ("nut", "links", str(link.parent))
+    assert Cell.of_folder(cell.folder) == cell
+
+
+def test_two_data_sets_of_one_name_do_not_replace_each_other(tmp_path):
+    (tmp_path / "project").mkdir()
+    Project(tmp_path / "project")
+    folders = [make_category(tmp_path / place / "data", "bolt") for place in ("a", "b", "c")]
+    write_image(folders[1] / "train/good/000.png", "another")
+
+    def planned_here(folder, **options):
+        return plan(folder, "cpu", None, "seen", 0, options.get("name"), tmp_path / "project")[0]
+
+    record = tmp_path / "project" / paths.CONTENT.format(dataset="data", category="bolt")
+    content_sha256(folders[0], record)
+    planned_here(folders[1])  # nothing was made from the other yet
+    for name in ("data", "mvtec"):
+        index = tmp_path / "project" / paths.INDEX.format(dataset=name, category="bolt")
+        index.parent.mkdir(parents=True)
+        index.touch()
+    with pytest.raises(ConfigError, match=rf"{folders[1]}.*{folders[0]}.*--name"):
+        planned_here(folders[1])
+    assert planned_here(folders[1], name="other").dataset == "other"
+    planned_here(folders[2])  # a copy
+    shutil.rmtree(folders[0])
+    planned_here(folders[1])
+    with pytest.raises(ConfigError, match=r"mvtec/bolt .*--name"):
+        planned_here(folders[1], name="mvtec")  # of config/config.yaml, and downloaded
 
 
 def test_the_project_is_where_one_is_or_where_the_package_is(tmp_path, monkeypatch):
@@ -119,8 +165,8 @@ def test_the_project_is_where_one_is_or_where_the_package_is(tmp_path, monkeypat
     ],
 )
 def test_a_failure_of_snakemake_is_one_sentence(said, kind, named):
-    failure = _failure(said, Path("/p"))
-    assert type(failure) is kind and re.search(named, str(failure))
+    found = failure(said, Path("/p"))
+    assert type(found) is kind and re.search(named, str(found))
 
 
 class Run(NamedTuple):
@@ -147,8 +193,8 @@ class Reader:
             text = text.replace(old, new)
         recipe.write_text(text)
 
-    def bgad(self, *arguments: str) -> Run:
-        """Runs a command in the project's folder."""
+    def bgad(self, *arguments: str, at: Path | None = None) -> Run:
+        """Runs a command in the project's folder, or ``at`` another one."""
         out, err = io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -156,7 +202,7 @@ class Reader:
             redirect_stderr(err),
             pytest.raises(SystemExit) as end,
         ):
-            patch.chdir(self.folder)
+            patch.chdir(at or self.folder)
             patch.setattr(sys, "argv", ["bgad", *arguments])
             cli.main()
         return Run(end.value.code or 0, out.getvalue(), err.getvalue())
@@ -202,11 +248,125 @@ def test_the_commands_of_the_guide_run_in_order(reader):
 def test_a_finished_cell_can_be_copied(reader, tmp_path, monkeypatch):
     """Instead of running Snakemake once more, which the second training has shown to repeat nothing."""
     metrics = json.loads((reader.folder / CELLS / "k10/bgad/seed0/metrics.json").read_text())
-    monkeypatch.setattr("bgad.cli.own_data.make", lambda *_, quiet: metrics if quiet else None)
+    monkeypatch.setattr("bgad.cli.making.make", lambda *_, quiet: metrics if quiet else None)
     run = reader.bgad("train", "data/bolt", "--json", "--out", str(tmp_path / "a copy"))
     assert run.stderr == ""
     assert json.loads(run.stdout) == {"folder": str(tmp_path / "a copy"), **metrics}
     assert (tmp_path / "a copy/model.pt").read_bytes() == (reader.folder / CELLS / "k10/bgad/seed0/model.pt").read_bytes()
+
+
+def test_explain_and_export_need_no_data_set_for_a_cell_or_its_copy(reader, tmp_path, monkeypatch):
+    """Wherever they are started; the copy has the record of where its images are."""
+    cell = reader.folder / CELLS / "k10/bgad/seed0"
+    copy = copy_of(cell, tmp_path / "copy")
+    roots = []
+    monkeypatch.setattr("bgad.report.export.onnx.export_model", lambda folder, root, *_: roots.append(root) or (1, 0.0, 0.0))
+    for place in (cell, copy):
+        run = reader.bgad("explain", str(place), "--image", "test/good/000.png", at=tmp_path)
+        assert run.status == 0, run.stderr
+        again = run.stdout.partition("make it again")[2].split("\n")[0]
+        assert shlex.split(again)[:3] == ["bgad", "train", str(reader.folder / "data/bolt")]
+        assert reader.bgad("export", "model", str(place), "--out", "x.onnx", at=tmp_path).status == 0
+    assert roots == [reader.folder / "data"] * 2
+
+
+def test_a_damaged_or_missing_file_is_noticed_and_predict_says_what_makes_it_again(reader, monkeypatch):
+    cell = Cell.of_folder(Path(CELLS) / "k10/bgad/seed0")
+    folder = reader.folder / cell.folder
+    assert damaged_files(cell, folder) == []
+    for name in paths.CELL_FILES:
+        content = (folder / name).read_bytes()
+        truncate(folder / name)
+        assert damaged_files(cell, folder) == [folder / name]
+        (folder / name).write_bytes(content)
+    truncate(folder / "model.pt")
+    said = reader.bgad("predict", "data/bolt/test/good", "--cell", str(cell.folder)).stderr
+    assert said.startswith(f"error: {cell.folder}/model.pt: ") and "bgad train" in said
+    command = shlex.split(said[said.index("bgad train") :].strip(". \n"))
+    (folder / "gallery/maps.png").unlink()
+    # The same command, now without Snakemake, is asked for every file, and finds no damaged one.
+    asked = []
+    monkeypatch.setattr("subprocess.Popen", lambda command, **_: asked.append(command) or pytest.fail("not started"))
+    with pytest.raises(pytest.fail.Exception):
+        reader.bgad(*command[1:])
+    assert {(cell.folder / name).as_posix() for name in paths.CELL_FILES} <= {*asked[0]}
+    assert not (folder / "model.pt").exists()
+    monkeypatch.undo()
+    assert reader.bgad(*command[1:]).status == 0
+    assert damaged_files(cell, folder) == [] and all((folder / name).is_file() for name in paths.CELL_FILES)
+
+
+METRICS = {
+    "cell": {"seed": 3},
+    "counts": {"train_normal": 6, "train_anomalous": 1, "test_normal": 2, "test_anomalous": 1},
+    "notes": ["1 image is byte-identical to another one."],
+    "image_auroc": {"last": 50.0},
+    "pixel_auroc": {"last": None},
+    "aupro": {"last": None},
+}
+
+
+def test_the_last_lines_say_what_the_metrics_mean_and_what_to_do_next():
+    said = summary(METRICS, Path("a cell"), 11)
+    assert "10 of the 11 images" in said and "note: 1 image is byte-identical" in said
+    last = said.splitlines()[-1]
+    assert "50 %" in last and "2 normal images and 1 anomalous image" in last
+    many = {**METRICS, "counts": {**METRICS["counts"], "test_normal": 3, "test_anomalous": 3}}
+    assert "--seed 4" in summary(many, Path("a cell"), 11).splitlines()[-1]
+
+
+HANGING = """#!/bin/sh
+echo $$ > up
+exec sleep 600
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_command_alone_ends_everything_in_one_line(reader, tmp_path, number):
+    folder = make_category(tmp_path / "data", "nut", types={"cut": 4})
+    rules, up = reader.folder / "workflow/rules/data.smk", reader.folder / "up"
+    text = rules.read_text()
+    rules.write_text(text.replace('"bgad index --dataset', '"sh hanging.sh --dataset'))  # a step that would take minutes
+    (reader.folder / "hanging.sh").write_text(HANGING)
+    up.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "bgad", "train", str(folder)]
+    try:
+        process = subprocess.Popen(command, cwd=reader.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not (up.exists() and up.read_text().strip()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        rules.write_text(text)
+    assert (process.returncode, out) == (128 + number, "")
+    assert re.fullmatch(r"stopped: .* kept; the same command .*", err.splitlines()[-1]), err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(up.read_text()), 0)
+    assert not [*(reader.folder / ".snakemake/locks").glob("*")]
+
+
+def test_the_user_s_profile_and_home_do_not_matter(reader, tmp_path, monkeypatch):
+    folder = make_category(tmp_path / "data", "nut", types={"cut": 4})
+    truncate(folder / "train/good/002.png")
+    (tmp_path / "quiet").mkdir()
+    (tmp_path / "quiet/config.yaml").write_text("quiet: all\nshow-failed-logs: false\n")
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path / "quiet"))
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    run = reader.bgad("train", str(folder), "--json")
+    assert run.status == 1
+    assert re.fullmatch(rf"error: {folder}/train/good/002\.png: .*\n", run.stderr)
+
+
+def test_a_full_disk_under_out_is_a_sentence(reader, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(FileError, match=rf"^{tmp_path}/copy: cannot be written \(No space left on device\)"):
+        copy_of(reader.folder / CELLS / "k10/bgad/seed0", tmp_path / "copy")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):
@@ -217,8 +377,8 @@ def test_an_existing_folder_is_never_overwritten(tmp_path):
 def test_the_message_of_a_failed_step_is_all_that_is_printed(reader):
     folder = make_category(reader.folder / "data 2", "nut", types={"cut": 4})
     victim = folder / "ground_truth/cut/001_mask.png"
-    victim.unlink()
+    truncate(victim)
     run = reader.bgad("train", str(folder), "--json")
     assert (run.status, run.stdout) == (1, "")
-    assert run.stderr.startswith(f"error: {folder / 'test/cut/001.png'}: its mask 001_mask.png")
+    assert run.stderr.startswith(f"error: {victim}: not a complete image")
     assert run.stderr.count("\n") == 1

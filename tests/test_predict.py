@@ -1,8 +1,9 @@
-"""bgad predict on files and folders: scores, verdicts, overlays and JSON, and nothing half-written where one is broken."""
+"""bgad predict on files and folders: scores, verdicts, overlays and JSON, and what happens where an image is broken."""
 
 import csv
 import json
 import math
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -135,20 +136,46 @@ def test_without_a_threshold_there_is_no_verdict(place, bgad):
     assert bgad(*arguments)[1].endswith("\tno verdict\n")
 
 
-def test_a_broken_image_is_named_and_nothing_half_written_stays(place, bgad, tmp_path):
-    make_category(tmp_path, "broken", types={}, good=3)
-    victim = tmp_path / "broken/test/good/001.png"
+def test_the_others_are_scored_where_an_image_cannot_be_read(place, bgad, tmp_path):
+    folder = make_category(tmp_path, "broken", types={}, good=3) / "test/good"
+    victim = folder / "001.png"
     truncate(victim)
-    arguments = ("predict", victim.parent, "--cell", "cell", "--out", tmp_path / "out")
+    status, printed, errors = bgad("predict", folder, "--cell", "cell", "--out", tmp_path / "out")
+    assert status == 1
+    assert re.fullmatch(rf"error: {victim}: .*\nerror: 1 of 3 images .*\n", errors)
+    assert [line.split("\t")[0] for line in printed.splitlines()] == [str(folder / "000.png"), str(folder / "002.png")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.csv", "0001-000.png", "0002-002.png"}
+    status, printed, errors = bgad("predict", folder, "--cell", "cell", "--json")
+    assert status == 1 and len(json.loads(printed)) == 2 and "1 of 3 images" in errors
+
+
+def test_where_no_image_can_be_read_nothing_is_written(place, bgad, tmp_path):
+    victim = make_category(tmp_path, "broken", types={}, good=1) / "test/good/000.png"
+    truncate(victim)
     for before in (set(), {"kept.txt"}):
-        status, _, errors = bgad(*arguments)
-        assert status == 1
+        status, printed, errors = bgad("predict", victim.parent, "--cell", "cell", "--out", tmp_path / "out")
+        assert (status, printed) == (1, "")
         assert errors.startswith(f"error: {victim}: ") and errors.count("\n") == 1
         assert {path.name for path in tmp_path.glob("out/*")} == before
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out/kept.txt").touch()
-    status, printed, _ = bgad(*arguments, "--json")
-    assert (status, printed) == (1, "")
+
+
+def test_an_earlier_output_is_replaced_and_never_scored(place, bgad, tmp_path):
+    images = make_category(tmp_path, "part", types={}, good=3) / "test/good"
+    out = ("--cell", "cell", "--out", images)
+    for _ in range(2):
+        status, printed, _ = bgad("predict", images, *out)
+        assert status == 0 and len(printed.splitlines()) == 3
+    assert bgad("predict", images / "002.png", *out)[0] == 0
+    assert {path.name for path in images.iterdir()} == {"000.png", "001.png", "002.png", "scores.csv", "0001-002.png"}
+
+
+def test_the_folder_of_a_cell_is_no_output_folder(place, bgad):
+    before = (place / "cell/scores.csv").read_bytes()
+    status, _, errors = bgad("predict", "part/test/cut", "--cell", "cell", "--out", "cell")
+    assert status == 1 and errors.startswith("error: --out cell: ")
+    assert (place / "cell/scores.csv").read_bytes() == before
 
 
 def test_a_missing_cell_is_named(place, bgad):

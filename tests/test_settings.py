@@ -173,7 +173,7 @@ def test_the_paper_suite_is_fifteen_categories_two_rows_and_three_seeds():
         (Config, read_yaml(CONFIG), "datasets.mvtec.pth", "x", "datasets.mvtec.pth"),
         (Config, read_yaml(CONFIG), "datasets.mvtec.layout", "visa", "datasets.mvtec.layout"),
         (Config, read_yaml(CONFIG), "datasets.my data", {}, "datasets.my data"),
-        (Config, read_yaml(CONFIG), "datasets.mvtec.pool", 0, "datasets.mvtec.pool"),
+        (Config, read_yaml(CONFIG), "datasets.mvtec.pool", -1, "datasets.mvtec.pool"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(model, values, keys, value, named):

@@ -2,8 +2,10 @@
 
 import gc
 import io
+import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from typer import Option
@@ -23,21 +25,53 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Runs the command line. A BgadError, or a lack of memory, prints one sentence and exits with status 1."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # for those who follow a log
+    """Runs the command line. A BgadError, a lack of memory, or a failure of the file system or of the outputs prints one
+    sentence and exits with status 1."""
+    _open_outputs()
     # Imports create objects that all stay alive: collecting garbage among them took a tenth of the time.
     gc.set_threshold(100_000)
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # while a full disk can still be said
     except BgadError as error:
-        print(f"error: {shown(error)}", file=sys.stderr)
-        sys.exit(1)
+        _end(error)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            _end(out_of_memory(error))
+        if not isinstance(error, OSError):
             raise
-        print(f"error: {out_of_memory(error)}", file=sys.stderr)
-        sys.exit(1)
+        if isinstance(error, BrokenPipeError):  # such as `| head`: nobody reads on
+            _silence(sys.stdout)
+            sys.exit(1)
+        if error.filename is None:
+            _silence(sys.stdout)
+        _end(f"{error.filename or 'standard output'}: {error.strerror or error}; check the path, its permissions and its disk.")
+
+
+def _end(said: object) -> NoReturn:
+    with suppress(OSError):  # nothing else can be done without an error stream
+        print(f"error: {shown(said)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _open_outputs() -> None:
+    """Gives both outputs somewhere to go and a way to write any character."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # it was closed: the next file that is opened would take its place
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # By line for those who follow a log; escapes where a terminal knows only ASCII.
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _silence(stream: TextIO) -> None:
+    """Lets what the stream still holds go nowhere; Python would fail again when it flushes the stream at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @app.callback(invoke_without_command=True)

@@ -34,11 +34,12 @@ def model(
     Example: bgad export model results/demo/mini/brick/seen/k10/bgad/seed0 --out brick.onnx
     """
     from bgad import devices
-    from bgad.config.cells import Cell
+    from bgad.config.origins import located, origin_of
     from bgad.report.export.onnx import export_model
 
     devices.choose("cpu")
-    root = data_root(datasets, Cell.of_folder(cell).dataset)
+    (of_folder, project), origin = located(cell), origin_of(cell)
+    root = Path(origin.images) if origin else data_root(datasets, of_folder.dataset, project)
     count, from_predict, from_scores = export_model(cell, root, output, weights)
     print(
         f"{output}: on {count} test images the scores differ by at most {from_predict:.1e} from those of `bgad predict`, which "

@@ -1,16 +1,17 @@
 """Commands for your own images: train a cell on a folder of them, and score them with a finished cell."""
 
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from bgad.cli.app import app
 from bgad.cli.options import AsJson, Device, FinishedCell, RecipeName, Threads, Weights
-from bgad.config.names import FORMULA, shown
-from bgad.errors import ConfigError
+from bgad.config.names import FORMULA, MOST_SEED, shown
+from bgad.errors import ConfigError, DataError
 
 
 @app.command()
@@ -29,15 +30,22 @@ def predict(
     """
     from bgad import devices
     from bgad.io import several, write_csv
-    from bgad.methods.predict import images_in, predictions
+    from bgad.methods.predict import images_in, overlays_in, predictions
     from bgad.progress import track
     from bgad.report.plots.overlay import write_overlay
 
+    old = overlays_in(out) if out else set()
+    if out and (out / "scores.csv").exists() and not old:
+        raise ConfigError(f"--out {out}: has a scores.csv that is not from bgad predict; name another folder.")
     paths = images_in(images)
     rows: list[dict] = []
+    unreadable: list[DataError] = []
     scored = predictions(paths, cell, devices.choose(device, threads), weights)
     with several(out) if out else nullcontext() as folder:
         for found in track(scored, "images", len(paths), quiet=as_json):
+            if isinstance(found, DataError):
+                unreadable.append(found)
+                continue
             row = {"path": _safe_in_a_sheet(shown(found.path)), **found.row}
             if folder:
                 # Numbered, because images in different folders may share a name; cut, because a name may be too long.
@@ -48,10 +56,21 @@ def predict(
             if not as_json:
                 verdict = f"{found.verdict} (threshold {found.threshold:.4f})" if found.verdict else "no verdict"
                 print(f"{row['path']}\t{found.score:.4f}\t{verdict}")
+        if not rows:
+            raise unreadable[0]
         if folder:
             write_csv(folder / "scores.csv", rows)
+    if out:
+        for name in old - {row["overlay"] for row in rows}:
+            (out / name).unlink(missing_ok=True)
     if as_json:
         print(json.dumps(rows, indent=1))
+    for error in unreadable:
+        print(f"error: {shown(error)}", file=sys.stderr)
+    if unreadable:
+        count = f"{len(unreadable)} of {len(paths)} images could not be read"
+        print(f"error: {count}; the others are scored.", file=sys.stderr)
+        raise Exit(1)
 
 
 @app.command()
@@ -60,7 +79,7 @@ def train(
     recipe: RecipeName = "cpu",
     k: Annotated[int | None, Option(min=0, help="Known anomalies; by default 10, but at most half of them.")] = None,
     split: Annotated[str, Option(help="seen, or hard-<type>: know one type and test on the others.")] = "seen",
-    seed: Annotated[int, Option(min=0, help="Seed of the draw of known anomalies, the network and the training.")] = 0,
+    seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Seed of the known anomalies, the network and the training.")] = 0,
     name: Annotated[str | None, Option(help="Name of the data set; by default that of the folder above.")] = None,
     out: Annotated[Path | None, Option(help="New folder to copy the finished cell to.")] = None,
     as_json: AsJson = False,
@@ -69,18 +88,28 @@ def train(
 
     Example: bgad train /data/mine/bolt
     """
-    from bgad.cli.own_data import copy_of, make, plan, summary
+    from bgad.cli.making import Stopped, make
+    from bgad.cli.own_data import copy_of, images_found, origin, plan, summary
     from bgad.config import paths
 
     if out and out.exists():
         raise ConfigError(f"--out {out}: already exists; name a new folder.")
     root = paths.project_root()
     cell, dataset = plan(folder, recipe, k, split, seed, name, root)
-    metrics = make(cell, dataset, root, quiet=as_json)
+    try:
+        metrics = make(cell, dataset, root, quiet=as_json)
+    except Stopped as stop:
+        kept = "finished steps and the training's last checkpoint are kept"
+        print(f"stopped: {kept}; the same command continues from there.", file=sys.stderr)
+        raise Exit(128 + stop.number) from None
+    origin(cell, dataset, root).save(root / cell.folder)
     place = cell.folder if root == Path.cwd() else root / cell.folder
     if out:
         place = copy_of(root / cell.folder, out)
-    print(json.dumps({"folder": str(place), **metrics}, indent=1) if as_json else summary(metrics, place))
+    if as_json:
+        print(json.dumps({"folder": str(place), **metrics}, indent=1))
+    else:
+        print(summary(metrics, place, images_found(cell, root)))
 
 
 def _safe_in_a_sheet(path: str) -> str:

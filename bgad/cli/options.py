@@ -50,29 +50,36 @@ def suite_cells(name: str, datasets: str | None):
     from bgad.config.settings import load_suite
     from bgad.data.layouts import catalogue
 
+    check_in_project()
     suite = load_suite(paths.suite_file(name))
     folders = cache(lambda dataset: catalogue(dataset, data_set(datasets, dataset)))
     return suite, expand(suite, folders), left_out(suite, folders)
 
 
-def data_set(given: str | None, name: str):
-    """The settings of data set ``name``: from the JSON that the workflow passes, else from config/config.yaml."""
-    known = data_sets(given)
+def check_in_project() -> None:
+    """ConfigError if the current folder is not a project's: paths of configuration and results are relative to it."""
+    if not Path("config").is_dir():
+        raise ConfigError(f"{Path.cwd()}: without config/, so not a project; start the command in {paths.project_root()}.")
+
+
+def data_set(given: str | None, name: str, project: Path = Path()):
+    """The settings of data set ``name``: from the JSON that the workflow passes, else from the project's config/config.yaml."""
+    known = data_sets(given, project)
     if name not in known:
         raise ConfigError(f"config: there is no data set {name}; add it to datasets, or use one of {', '.join(known)}.")
     return known[name]
 
 
-def data_root(given: str | None, name: str) -> Path:
+def data_root(given: str | None, name: str, project: Path = Path()) -> Path:
     """The folder of data set ``name``: your copy, if its settings have a path, else where the workflow puts it."""
-    return data_set(given, name).path or Path(paths.DATASET.format(dataset=name))
+    return project / (data_set(given, name, project).path or paths.DATASET.format(dataset=name))
 
 
-def data_sets(given: str | None):
+def data_sets(given: str | None, project: Path = Path()):
     from bgad.config.settings import Config, validated
 
     if given is None:
-        return configuration().datasets
+        return configuration(project).datasets
     try:
         values = json.loads(given)
     except json.JSONDecodeError as error:
@@ -80,7 +87,9 @@ def data_sets(given: str | None):
     return validated(Config, {"datasets": values, "suites": []}, "--datasets").datasets
 
 
-def configuration():
+def configuration(project: Path = Path()):
     from bgad.config.settings import Config, read_yaml, validated
 
-    return validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
+    if project == Path():
+        check_in_project()
+    return validated(Config, read_yaml(project / "config/config.yaml"), project / "config/config.yaml")

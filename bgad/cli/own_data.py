@@ -1,42 +1,37 @@
-"""`bgad train`: a cell from one folder of images, planned from its content and made by Snakemake.
+"""`bgad train`: a cell from one folder of images, planned from its content. bgad/cli/making.py makes it.
 
 <folder>/train/good/*    test/good/*    test/<type>/*    ground_truth/<type>/<stem>_mask.png, if there are masks
 """
 
-import json
 import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from bgad.config import cells, paths
 from bgad.config.cells import Cell
 from bgad.config.names import check_names
-from bgad.config.settings import load_recipe
-from bgad.data.layouts import image_files
-from bgad.errors import ConfigError, DataError, FileError, TrainingError
-from bgad.io import read_json
-from bgad.progress import progress
+from bgad.config.origins import Origin
+from bgad.config.settings import Config, load_recipe, read_yaml, validated
+from bgad.data.content import content_sha256, recorded_folder
+from bgad.data.layouts import Index, image_files
+from bgad.errors import ConfigError, DataError, FileError
 from bgad.report.tables.format import NAMES, SHOWN
 
 MOST_KNOWN = 10  # as in the paper
-POLL = 0.3  # seconds
+FEW = 2  # test images of a kind, with which metrics mean little
 
 
 def plan(folder: Path, recipe: str, k: int | None, split: str, seed: int, name: str | None, root: Path) -> tuple[Cell, dict]:
     """The cell for the category ``folder``, and the settings of its data set, named ``name`` or after the folder above.
 
     By default k is 10, but at most half of the anomalies, and 0 without masks. DataError if the folder is not in MVTec AD's
-    layout or has too few images; ConfigError if the recipe, name or split does not exist.
+    layout or has too few images; ConfigError if the recipe, name or split does not exist, or the name is another data set's.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.normpath(folder.absolute()))  # a link keeps the name that the user gave it
     types = _types(folder)
     _check_recipe(recipe, root)
     drawn = types if split == "seen" else {kind: n for kind, n in types.items() if split == f"hard-{kind}"}
@@ -49,62 +44,71 @@ def plan(folder: Path, recipe: str, k: int | None, split: str, seed: int, name: 
             f"{folder}: has no ground_truth, so no anomalies can be known; add ground_truth/<type>/<stem>_mask.png, "
             "or use --k 0."
         )
-    if split == "seen" and (k or available) and available <= max(k, 1):
+    if split == "seen" and k and available <= k:
         raise DataError(
-            f"{folder}: k {k} needs at least {max(k, 1) + 1} anomalous images in test, and there are {available}; "
+            f"{folder}: k {k} needs at least {k + 1} anomalous images in test, and there are {available}; "
             "add some, or use a smaller --k."
         )
     cell = Cell(recipe, name or _name_of(folder.parent), folder.name, split, k, "bgad" if k else "bgad-wo", seed)
     cells.check(cell, lambda _: {folder.name: types})
-    return cell, {"layout": "mvtec", "path": str(folder.parent), "pool": max(most, 1)}
+    _check_same_images(cell, folder, root)
+    return cell, {"layout": "mvtec", "path": str(folder.parent), "pool": most}
 
 
-def make(cell: Cell, dataset: dict, root: Path, quiet: bool = False) -> dict:
-    """Runs Snakemake in the project at ``root`` to make ``cell`` and everything it needs; returns its metrics.json.
-
-    Steps that are up to date are not repeated. FileError if another run has locked the project, TrainingError with the
-    message of the step that failed.
-    """
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", f"{cell.folder.as_posix()}/metrics.json"]
-    command += ["--config", f"datasets={json.dumps({cell.dataset: dataset}, ensure_ascii=False)}"]
-    with tempfile.NamedTemporaryFile("w", suffix=".log") as output, Path(output.name).open(encoding="utf-8") as said:
-        process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            _follow(process, said, root / cell.folder / "train.log", quiet)
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                process.wait()
-        if process.returncode:
-            raise _failure(Path(output.name).read_text(encoding="utf-8"), root)
-    return read_json(root / cell.folder / "metrics.json")
+def origin(cell: Cell, dataset: dict, root: Path) -> Origin:
+    """The record for the cell's folder: where its images are, and the command that makes it again."""
+    options = {"recipe": cell.recipe, "k": cell.k, "split": cell.split, "seed": cell.seed, "name": cell.dataset}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    return Origin(str(root), dataset["path"], ("bgad", "train", f"{dataset['path']}/{cell.category}", *words))
 
 
-def summary(metrics: dict, place: Path) -> str:
-    """The metrics of the cell in the folder ``place``, and what to do next, for people."""
+def summary(metrics: dict, place: Path, found: int) -> str:
+    """The metrics of the cell in the folder ``place``, whose category has ``found`` images, and what they mean, for people."""
     counts = metrics["counts"]
+    known, normal, anomalous = counts["train_anomalous"], counts["test_normal"], counts["test_anomalous"]
+    used = counts["train_normal"] + known + normal + anomalous
+    cell = shlex.quote(str(place))
     lines = [
-        f"Trained on {counts['train_normal']} normal images and {counts['train_anomalous']} known anomalies; "
-        f"tested on {counts['test_normal']} normal and {counts['test_anomalous']} anomalous images.",
+        f"Trained on {counts['train_normal']} normal images and {known} known anomalies; "
+        f"tested on {normal} normal and {anomalous} anomalous images.",
+        f"Used {used} of the {found} images found{_why_not_all(found - used)}.",
+        *(f"note: {note}" for note in metrics.get("notes", [])),
         *(f"{NAMES[metric] + ':':18}{_percent(metrics[metric]['last'])}" for metric in SHOWN),
         f"The cell:         {place}",
         f"Its test images:  {place / 'gallery'}",
-        f"To score others:  bgad predict IMAGE... --cell {shlex.quote(str(place))} --out overlays",
+        f"To score others:  bgad predict IMAGE... --cell {cell} --out overlays",
     ]
-    return "\n".join(lines)
+    tested = (normal, "normal"), (anomalous, "anomalous")
+    if few := [f"{count} {kind} image{'s' if count != 1 else ''}" for count, kind in tested if count <= FEW]:
+        then = f"These mean little with {' and '.join(few)} to test on: add some to test, and train again."
+    else:
+        then = f"Train with --seed {metrics['cell']['seed'] + 1} next, to see how much of this is luck."
+    return "\n".join([*lines, f"By chance, AUROC is 50 % and AUPRO 15 %; 100 % is perfect. {then}"])
+
+
+def images_found(cell: Cell, root: Path) -> int:
+    """How many images the cell's category has, by its index."""
+    return len(Index.load(root / paths.INDEX.format(**asdict(cell))).images)
 
 
 def copy_of(cell: Path, out: Path) -> Path:
     """Copies the folder of a cell to the new folder ``out``, completely or not at all. FileError if it cannot be written."""
     building = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        shutil.copytree(cell, building)
+        for source in sorted(path for path in cell.rglob("*") if path.is_file() and not path.name.startswith(".")):
+            target = building / source.relative_to(cell)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
         building.replace(out)
     except OSError as error:
         raise FileError(f"{out}: cannot be written ({error.strerror or error}); choose another place.") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out
+
+
+def _why_not_all(others: int) -> str:
+    return "" if others <= 0 else "; the others are kept for a larger k, are of the known type, or are named in a note"
 
 
 def _percent(value: float | None) -> str:
@@ -134,62 +138,25 @@ def _check_recipe(recipe: str, root: Path) -> None:
     load_recipe(file)
 
 
+def _check_same_images(cell: Cell, folder: Path, root: Path) -> None:
+    """ConfigError if cells of that data set and category were made from other images, which are still there: training would
+    replace what these cells were made from. A folder that was moved has the same images."""
+    names, what = asdict(cell), f"{cell.dataset}/{cell.category}"
+    if not (root / paths.INDEX.format(**names)).exists():
+        return
+    before = recorded_folder(root / paths.CONTENT.format(**names))
+    if before is None:
+        configured = validated(Config, read_yaml(root / "config/config.yaml"), "config/config.yaml").datasets
+        if cell.dataset not in configured:
+            return
+        where = "the data set of that name in config/config.yaml"
+    elif before == folder or not before.is_dir() or content_sha256(before) == content_sha256(folder):
+        return
+    else:
+        where = str(before)
+    raise ConfigError(f"{folder}: the name {what} is taken by {where}, with other images; give this one another with --name.")
+
+
 def _name_of(folder: Path) -> str:
     """A folder's name with only what a data set's name may have: letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-._") or "own"
-
-
-def _follow(process: subprocess.Popen, said, log: Path, quiet: bool) -> None:
-    """Shows each step that Snakemake starts, and the time that the training has left, until the process ends."""
-    lines = _lines(process, said)
-    total = next((int(line.split()[1]) for line in lines if re.match(r"total +\d+$", line)), 0)
-    with progress("steps", total, quiet) as advance:
-        shown = _last_line(log)
-        for line in lines:
-            if re.match(r"\d+ of \d+ steps", line):
-                advance(1)
-            elif step := re.match(r"Job \d+: (.+)", line):
-                _show(step[1], quiet)
-            elif not line and (left := _last_line(log)) != shown and left.endswith(" left"):
-                _show(shown := left, quiet)
-
-
-def _show(line: str, quiet: bool) -> None:
-    if not quiet:
-        print(line, file=sys.stderr)
-
-
-def _lines(process: subprocess.Popen, said) -> Iterator[str]:
-    """Each complete line, and "" whenever there is no new one, until the process has ended."""
-    rest = ""
-    while True:
-        ended = process.poll() is not None
-        *complete, rest = (rest + said.read()).split("\n")
-        yield from (line.strip() for line in complete)
-        if ended:
-            return
-        yield ""
-        try:
-            process.wait(POLL)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return lines[-1] if lines else ""
-
-
-def _failure(said: str, root: Path) -> FileError | TrainingError:
-    """Why Snakemake stopped, in one sentence, from its output."""
-    if "LockException" in said:
-        return FileError(f"{root}: locked by another run, or by one that was killed; wait for it, or run `snakemake --unlock`.")
-    found = re.search(r"^\s*error: (.+)$", said, flags=re.MULTILINE)
-    if found:
-        return TrainingError(found[1])
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    logs = [line.partition(": ")[2] for line in lines if line.startswith("Complete log(s)")]
-    others = [line for line in lines if not line.startswith("Complete log(s)")] or ["no output"]
-    raised = re.findall(r"^\s*(\w+Error: .+)$", said, flags=re.MULTILINE)  # Snakemake's own last lines come after it
-    log = (logs or [str(root / ".snakemake/log")])[0]
-    return TrainingError(f"the training failed ({(raised or others)[-1]}); {log} has the details.")

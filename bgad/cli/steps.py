@@ -79,7 +79,7 @@ def split(
     name: Annotated[str, Option("--split", help="seen, or hard-<type>.")],
     seed: Annotated[int, Option(min=0)],
     output: Output,
-    pool: Annotated[int, Option(min=1, help="Known anomalies that leave the test set.")] = 10,
+    pool: Annotated[int, Option(min=0, help="Known anomalies that leave the test set.")] = 10,
     in_a_row: Annotated[bool, Option("--in-a-row", help="Draw as the released code, after the categories before it.")] = False,
     before: Annotated[
         list[Path] | None, Option(help="With --in-a-row: the index of each category before it, in order.")

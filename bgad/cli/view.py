@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, suite_cells
+from bgad.cli.options import Datasets, check_in_project, suite_cells
 from bgad.errors import ConfigError
 
 
@@ -30,6 +30,7 @@ def view(
     from bgad.report.live.status import QUEUED, RUNNING, status_of
     from bgad.report.page.page import page
 
+    check_in_project()
     suite = folder.resolve().name
     if folder.resolve() != Path(paths.REPORT.format(suite=suite)).resolve():
         raise ConfigError(f"{folder}: not a suite's report; give reports/<suite>, in the project's folder.")

@@ -16,6 +16,7 @@ from bgad.errors import DataError
 FORBIDDEN = frozenset('{},"$`/\\<>|*?[]')
 FORMULA = frozenset("-=+@")  # a cell that begins with one of these is a formula to a spreadsheet
 NOT_FIRST = FORMULA | {"."}  # hidden files; and - begins an option too
+MOST_SEED = 999_999_999  # has the nine digits that a number in a cell's path may have; a date such as 20261128 is a seed
 LONGEST = 150  # bytes: a file system allows 255, and steps append to a name
 
 

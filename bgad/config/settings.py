@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import ErrorDetails
 
 from bgad.config import methods
+from bgad.config.names import MOST_SEED
 from bgad.config.plain_yaml import read_yaml
 from bgad.errors import ConfigError
 
@@ -178,7 +179,7 @@ class Block(Settings):
     splits: list[str] = Field(min_length=1, description="seen, hard-<type>, or hard-* for each type in turn")
     k: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1, description="counts of known anomalies")
     methods: list[Method] = Field(min_length=1, description="bgad, bgad-wo, nf, or another method: a file of bgad/methods")
-    seeds: list[Annotated[int, Field(ge=0, le=MANY)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=MOST_SEED)]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _method_fits_k(self):
@@ -204,7 +205,7 @@ class Dataset(Settings):
     layout: Literal["mvtec", "btad"] = Field(default="mvtec", description="folder layout: MVTec AD's or BTAD's")
     path: Path | None = Field(default=None, description="an existing copy; without it, the data set is downloaded")
     textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
-    pool: int = Field(default=10, ge=1, le=MANY, description="known anomalies taken out of the test set, whatever k is")
+    pool: int = Field(default=10, ge=0, le=MANY, description="known anomalies taken out of the test set, whatever k is")
 
 
 class Config(Settings):

@@ -191,6 +191,7 @@ class _Categories(Mapping[str, dict[str, int]]):
         if not root.is_dir():
             raise ConfigError(f"config: datasets.{name}.path is {root}, which is not a folder; correct the path.")
         self._root, self._normal = root, NORMAL[layout]
+        self._read: dict[str, dict[str, int]] = {}
         self._names = [entry.name for entry in _folders(root) if (root / entry.name / "train" / self._normal).is_dir()]
         if not self._names:
             raise ConfigError(
@@ -201,9 +202,11 @@ class _Categories(Mapping[str, dict[str, int]]):
     def __getitem__(self, category: str) -> dict[str, int]:
         if category not in self._names:
             raise KeyError(category)
-        check_names([category], "a category", self._root)
-        kinds = [path.parent.name for path in image_files(self._root / category, "test")]
-        return dict(Counter(kind for kind in kinds if kind != self._normal))
+        if category not in self._read:
+            check_names([category], "a category", self._root)
+            kinds = [path.parent.name for path in image_files(self._root / category, "test")]
+            self._read[category] = dict(Counter(kind for kind in kinds if kind != self._normal))
+        return self._read[category]
 
     def __iter__(self) -> Iterator[str]:
         check_names(self._names, "a category", self._root)

@@ -1,7 +1,9 @@
 """A finished cell on new images: each one's anomaly map, score, and verdict at the cell's threshold."""
 
+import csv
+import io
 import math
-import shlex
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,14 @@ from torch import Tensor
 from bgad import methods
 from bgad.config.cells import Cell
 from bgad.config.methods import PAPER_METHODS
+from bgad.config.origins import command_for
 from bgad.config.settings import Recipe
 from bgad.data.images import resized_image
 from bgad.data.layouts import IMAGE_ENDINGS, is_image
-from bgad.errors import BgadError, DataError, FileError
+from bgad.errors import BgadError, ConfigError, DataError, FileError
 from bgad.evaluation.evaluate import check_finite
 from bgad.features.backbone import STRIDES, Backbone, load_backbone
+from bgad.io import opened
 from bgad.methods.runner import images_of_levels, score_images
 from bgad.model.scoring import ScoreScale, image_scores, scored
 from bgad.tensors import load_tensors
@@ -92,21 +96,33 @@ class Model:
 
 
 def predict(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> list[Prediction]:
-    """Scores ``images`` with the model of the folder ``cell``, as ``predictions`` does, and keeps all the maps."""
-    return list(predictions(images, cell, device, weights))
+    """Scores ``images`` with the model of the folder ``cell``, and keeps all the maps. DataError for the first that cannot be
+    read."""
+    return list(map(load_model(cell, device, weights).predict, images))
 
 
-def predictions(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> Iterator[Prediction]:
-    """The same one after the other, so that memory does not grow with the number of images.
+def predictions(
+    images: list[Path], cell: Path, device: torch.device, weights: Path | None = None
+) -> Iterator[Prediction | DataError]:
+    """The same one after the other, so that memory does not grow with the number of images, and with the error in place of an
+    image that cannot be read.
 
-    FileError at once if the folder has no model; DataError for an image that cannot be read, and TrainingError for a score that
-    is not finite, when their turn comes.
+    FileError at once if the folder has no model; TrainingError for a score that is not finite, when its turn comes.
     """
-    return map(load_model(cell, device, weights).predict, images)
+    model = load_model(cell, device, weights)
+
+    def one(path: Path) -> Prediction | DataError:
+        try:
+            return model.predict(path)
+        except DataError as error:
+            return error
+
+    return map(one, images)
 
 
 def images_in(given: list[Path]) -> list[Path]:
-    """The images that files and folders stand for, in their order: of a folder those directly in it, by name.
+    """The images that files and folders stand for, in their order: of a folder those directly in it, by name, without the
+    overlays that a former run of `bgad predict` left there.
 
     DataError if there is nothing at a path, or no image in a folder.
     """
@@ -115,13 +131,24 @@ def images_in(given: list[Path]) -> list[Path]:
         if not path.exists():
             raise DataError(f"{path}: no such image or folder; check the path.")
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if is_image(p.name))
+            overlays = overlays_in(path)
+            inside = sorted(p for p in path.iterdir() if is_image(p.name) and p.name not in overlays)
             if not inside:
                 raise DataError(f"{path}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}); name a folder that does.")
             found += inside
         else:
             found.append(path)
     return found
+
+
+def overlays_in(folder: Path) -> set[str]:
+    """The names of the overlays that `bgad predict --out folder` left, by its scores.csv; none without one."""
+    try:
+        with opened(folder / "scores.csv") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            rows = list(csv.DictReader(text))
+        return {name for row in rows if re.fullmatch(r"\d{4,}-[^/]*\.png", name := row.get("overlay") or "")}
+    except (OSError, ValueError, csv.Error):  # none, or not ours
+        return set()
 
 
 def load_model(cell: Path, device: torch.device, weights: Path | None = None) -> Model:
@@ -159,11 +186,17 @@ def read_model(cell: Path, device: torch.device) -> dict:
             content = {"highest": content["scale"]["sum_maximum"], **content, "model": content.pop("flows")}
         _Content.model_validate(content)
     except FileNotFoundError as error:
-        target = shlex.quote(f"{path.parent}/metrics.json")
-        raise FileError(f"{path}: there is no model; run the cell first: snakemake --cores all {target}.") from error
+        raise FileError(f"{path}: there is no model; {_how_to_make(cell)}.") from error
     except (ValueError, KeyError, TypeError) as error:  # pydantic's too
-        raise FileError(f"{path}: not a model of this project, or damaged; run the cell again.") from error
+        raise FileError(f"{path}: not a model of this project, or damaged; {_how_to_make(cell)}.") from error
     return {"scale": None, "model": None, **content}
+
+
+def _how_to_make(cell: Path) -> str:
+    try:
+        return f"make it with: {command_for(cell, 'model.pt')}"
+    except ConfigError:
+        return "name the folder of a finished cell"
 
 
 def _backbone(recipe: Recipe, trained_on: str, file: Path, device: torch.device, weights: Path | None) -> Backbone:

@@ -75,7 +75,7 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
     notes: defaultdict[str, list[Cell]] = defaultdict(list)
     today = Today(root)
     for cell in cells:
-        found, status[cell] = _read(cell, root)
+        found, status[cell] = read_cell(cell, root / cell.folder)
         if found and not stale_too and (stale := today.stale(cell, found.model_dump(include={*PARTS}))):
             found, status[cell] = None, stale
         kind, _, known_type = cell.split.partition("-")
@@ -258,26 +258,27 @@ def _checked(kind: TypeAdapter, path: Path):
         raise FileError(f"{path}: damaged; run its cell again.") from error
 
 
-def _read(cell: Cell, root: Path) -> tuple[Record | None, str]:
-    path = cell.folder / "metrics.json"
-    if not (root / path).exists():
-        return None, status_without_metrics(root / cell.folder / "train.log")
+def read_cell(cell: Cell, folder: Path) -> tuple[Record | None, str]:
+    """The metrics.json of ``cell`` in ``folder``, and the cell's status; FileError if it belongs to another cell."""
+    path, shown = folder / "metrics.json", cell.folder / "metrics.json"
+    if not path.exists():
+        return None, status_without_metrics(folder / "train.log")
     try:
-        values = read_json(root / path)
+        values = read_json(path)
     except BgadError as error:
-        return None, FAILED + str(error).replace(str(root / path), str(path))
+        return None, FAILED + str(error).replace(str(path), str(shown))
     if not isinstance(values, dict) or "cell" not in values:
-        return None, f"{FAILED}{path}: has no key cell; delete it and run again."
+        return None, f"{FAILED}{shown}: has no key cell; delete it and run again."
     if values["cell"] != asdict(cell):
-        raise FileError(f"{path}: belongs to the cell {values['cell']}, not to this folder's; delete it and run again.")
+        raise FileError(f"{shown}: belongs to the cell {values['cell']}, not to this folder's; delete it and run again.")
     try:
         found = Record.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        return None, f"{FAILED}{path}: {key}: {first['msg'].removeprefix('Value error, ')}; delete it and run again."
+        return None, f"{FAILED}{shown}: {key}: {first['msg'].removeprefix('Value error, ')}; delete it and run again."
     if cell.k == 0 and found.full_test is None:
-        return None, f"{FAILED}{path}: has no full_test, which a k0 cell reports; delete it and run again."
+        return None, f"{FAILED}{shown}: has no full_test, which a k0 cell reports; delete it and run again."
     return found, DONE
 
 

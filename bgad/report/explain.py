@@ -8,12 +8,13 @@ from tabulate import tabulate
 
 from bgad.config import paths
 from bgad.config.cells import Cell
+from bgad.config.origins import command_for, located, origin_of
 from bgad.config.settings import Config, read_yaml, validated
 from bgad.data.splits import Split
 from bgad.errors import ConfigError, FileError
 from bgad.io import read_json
 from bgad.report.averages import RULES
-from bgad.report.collect import DONE, collect, read_gallery, scores_of
+from bgad.report.collect import DONE, read_cell, read_gallery, scores_of
 from bgad.report.stale import CHANGED, SAME, Today, against
 from bgad.report.statistics import number
 from bgad.report.tables.format import NAMES, NONE, SHOWN
@@ -63,7 +64,7 @@ def explain(folder: Path) -> dict:
         "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
         "code": code,
         "weights": {"backbone": recipe.backbone if recipe else None, "features": features, **weights},
-        "again": _again(cell, root, split, metrics["environment"].get("git_commit") if changed else None),
+        "again": _again(cell, folder, root, split, metrics["environment"].get("git_commit") if changed else None),
         "metrics": metrics,
     }
 
@@ -88,10 +89,10 @@ def explain_image(folder: Path, image: str) -> Image:
 
 def _finished(folder: Path) -> tuple[Cell, Path]:
     """The cell in ``folder`` and its project; FileError unless it is finished, stale or not."""
-    cell, root = Cell.located(folder)
-    status = collect([cell], root, stale_too=True).status[cell]
+    cell, root = located(folder)
+    status = read_cell(cell, folder)[1]
     if status != DONE:
-        raise FileError(f"{folder}: {status.rstrip('.')}; make it with snakemake --cores all {_target(cell)}.")
+        raise FileError(f"{folder}: {status.rstrip('.')}; make it with {command_for(folder, 'metrics.json')}.")
     return cell, root
 
 
@@ -99,14 +100,16 @@ def _target(cell: Cell) -> str:
     return shlex.quote(paths.METRICS.format(**asdict(cell)))  # a category may have spaces in its name
 
 
-def _again(cell: Cell, root: Path, split: Split | None, commit: str | None) -> list[str]:
+def _again(cell: Cell, folder: Path, root: Path, split: Split | None, commit: str | None) -> list[str]:
     """The commands. If code or recipe have changed, they start with a return to ``commit``."""
     config = root / "config/config.yaml"
     known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
-    # `bgad train` gives a small data set a smaller pool, and another pool means another test set.
+    # Another pool means another test set.
     pool = f", pool: {len(split.pool)}" if split else ""
     place = "" if known else f" --config {shlex.quote(f'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}')}"
     command = f"snakemake --cores all -f {_target(cell)}{place}"
+    if origin := origin_of(folder):
+        command = shlex.join(origin.command)
     if commit is None:
         return [command]
     remark = "   # plus changes that were never committed" if commit.endswith("+changes") else ""

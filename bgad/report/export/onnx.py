@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bgad.config.cells import Cell
+from bgad.config.origins import located
 from bgad.data.images import resized_image
 from bgad.errors import ConfigError, DataError, FileError, TrainingError
 from bgad.io import read_json, whole
@@ -42,11 +43,14 @@ def export_model(folder: Path, root: Path, output: Path, weights: Path | None = 
     """
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"bgad export model: needs the package {missing[0]}; run pip install '.[export]' in the project.")
-    cell, model = Cell.of_folder(folder), load_model(folder, torch.device("cpu"), weights)
+    (cell, _), model = located(folder), load_model(folder, torch.device("cpu"), weights)
     if model.scale is None:
         raise ConfigError(f"{folder}: {cell.method} has no flows; only cells of bgad, bgad-wo and nf can be exported.")
     if not (root / cell.category).is_dir():
-        raise DataError(f"{root / cell.category}: not a folder of test images; set datasets.{cell.dataset}.path.")
+        raise DataError(
+            f"{root / cell.category}: not a folder of test images; set datasets.{cell.dataset}.path, or run bgad train on the "
+            "folder's new place."
+        )
     rows = scores_of(folder)
     rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, CHECKED).round().astype(int))]
     images = [root / cell.category / row.path for row in rows]
