@@ -17,7 +17,7 @@ from bgad.report.page.page import page
 
 ACROSS = "1 test image is byte-identical to training images: left out of the test set."
 COPY = "1 image is byte-identical to another one: left out, so that each counts once."
-UNSURE = "2 test images are byte-identical to one with another type: left out."
+UNSURE = "2 images are byte-identical to one with another type: left out ({}, {})."
 EMPTY = "2 anomalous test images are without an anomalous pixel in the mask: only the image counts as anomalous."
 EQUAL = "All test images have the same score, so image AUROC is 50 and means nothing."
 
@@ -39,11 +39,14 @@ NORMAL = [("train", "good", "a"), ("train", "good", "b"), ("test", "good", "c"),
     [
         ([], []),
         ([("test", "good", "a")], [ACROSS]),
-        ([("test", "cut", "a")], [ACROSS]),  # as training has it, it is normal
+        ([("test", "cut", "a")], [UNSURE.format("test/cut/006.png", "train/good/000.png")]),
         ([("train", "good", "b")], [COPY]),
         ([("test", "cut", "d")], [COPY]),
-        ([("test", "hole", "d")], [UNSURE]),
-        ([("test", "good", "a"), ("train", "good", "a"), ("test", "hole", "d")], [ACROSS, UNSURE, COPY]),
+        ([("test", "hole", "d")], [UNSURE.format("test/cut/003.png", "test/hole/006.png")]),
+        (
+            [("test", "good", "a"), ("train", "good", "a"), ("test", "hole", "d")],
+            [ACROSS, UNSURE.format("test/cut/003.png", "test/hole/008.png"), COPY],
+        ),
     ],
 )
 def test_copies_are_noticed_in_the_index_and_in_a_cell(more, notes):

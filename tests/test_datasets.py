@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bgad.data.download.dataset import check_copy
 from bgad.data.layouts import Index, build_index, catalogue
 from bgad.errors import ConfigError, DataError, FileError
 
-MVTEC, BTAD = Dataset(), Dataset(layout="btad")
+MVTEC, BTAD, STRICT_BTAD = Dataset(), Dataset(layout="btad"), Dataset(layout="btad", strict=True)
 
 
 def refused(root: Path, *words: object, name="own", category="bottle", dataset=MVTEC, threads=1) -> None:
@@ -77,9 +78,14 @@ def test_other_files_and_folders_are_ignored(tmp_path):
     (folder / "test/cut/Thumbs.db").write_bytes(b"what Windows leaves")
     (folder / "test/notes.png").write_bytes(b"not in a folder of a type")
     write_image(folder / "test/.cache/000.png", "hidden")
+    write_image(folder / "test/@eaDir/000.png", "what a file server leaves")
+    write_image(folder / "train/good/@eaDir/000.png", "the same")
     write_image(folder / "train/cut/000.png", "an anomaly among the training images")
     (folder / "test/empty").mkdir()
-    assert build_index("own", "bottle", tmp_path, MVTEC) == before
+    (folder / "readme.txt").touch()
+    found = build_index("own", "bottle", tmp_path, MVTEC)
+    assert replace(found, notes=()) == before
+    assert found.notes == ("Not used: 2 files, 1 in test (.png), 1 in train/cut (.png).",)
 
 
 def test_names_with_spaces_dots_capitals_and_unicode(tmp_path):
@@ -99,7 +105,7 @@ def test_the_order_in_which_the_file_system_lists_changes_nothing(tmp_path, monk
     make_category(tmp_path, types={"cut": 12, "hole": 2})
     before = build_index("own", "bottle", tmp_path, MVTEC)
     scandir = os.scandir
-    monkeypatch.setattr("bgad.data.layouts.os.scandir", lambda path: list(scandir(path))[::-1])
+    monkeypatch.setattr("bgad.data.files.os.scandir", lambda path: list(scandir(path))[::-1])
     assert build_index("own", "bottle", tmp_path, MVTEC) == before
     own = Dataset(path=tmp_path)
     assert list(catalogue("own", own)["bottle"].items()) == [("cut", 12), ("hole", 2)]
@@ -123,12 +129,24 @@ def test_textures_are_known_or_named(tmp_path):
 def test_a_copy_of_a_published_data_set_is_counted(tmp_path):
     counts = presets.dataset("mvtec").counts["toothbrush"]
     make_category(tmp_path, "toothbrush", types={"defective": 30}, train=counts["train"], good=counts["good"])
-    check_copy("mvtec", "toothbrush", tmp_path)
+    strict = Dataset(strict=True)
+    assert check_copy("mvtec", "toothbrush", tmp_path, MVTEC) == (strict, ())  # a complete copy is checked strictly
     (tmp_path / "toothbrush/test/defective/007.png").unlink()
-    with pytest.raises(DataError, match="toothbrush/test/defective has 29 images instead of 30"):
-        check_copy("mvtec", "toothbrush", tmp_path)
-    check_copy("mine", "toothbrush", tmp_path)
-    check_copy("mvtec", "of my own", tmp_path)
+    problem = "toothbrush/test/defective has 29 images instead of 30"
+    settings, notes = check_copy("mvtec", "toothbrush", tmp_path, MVTEC)
+    assert settings == MVTEC and len(notes) == 1 and problem in notes[0]
+    with pytest.raises(DataError, match=problem):
+        check_copy("mvtec", "toothbrush", tmp_path, strict)
+    for name, category, own in (("mine", "toothbrush", MVTEC), ("mvtec", "of my own", MVTEC), ("mvtec", "toothbrush", BTAD)):
+        assert check_copy(name, category, tmp_path, own) == (own, ())
+
+
+def test_a_download_has_to_be_complete(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    downloaded = Path("resources/datasets/mvtec")
+    make_category(downloaded, "toothbrush")
+    with pytest.raises(DataError, match="toothbrush/train/good has 4 images instead of 60"):
+        check_copy("mvtec", "toothbrush", downloaded, MVTEC)
 
 
 @pytest.mark.parametrize("layout", ["mvtec", "btad"])
@@ -149,12 +167,11 @@ def test_a_file_that_is_no_image_and_a_broken_link_are_named(tmp_path, content):
     refused(tmp_path, path, "not a complete image")
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
-def test_more_than_8_bits_are_refused_since_they_would_turn_white(tmp_path, kind):
-    ending = ".png" if kind is np.uint16 else ".tif"
-    path = (make_category(tmp_path) / "train/good/deep.png").with_suffix(ending)
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_values_of_unknown_range_are_refused(tmp_path, kind):
+    path = make_category(tmp_path) / "train/good/deep.tif"
     save(path, np.full((HEIGHT, WIDTH), 4000, dtype=kind))
-    refused(tmp_path, path, "8 bits")
+    refused(tmp_path, path, "8 or 16 bits")
 
 
 def test_threads_change_nothing_and_the_first_of_several_bad_files_is_named(tmp_path):
@@ -169,13 +186,14 @@ def test_threads_change_nothing_and_the_first_of_several_bad_files_is_named(tmp_
 
 
 def test_a_mask_that_does_not_fit_its_image_is_named_with_it(tmp_path):
-    folder = make_category(tmp_path)
+    folder, strict = make_category(tmp_path), Dataset(strict=True)
     write_mask(mask_of(folder, "hole", 0), value=0)
-    refused(tmp_path, mask_of(folder, "hole", 0), folder / "test/hole/000.png", "empty")
+    refused(tmp_path, mask_of(folder, "hole", 0), folder / "test/hole/000.png", "empty", dataset=strict)
     write_mask(mask_of(folder, "cut", 2), height=HEIGHT, width=WIDTH + 4)
     refused(tmp_path, mask_of(folder, "cut", 2), folder / "test/cut/002.png", "20x12", "16x12")
     mask_of(folder, "cut", 1).unlink()
-    refused(tmp_path, folder / "test/cut/001.png", "001_mask.png", folder / "ground_truth/cut")
+    write_mask(mask_of(folder, "cut", 2))
+    refused(tmp_path, folder / "test/cut/001.png", "001_mask.png", folder / "ground_truth/cut", dataset=strict)
 
 
 def btad_category(root: Path, category: str, empty: int) -> Path:
@@ -190,7 +208,7 @@ def btad_category(root: Path, category: str, empty: int) -> Path:
 def test_a_published_data_set_may_have_the_empty_masks_that_it_is_known_for(tmp_path, category, known):
     for empty in (0, 1, known):
         btad_category(tmp_path, category, empty)
-        index = build_index("btad", category, tmp_path, BTAD)
+        index = build_index("btad", category, tmp_path, STRICT_BTAD)
         flagged = [image.path for image in index.images if image.empty_mask]
         assert flagged == [f"test/ko/{number:03}.png" for number in range(12 - empty, 12)]
         assert all(image.mask for image in index.images if image.anomalous)
@@ -204,11 +222,11 @@ def test_a_published_data_set_may_have_the_empty_masks_that_it_is_known_for(tmp_
         f"btad/{category}",
         name="btad",
         category=category,
-        dataset=BTAD,
+        dataset=STRICT_BTAD,
     )
     for name, other in (("btad", "01"), ("own", "02"), ("mvtec", "02")):
         folder = btad_category(tmp_path, other, 1)
-        refused(tmp_path, mask_of(folder, "ko", 11, "btad"), "empty", name=name, category=other, dataset=BTAD)
+        refused(tmp_path, mask_of(folder, "ko", 11, "btad"), "empty", name=name, category=other, dataset=STRICT_BTAD)
 
 
 def test_an_index_from_before_empty_masks_were_marked_still_loads(tmp_path):

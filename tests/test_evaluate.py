@@ -1,11 +1,13 @@
 """Evaluation by hand on a few small maps: the figures, each defect type's, and whose likelihood is whose."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from bgad.data.layouts import ImageRecord, Index
 from bgad.errors import TrainingError
 from bgad.evaluation import evaluate
 from bgad.features.cache import FeatureCache
@@ -105,13 +107,33 @@ def make_cache(images=11, masks=True):
 def test_a_test_set_takes_its_rows_from_the_cache():
     cache = make_cache()
     paths = ("7.png", "2.png", "9.png")
-    types = {f"{number}.png": "good" if number < 5 else "hole" for number in range(11)}
-    test = evaluate.TestSet.of(cache, paths, types)
+    images = [
+        ImageRecord(f"{number}.png", "test", "good" if number < 5 else "hole", f"{number}_mask.png", "") for number in range(11)
+    ]
+    index = Index("own", "part", False, True, tuple(images))
+    test = evaluate.TestSet.of(cache, paths, index)
     assert test.rows.tolist() == [7, 2, 9]
     assert test.types == ("hole", "good", "hole")
     assert test.is_anomalous.tolist() == [True, False, True]
     assert np.array_equal(test.masks, cache.masks.numpy()[[7, 2, 9]])
-    assert evaluate.TestSet.of(make_cache(masks=False), paths, types).masks is None
+    assert test.has_mask is None
+    assert evaluate.TestSet.of(make_cache(masks=False), paths, index).masks is None
+    images[9] = replace(images[9], mask=None)
+    assert evaluate.TestSet.of(cache, paths, replace(index, images=tuple(images))).has_mask.tolist() == [True, True, False]
+
+
+def test_an_image_without_a_usable_mask_counts_as_an_image_only():
+    has_mask = np.array([True, True, True, False, True])
+    of_all, test = make_test(), replace(make_test(), has_mask=has_mask)
+    result = evaluate.evaluate(likelihoods(), test, 2)
+    assert result.metrics["image_auroc"] == evaluate.evaluate(likelihoods(), of_all, 2).metrics["image_auroc"]
+    others = evaluate.TestSet(PATHS[:3] + PATHS[4:], TYPES[:3] + TYPES[4:], torch.arange(4), of_all.masks[has_mask])
+    expected = evaluate.evaluate([likelihoods()[0][torch.from_numpy(has_mask)]], others, 2).metrics
+    for metric in ("pixel_auroc", "aupro", "released_pro"):
+        assert result.metrics[metric] == expected[metric]
+    found = evaluate.by_type(test, result, set())
+    assert (found["hole"]["image_auroc"], found["hole"]["pixel_auroc"], found["hole"]["n"]) == (50, None, 1)
+    assert found["cut"] == evaluate.by_type(of_all, result, set())["cut"]
 
 
 @pytest.mark.parametrize(("value", "image"), [(-math.inf, 0), (math.inf, 1), (math.nan, 4)])

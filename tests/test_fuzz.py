@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -164,6 +165,10 @@ IMAGES += [
     saved("TIFF", "RGBA", compression="tiff_adobe_deflate"),
     saved("GIF"),
     saved("WEBP"),
+    *(
+        cv2.imencode(ending, np.arange(360, dtype=np.uint16).reshape(10, 12, 3) * 99)[1].tobytes()
+        for ending in (".png", ".tiff")
+    ),
 ]
 IMAGES += [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
 ORIENTED = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"

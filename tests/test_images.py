@@ -3,12 +3,13 @@
 import math
 import re
 
+import cv2
 import numpy as np
 import pytest
 from folders import HEIGHT, WIDTH, save, write_image
 from PIL import Image
 
-from bgad.data.images import read_image, read_mask, resized_image, resized_mask
+from bgad.data.images import has_16_bits, read_image, read_mask, resized_image, resized_mask
 from bgad.errors import DataError
 
 
@@ -32,8 +33,60 @@ def test_every_value_but_0_in_a_mask_is_defect(tmp_path):
     save(tmp_path / "deep.png", gray.astype(np.uint16) * 257)
     Image.fromarray(gray > 0).save(tmp_path / "bits.png")
     save(tmp_path / "color.png", np.stack([gray] * 3, axis=2))
-    for name in ("gray", "deep", "bits", "color"):
+    Image.fromarray(np.array([[0, 1, 1], [1, 0, 2]], dtype=np.uint8)).convert("P").save(tmp_path / "palette.png")
+    dark = np.zeros((2, 3, 3), dtype=np.uint8)
+    dark[..., 0] = gray == 128  # red of value 1 would be 0 in gray
+    dark[..., 2] = 4 * ((gray > 0) & (gray != 128))
+    save(tmp_path / "dark.png", dark)
+    for name in ("gray", "deep", "bits", "color", "palette", "dark"):
         assert read_mask(tmp_path / f"{name}.png").tolist() == [[False, True, True], [True, False, True]], name
+
+
+@pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "WEBP", "lossless": True}])
+def test_noise_below_half_of_the_maximum_of_a_jpeg_is_no_defect(tmp_path, options):
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[:8, :8], mask[8:, 8:] = 200, 20
+    Image.fromarray(mask).save(tmp_path / "mask", **options)
+    assert np.array_equal(read_mask(tmp_path / "mask"), mask > 100)
+    save(tmp_path / "mask.png", mask)
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), mask > 0)
+
+
+def test_webp_is_read(tmp_path):
+    pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    Image.fromarray(pixels).save(tmp_path / "image.webp", lossless=True)
+    assert np.array_equal(read_image(tmp_path / "image.webp"), pixels)
+
+
+DEEP = np.array([[0, 1, 300], [4095, 4000, 256]], dtype=np.uint16)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("colours", [1, 3, 4])
+def test_16_bits_are_scaled_by_a_fixed_range(tmp_path, ending, colours):
+    path = tmp_path / f"deep.{ending}"
+    values = DEEP if colours == 1 else np.stack([DEEP, DEEP[::-1], DEEP[:, ::-1], DEEP][:colours], axis=2)
+    cv2.imwrite(str(path), values if colours == 1 else values[..., [2, 1, 0, 3][:colours]])
+    expected = np.stack([DEEP] * 3, axis=2) if colours == 1 else values[..., :3]
+    for bit_depth, highest in ((None, 65535), (16, 65535), (14, 16383), (12, 4095)):
+        assert np.array_equal(read_image(path, bit_depth), np.rint(expected * (255 / highest)))
+    with pytest.raises(DataError, match=rf"{re.escape(str(path))}.*4095.*bit_depth 10"):
+        read_image(path, 10)
+    assert np.array_equal(read_mask(path), values > 0 if colours == 1 else (values[..., :3] > 0).any(axis=2))
+    assert has_16_bits(path)
+
+
+def test_16_bits_are_turned_as_their_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    Image.fromarray(DEEP).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "turned.png", 12)[..., 0], np.rot90(np.rint(DEEP * (255 / 4095)), -1))
+    assert read_mask(tmp_path / "turned.png").shape == (3, 2)
+
+
+def test_a_mask_is_resized_to_its_images_shape(tmp_path):
+    save(tmp_path / "mask.png", np.array([[0, 255]], dtype=np.uint8))
+    assert read_mask(tmp_path / "mask.png", (2, 4)).tolist() == [[False, False, True, True]] * 2
 
 
 def test_a_resized_mask_takes_the_nearest_pixel(tmp_path):

@@ -7,10 +7,12 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from folders import make_category
+from folders import make_category, mask_of, save
+from PIL import Image
 
 from bgad.anomalies.synthetic import compute_synthetic
 from bgad.config.cells import Cell
@@ -49,10 +51,10 @@ def backbone():
 class Category:
     """A small category on disk with its index, features, split and pool."""
 
-    def __init__(self, root: Path, backbone, masks: bool):
+    def __init__(self, root: Path, backbone, masks: bool, change=lambda folder: None, **settings):
         self.root = root
-        make_category(root, "part", types={"cut": 8, "hole": 8}, train=6, good=4, masks=masks)
-        self.index = build_index("own", "part", root, Dataset(path=root))
+        change(make_category(root, "part", types={"cut": 8, "hole": 8}, train=6, good=4, masks=masks))
+        self.index = build_index("own", "part", root, Dataset(path=root, **settings))
         compute(self.index, root, backbone, 32, root / "features")
         self.cache = load(root / "features")
         self.split = draw(self.index, "seen", 0)
@@ -117,6 +119,25 @@ def test_without_masks_there_is_image_auroc_alone(tmp_path, backbone):
     with pytest.raises(BgadError, match=r"own/part .*ground_truth"):
         compute_synthetic("cutpaste", category.index, category.split, tmp_path, backbone, 32, 10, 2, tmp_path / "pool")
     assert not (tmp_path / "pool").exists()
+
+
+def test_12_bits_and_a_missing_mask_from_the_folder_to_a_prediction(tmp_path, backbone):
+    def change(folder: Path) -> None:
+        for path in folder.glob("t*/*/*.png"):
+            save(path, np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
+        mask_of(folder, "cut", 2).unlink()
+
+    category = Category(tmp_path, backbone, True, change, bit_depth=12)
+    metrics, folder = category.run(3, "bgad", "results", recipe())
+    assert len(metrics["notes"]) == 2
+    assert "4095" in metrics["notes"][0] and "test/cut/002.png" in metrics["notes"][1]
+    assert metrics["counts"]["test_anomalous"] == 16 - 10 and metrics["pixel_auroc"]["last"] is not None
+    with (folder / "scores.csv").open() as file:
+        scores = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
+    assert "test/cut/002.png" in scores
+    for found in predict([tmp_path / "part" / path for path in list(scores)[:3]], folder, CPU):
+        assert found.bit_depth == 12
+        assert found.score == pytest.approx(scores[found.path.relative_to(tmp_path / "part").as_posix()], rel=1e-4)
 
 
 def test_the_whole_test_set_takes_the_pool_in_again(whole):

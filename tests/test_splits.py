@@ -250,7 +250,7 @@ def test_an_image_with_an_empty_mask_is_tested_but_never_known():
             assert empty < set(split.test(k))
             assert len(split.test(k)) == 400 + 41 - max(k, 10)
         assert len(split.full_test()) == 400 + 41
-    refused(DataError, lambda: split.known(32), "btad/03: k 32", "31 anomalous images whose mask is not empty")
+    refused(DataError, lambda: split.known(32), "btad/03: k 32", "31 anomalous images with a mask that marks something")
 
 
 def test_a_hard_split_takes_the_empty_masks_of_its_type_out_as_well():
@@ -260,9 +260,20 @@ def test_a_hard_split_takes_the_empty_masks_of_its_type_out_as_well():
     assert not empty & {*split.pool, *split.further}
     assert {kind_of(path) for path in split.test(10)} == {"good", "broken_large", "broken_small"}
     assert len(split.known(18)) == 21 - 3
-    refused(DataError, lambda: split.known(19), "k 19", "18 images of type contamination whose mask is not empty")
+    refused(DataError, lambda: split.known(19), "k 19", "18 images of type contamination with a mask that marks something")
     other = draw(index, "hard-broken_large", 0)
     assert empty < set(other.test(10))
+
+
+def test_an_image_without_a_mask_is_tested_but_never_known():
+    missing = {f"test/contamination/{number:03}.png" for number in range(3)}
+    images = tuple(replace(image, mask=None if image.path in missing else "x.png") for image in BOTTLE.images)
+    index = replace(BOTTLE, images=images)
+    assert index.unmasked == missing
+    for split in (draw(index, "seen", 0), draw(index, "hard-contamination", 0)):
+        assert not missing & {*split.pool, *split.further}
+        assert missing < set(split.full_test())
+    assert replace(index, has_masks=False).unmasked == frozenset()
 
 
 def test_empty_masks_leave_the_order_of_the_others():

@@ -81,7 +81,7 @@ class SyntheticMaker:
         if kind == "cutpaste":
             mask = next(image.mask for image in self.index.images if image.path == anomaly)
             assert mask is not None  # compute_synthetic and the runner refuse a category without masks
-            known = _anomaly(self.category / anomaly, self.category / mask)
+            known = _anomaly(self.category / anomaly, self.category / mask, self.index.bit_depth)
             pasted, pasted_mask = cut_paste(normal, foreground(normal, self.index.texture), *known, rng)
         else:
             try:
@@ -110,7 +110,8 @@ class SyntheticMaker:
         return self.make(kind, anomaly, numpy_generator(*names))
 
     def _normal(self, rng: np.random.Generator) -> np.ndarray:
-        return read_image(self.category / self.split.train_normal[rng.integers(len(self.split.train_normal))])
+        path = self.category / self.split.train_normal[rng.integers(len(self.split.train_normal))]
+        return read_image(path, self.index.bit_depth)
 
 
 class FreshImages:
@@ -191,7 +192,8 @@ def compute_synthetic(
 
 
 @lru_cache(maxsize=16)  # most cells know 10 anomalies, and each is used many times
-def _anomaly(image: Path, mask: Path) -> Pair:
-    pixels, marked = read_image(image), read_mask(mask)
+def _anomaly(image: Path, mask: Path, bit_depth: int | None) -> Pair:
+    pixels = read_image(image, bit_depth)
+    marked = read_mask(mask, pixels.shape[:2])
     pixels.flags.writeable = marked.flags.writeable = False
     return pixels, marked

@@ -17,7 +17,8 @@ from bgad.config.names import check_names
 from bgad.config.origins import Origin
 from bgad.config.settings import Config, load_recipe, read_yaml, validated
 from bgad.data.content import content_sha256, recorded_folder
-from bgad.data.layouts import Index, image_files
+from bgad.data.files import image_files, no_images, types_with_masks
+from bgad.data.layouts import Index
 from bgad.errors import ConfigError, DataError, FileError
 from bgad.report.tables.format import NAMES, SHOWN
 
@@ -35,13 +36,14 @@ def plan(folder: Path, recipe: str, k: int | None, split: str, seed: int, name: 
     types = _types(folder)
     _check_recipe(recipe, root)
     drawn = types if split == "seen" else {kind: n for kind, n in types.items() if split == f"hard-{kind}"}
-    available, has_masks = sum(drawn.values()), (folder / "ground_truth").is_dir()
+    available, masked = sum(drawn.values()), types_with_masks(folder)
     # A hard split's type leaves the test set completely, known or not; of the seen types, half stays for the test.
     most = min(MOST_KNOWN, available // 2 if split == "seen" else available)
-    k = (most if has_masks else 0) if k is None else k
-    if k and not has_masks:
+    usable = sum(masked[kind] for kind in drawn)
+    k = min(most, usable) if k is None else k
+    if k and not usable:
         raise DataError(
-            f"{folder}: has no ground_truth, so no anomalies can be known; add ground_truth/<type>/<stem>_mask.png, "
+            f"{folder}: ground_truth has no mask of an anomaly, so none can be known; add <type>/<stem>_mask.png to it, "
             "or use --k 0."
         )
     if split == "seen" and k and available <= k:
@@ -122,9 +124,9 @@ def _types(folder: Path) -> dict[str, int]:
     inside = sorted(path.name for path in folder.iterdir() if (path / "train/good").is_dir())
     if inside:
         raise DataError(f"{folder}: holds categories; name one of them, such as {folder / inside[0]}.")
-    for part, what in (("train", "normal images to train on"), ("test", "normal images to test on")):
+    for part in ("train", "test"):
         if not image_files(folder, part, only="good"):
-            raise DataError(f"{folder / part / 'good'}: no images found; put {what} there (MVTec AD's layout).")
+            raise no_images(folder, part, "good")
     check_names([folder.name], "a category", folder.parent)
     counts = Counter(path.parent.name for path in image_files(folder, "test"))
     return {kind: number for kind, number in counts.items() if kind != "good"}

@@ -63,12 +63,15 @@ def index(
 
     Example: bgad index --dataset mvtec --category bottle --root /data/mvtec --output resources/index/mvtec/bottle.json
     """
+    from dataclasses import replace
+
     from bgad.data import checks
     from bgad.data.download.dataset import check_copy
     from bgad.data.layouts import build_index
 
-    check_copy(dataset, category, root)
-    found = build_index(dataset, category, root, data_set(datasets, dataset), threads or -1)
+    settings, notes = check_copy(dataset, category, root, data_set(datasets, dataset))
+    found = build_index(dataset, category, root, settings, threads or -1)
+    found = replace(found, notes=(*notes, *found.notes))
     _print_notes(checks.of_index(found))
     found.save(output)
 

@@ -1,40 +1,38 @@
 """Data sets in MVTec AD's layout (or BTAD's): which categories and defect types a folder has, and the index of a category.
 
     <root>/<category>/train/good/*, test/good/*, test/<type>/*, ground_truth/<type>/<stem>_mask.png     mvtec
-    <root>/<category>/train/ok/*,   test/ok/*,   test/ko/*,     ground_truth/ko/<stem>.png or .bmp       btad
+    <root>/<category>/train/ok/*,   test/ok/*,   test/ko/*,     ground_truth/ko/<stem>.png              btad
 
 The index is the door: it opens every image and mask once, and reports what later steps could trip over.
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from bgad.config.names import check_file_name, check_names
+from bgad.config.names import check_names
 from bgad.config.paths import check_inside
 from bgad.config.settings import Dataset
-from bgad.data import mini
+from bgad.data import findings, mini
 from bgad.data.download import presets
-from bgad.data.images import read_image, read_mask
+from bgad.data.files import MASKS, check_all_used, folders, image_files, image_masks, masks_of, near_masks, no_images, unused
+from bgad.data.images import has_16_bits, is_lossy, read_image, read_mask
 from bgad.errors import ConfigError, DataError, FileError
 from bgad.io import read_json, write_json
 
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 NORMAL = {"mvtec": "good", "btad": "ok"}  # folder of the normal images, by layout
-MASK_SUFFIX = {"mvtec": "_mask", "btad": ""}
 
 
 @dataclass(frozen=True)
 class ImageRecord:
     """One image: ``path`` and ``mask`` relative to the category's folder, ``part`` train or test, ``type`` good or a defect.
 
-    ``empty_mask``: the mask marks no pixel. The image counts as anomalous, none of its pixels does, and it is never known in
-    training, since there is nothing to cut out of it.
+    ``empty_mask``: the mask of a published data set marks no pixel. The image counts as anomalous, none of its pixels does, and
+    it is never known in training, since there is nothing to cut out of it.
     """
 
     path: str
@@ -51,16 +49,30 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Index:
-    """The images of a category by path, and whether its anomalies have masks."""
+    """The images of a category by path, and whether its anomalies have masks.
+
+    ``bit_depth``: of its 16-bit images, None for all 16. ``notes``: what was odd in its folder, or not used.
+    """
 
     dataset: str
     category: str
     texture: bool
     has_masks: bool
     images: tuple[ImageRecord, ...]
+    bit_depth: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unmasked(self) -> frozenset[str]:
+        """The anomalous images without a usable mask, in a category where others have one.
+
+        They are tested on at image level, left out of pixel metrics, and never known.
+        """
+        return frozenset(image.path for image in self.images if self.has_masks and image.anomalous and image.mask is None)
 
     def save(self, path: Path) -> None:
-        write_json(path, asdict(self))
+        values = asdict(self)
+        write_json(path, {key: value for key, value in values.items() if value or key not in ("bit_depth", "notes")})
 
     @classmethod
     def load(cls, path: Path) -> "Index":
@@ -95,8 +107,9 @@ def catalogue(name: str, dataset: Dataset) -> Mapping[str, dict[str, int]]:
 def build_index(name: str, category: str, root: Path, dataset: Dataset, threads: int = 1) -> Index:
     """The index of ``root / category``, checked in ``threads`` threads (-1: one for each core).
 
-    DataError names the first file that cannot be used, and why. An empty mask cannot, unless the published data set is known to
-    have as many (presets.yaml, ``empty_masks``).
+    DataError names the first file that cannot be used, and why, or a folder of which images would be left out. With
+    ``dataset.strict`` a missing or empty mask cannot be used, unless the published data set is known to have as many empty ones
+    (presets.yaml, ``empty_masks``). Otherwise the image goes without a mask, and a note says so.
     """
     from joblib import Parallel, delayed  # planning a workflow does without
 
@@ -107,81 +120,73 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset, threads:
         for part in ("train", "test")
         for path in image_files(folder, part, only=normal if part == "train" else None)
     ]
+    check_all_used(folder, normal)
     if not any(part == "train" for _, part, _ in listed):
-        raise DataError(f"{folder / 'train' / normal}: no images found; check datasets.{name}.path and layout.")
-    has_masks = (folder / "ground_truth").is_dir()
+        raise no_images(folder, "train", normal, f", or correct datasets.{name}.path or layout")
+    masks = masks_of(folder, [path for path, _, kind in listed if kind != "good"])
     # Threads suffice: decoding and hashing release Python's lock.
     check = Parallel(threads, backend="threading")
-    checked = check(delayed(_record)(folder, *image, has_masks, dataset.layout) for image in listed)
+    checked = check(delayed(_checked)(folder, *image, masks.get(image[0]), dataset.bit_depth) for image in listed)
 
     preset = presets.dataset(name)
-    allowed = preset.empty_masks.get(category, 0) if preset else 0
+    allowed = preset.empty_masks.get(category, 0) if preset and dataset.strict else 0
+    has_masks, known_empty, found = (folder / MASKS).is_dir(), 0, findings.Findings(folder, dataset.bit_depth)
     records: list[ImageRecord] = []
-    for (path, _, _), record in zip(listed, checked, strict=True):
-        if isinstance(record, DataError):
-            raise record
+    for (path, _, kind), image in zip(listed, checked, strict=True):
+        if isinstance(image, DataError):
+            raise image
+        record, facts = image
+        if has_masks and kind != "good" and record.mask is None:
+            found.without_mask(path, near_masks(folder, path, masks.values()))
+            if dataset.strict:
+                raise found.no_mask()
+        elif record.empty_mask:
+            known_empty += 1
+            if known_empty > allowed and dataset.strict:
+                known = f" beyond the {allowed} that {name}/{category} is known to have" if allowed else ""
+                raise DataError(
+                    f"{folder / str(record.mask)}: the mask of {path} is empty{known}; mark the defect, or remove both files."
+                )
+            if not dataset.strict:
+                found.empty.append(record.path)
+                record = replace(record, mask=None, empty_mask=False)
+        found.add(record.path, facts)
         records.append(record)
-        if record.empty_mask and sum(image.empty_mask for image in records) > allowed:
-            known = f" beyond the {allowed} that {name}/{category} is known to have" if allowed else ""
-            raise DataError(
-                f"{folder / str(record.mask)}: the mask of {path} is empty{known}; mark the defect, or remove both files."
-            )
+    if found.missing and not masks and any(image_masks(folder)):
+        raise found.no_mask()
+    anomalous = [record for record in records if record.anomalous]
+    has_masks = has_masks and (not anomalous or any(record.mask for record in anomalous))
     textures = set(dataset.textures) | (set(preset.textures) if preset else mini.TEXTURES if name == "mini" else set())
-    return Index(name, category, category in textures, has_masks, tuple(records))
+    notes = (*unused(folder, normal, masks.values()), *found.notes(has_masks))
+    return Index(name, category, category in textures, has_masks, tuple(records), dataset.bit_depth, notes)
 
 
-def image_files(folder: Path, part: str, only: str | None = None) -> list[Path]:
-    """The image files in ``folder / part / <type>``, sorted by name in the same way on any system.
-
-    DataError for a type or a file whose name cannot be used. Links are followed: a data set may consist of them.
-    """
-    types = [only] if only else sorted(entry.name for entry in _folders(folder / part))
-    check_names(types, "a defect type", folder / part)
-    found = [
-        Path(entry.path)
-        for kind in types
-        if (folder / part / kind).is_dir()
-        for entry in sorted(os.scandir(folder / part / kind), key=lambda entry: entry.name)
-        if is_image(entry.name)
-    ]
-    for path in found:
-        check_file_name(path)
-    return found
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of that name is an image: by its ending, and not hidden."""
-    return Path(name).suffix.lower() in IMAGE_ENDINGS and not name.startswith(".")
-
-
-def _record(folder: Path, path: Path, part: str, kind: str, has_masks: bool, layout: str) -> ImageRecord | DataError:
-    """The image's record, or why it cannot be used: returned, so that the first such file in order can be named."""
-    mask, empty = None, False
+def _checked(
+    folder: Path, path: Path, part: str, kind: str, mask: Path | None, bit_depth: int | None
+) -> tuple[ImageRecord, findings.Facts] | DataError:
+    """The image's record and facts, or why it cannot be used: returned, so that the first such file in order can be named."""
     try:
-        image = read_image(path)
-        if kind != "good" and has_masks:
-            mask = _mask_of(folder, path, kind, layout)
+        image = read_image(path, bit_depth)
+        share, resized = None, False
+        if mask:
             pixels = read_mask(mask)
-            if pixels.shape != image.shape[:2]:
+            resized = pixels.shape != image.shape[:2]
+            if resized and not _same_aspect(pixels.shape, image.shape):
                 sizes = [f"{width}x{height}" for height, width in (pixels.shape, image.shape[:2])]
                 raise DataError(f"{mask}: the mask is {sizes[0]} pixels and its image {path} {sizes[1]}; make them equal.")
-            empty = not pixels.any()
+            share = float(pixels.mean())
+        facts = findings.Facts(share, resized, mask is not None and is_lossy(mask), has_16_bits(path))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except DataError as error:
         return error
     relative = mask.relative_to(folder).as_posix() if mask else None
-    return ImageRecord(path.relative_to(folder).as_posix(), part, kind, relative, digest, empty)
+    return ImageRecord(path.relative_to(folder).as_posix(), part, kind, relative, digest, share == 0), facts
 
 
-def _mask_of(folder: Path, image: Path, kind: str, layout: str) -> Path:
-    stem = folder / "ground_truth" / kind / (image.stem + MASK_SUFFIX[layout])
-    for ending in (".png", ".bmp"):
-        if (found := stem.with_name(stem.name + ending)).is_file():
-            return found
-    raise DataError(
-        f"{image}: its mask {stem.name}.png is missing in {stem.parent}; add it, "
-        "or remove ground_truth to use the category without masks (k0 and image AUROC only)."
-    )
+def _same_aspect(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Whether the sizes (height, width) have the same aspect ratio, but for less than a pixel of the smaller one."""
+    (height, width), (other_height, other_width) = sorted([mask[:2], image[:2]])
+    return abs(height - other_height * width / other_width) < 1 and abs(width - other_width * height / other_height) < 1
 
 
 class _Categories(Mapping[str, dict[str, int]]):
@@ -192,7 +197,7 @@ class _Categories(Mapping[str, dict[str, int]]):
             raise ConfigError(f"config: datasets.{name}.path is {root}, which is not a folder; correct the path.")
         self._root, self._normal = root, NORMAL[layout]
         self._read: dict[str, dict[str, int]] = {}
-        self._names = [entry.name for entry in _folders(root) if (root / entry.name / "train" / self._normal).is_dir()]
+        self._names = [entry.name for entry in folders(root) if (root / entry.name / "train" / self._normal).is_dir()]
         if not self._names:
             raise ConfigError(
                 f"config: datasets.{name}.path is {root}, where no folder has train/{self._normal}; "
@@ -217,10 +222,3 @@ class _Categories(Mapping[str, dict[str, int]]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _folders(path: Path) -> list[os.DirEntry]:
-    if not path.is_dir():
-        return []
-    inside = (entry for entry in os.scandir(path) if not entry.name.startswith(".") and Path(entry.path).is_dir())
-    return sorted(inside, key=lambda entry: entry.name)

@@ -32,7 +32,7 @@ class Split:
     ``pool``: the known anomalies in their order; ``further``: those that follow for k > len(pool); ``held_out``: images of a
     hard split's type that leave the test set without being known; ``test_normal`` and ``test_anomalous``: the test set of every
     k up to the pool's size; ``excluded``: images left out everywhere, with the reason. An image with an empty mask is neither
-    in ``pool`` nor in ``further``.
+    in ``pool`` nor in ``further``, and neither is one without a mask in a category with masks.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # for `load`
@@ -59,7 +59,7 @@ class Split:
         if k > len(order):
             which = "anomalous images" if self.split == "seen" else f"images of type {self.split.removeprefix('hard-')}"
             others = self.test_anomalous if self.split == "seen" else self.held_out
-            marked = " whose mask is not empty" if len(others) > len(self.further) else ""
+            marked = " with a mask that marks something" if len(others) > len(self.further) else ""
             raise DataError(
                 f"{self.dataset}/{self.category}: k {k} is more than its {len(order)} {which}{marked}; ask for a smaller k."
             )
@@ -101,14 +101,18 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
 
     By default a split's draw depends only on its own names. With ``before``, the indexes of the categories that come before
     this one (none for the first), the ``seen`` draw is the released code's, which depends on theirs. Images that are left out
-    here (copies, empty masks) take part in that draw and are skipped afterwards. A hard split, which the released code does not
-    have, never depends on ``before``.
+    here (copies, empty or missing masks) take part in that draw and are skipped afterwards. A hard split, which the released
+    code does not have, never depends on ``before``.
     """
     images, excluded = one_of_each(index.images)
     normal = [image.path for image in images if not image.anomalous and image.part == "train"]
     test_normal = [image.path for image in images if not image.anomalous and image.part == "test"]
     anomalous = [image.path for image in images if image.anomalous]
-    drawable = _drawable(images)
+    drawable = _drawable(images, index.unmasked)
+    if not normal:
+        raise DataError(
+            f"{index.dataset}/{index.category}: no normal image is left to train on; all are copies, so add others."
+        )
 
     names = (index.dataset, index.category, split, seed)
     if split == "seen":
@@ -151,12 +155,12 @@ def draw(index: Index, split: str, seed: int, pool_size: int = 10, before: Seque
     )
 
 
-def _drawable(images: list[ImageRecord]) -> dict[str, list[str]]:
-    """The images of each defect type that can be known: those without an empty mask."""
+def _drawable(images: list[ImageRecord], unmasked: frozenset[str]) -> dict[str, list[str]]:
+    """The images of each defect type that can be known: those whose mask is not empty, nor missing while others have one."""
     by_type: dict[str, list[str]] = defaultdict(list)
     for image in images:
         if image.anomalous:
-            by_type[image.type] += [] if image.empty_mask else [image.path]
+            by_type[image.type] += [] if image.empty_mask or image.path in unmasked else [image.path]
     return by_type
 
 
@@ -191,8 +195,8 @@ def _spread(by_type: dict[str, list[str]], pool_size: int, names: tuple) -> list
 def one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
     """The images without copies, and the copies (byte-identical files) with the reason why they are left out.
 
-    Of several copies the training image stays, else the first. If test images that are copies have different types, none of
-    their labels can be trusted and all are left out.
+    Of several copies the training image stays, else the first. If copies have different types, none of their labels can be
+    trusted and all are left out, a training image too.
     """
     groups = defaultdict(list)
     for image in images:
@@ -201,7 +205,7 @@ def one_of_each(images: tuple[ImageRecord, ...]) -> tuple[list[ImageRecord], lis
     for group in groups.values():
         group.sort(key=lambda image: (image.part != "train", image.path))
         first, others = group[0], group[1:]
-        if first.part == "test" and any(image.type != first.type for image in others):
+        if any(image.type != first.type for image in others):
             excluded += [(image.path, f"byte-identical to {first.path}, labelled differently") for image in others]
             excluded.append((first.path, f"byte-identical to {others[-1].path}, labelled differently"))
             continue

@@ -22,18 +22,23 @@ IMAGES_AT_ONCE = 8  # brought to full size; bounds memory, and is halved where m
 
 @dataclass(frozen=True)
 class TestSet:
-    """Test images of a cache, in order: ``paths``, their defect ``types`` ("good" where normal) and ``masks`` or None."""
+    """Test images of a cache, in order: ``paths``, their defect ``types`` ("good" where normal) and ``masks`` or None.
+
+    ``has_mask`` (N,): whether an image counts in pixel metrics; None if all do.
+    """
 
     paths: tuple[str, ...]
     types: tuple[str, ...]
     rows: Tensor
     masks: np.ndarray | None
+    has_mask: np.ndarray | None = None
 
     @classmethod
-    def of(cls, cache: FeatureCache, paths: tuple[str, ...], types: dict[str, str]) -> "TestSet":
-        rows = cache.rows_of(paths)
-        masks = None if cache.masks is None else cache.masks[rows].numpy()
-        return cls(paths, tuple(types[path] for path in paths), rows, masks)
+    def of(cls, cache: FeatureCache, paths: tuple[str, ...], index: Index) -> "TestSet":
+        rows, types = cache.rows_of(paths), {image.path: image.type for image in index.images}
+        masks = None if cache.masks is None or not index.has_masks else cache.masks[rows].numpy()
+        has_mask = np.array([path not in index.unmasked for path in paths], dtype=bool) if index.unmasked else None
+        return cls(paths, tuple(types[path] for path in paths), rows, masks, has_mask)
 
     @property
     def is_anomalous(self) -> np.ndarray:
@@ -56,9 +61,8 @@ class Evaluation:
 
 def test_sets(cache: FeatureCache, index: Index, split: Split, k: int) -> dict[str, TestSet]:
     """What a cell is tested on: ``test``, and with k 0 also ``full_test``, the whole test set."""
-    types = {image.path: image.type for image in index.images}
     paths = {"test": split.test(k)} | ({"full_test": split.full_test()} if k == 0 else {})
-    return {name: TestSet.of(cache, of, types) for name, of in paths.items()}
+    return {name: TestSet.of(cache, of, index) for name, of in paths.items()}
 
 
 def together(tests: dict[str, TestSet]) -> tuple[Tensor, dict[str, list[int]]]:
@@ -90,9 +94,11 @@ def evaluate_maps(on_device: Tensor, test: TestSet) -> Evaluation:
     metrics: dict[str, float | None] = dict.fromkeys(METRICS)
     metrics["image_auroc"] = _metric("image_auroc", auroc, test.is_anomalous, scores)
     if test.masks is not None:
-        metrics["pixel_auroc"] = _metric("pixel_auroc", auroc, test.masks, maps)
-        metrics["aupro"] = _metric("aupro", aupro, test.masks, maps)
-        metrics["released_pro"] = _metric("released_pro", released_pro, test.masks, maps)
+        chosen = slice(None) if test.has_mask is None else test.has_mask
+        masks, of_masks = test.masks[chosen], maps[chosen]
+        metrics["pixel_auroc"] = _metric("pixel_auroc", auroc, masks, of_masks)
+        metrics["aupro"] = _metric("aupro", aupro, masks, of_masks)
+        metrics["released_pro"] = _metric("released_pro", released_pro, masks, of_masks)
     return Evaluation(maps, scores, metrics)
 
 
@@ -110,10 +116,11 @@ def by_type(test: TestSet, evaluation: Evaluation, known: set[str]) -> dict[str,
     result = {}
     for kind in sorted(set(test.types) - {"good"}):
         chosen = (types == kind) | (types == "good")
-        masks = None if test.masks is None else test.masks[chosen]
+        pixels = chosen if test.has_mask is None else chosen & test.has_mask
+        masks = None if test.masks is None else test.masks[pixels]
         result[kind] = {
             "image_auroc": percent(auroc(types[chosen] == kind, evaluation.scores[chosen])),
-            "pixel_auroc": None if masks is None else percent(auroc(masks, evaluation.maps[chosen])),
+            "pixel_auroc": None if masks is None else percent(auroc(masks, evaluation.maps[pixels])),
             "n": int((types == kind).sum()),
             "known": kind in known,
         }

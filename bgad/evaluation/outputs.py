@@ -38,10 +38,11 @@ def metrics(
     test: TestSet,
     evaluation: Evaluation,
     types_known: dict[str, str],
+    notes: tuple[str, ...] = (),
 ) -> dict:
     """The metrics of a cell, notes on its test set, and the hashes of its inputs.
 
-    ``types_known`` are the paths of its known anomalies with their types.
+    ``types_known`` are the paths of its known anomalies with their types, ``notes`` those of the index.
     """
     return {
         "cell": asdict(cell),
@@ -54,7 +55,7 @@ def metrics(
             "test_normal": int((~test.is_anomalous).sum()),
             "test_anomalous": int(test.is_anomalous.sum()),
         },
-        "notes": checks.of_cell(split, test.types, test.masks, evaluation.scores),
+        "notes": [*checks.of_cell(split, test.types, test.masks, evaluation.scores, test.has_mask), *notes],
         "split_sha256": split.sha256,
         "weights_sha256": cache.weights_sha256,
         "recipe_sha256": recipe.sha256,

@@ -69,7 +69,7 @@ def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folde
     category = root / index.category
     images = (
         (
-            resized_image(category / image.path, image_size),
+            resized_image(category / image.path, image_size, index.bit_depth),
             resized_mask(category / image.mask, image_size) if image.mask else None,
         )
         for image in index.images

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from bgad.config.cells import Cell
 from bgad.config.methods import PAPER_METHODS
 from bgad.config.origins import command_for
 from bgad.config.settings import Recipe
+from bgad.data.files import IMAGE_ENDINGS, is_image
 from bgad.data.images import resized_image
-from bgad.data.layouts import IMAGE_ENDINGS, is_image
 from bgad.errors import BgadError, ConfigError, DataError, FileError
 from bgad.evaluation.evaluate import check_finite
 from bgad.features.backbone import STRIDES, Backbone, load_backbone
@@ -44,6 +44,7 @@ class Prediction:
     score: float
     threshold: float
     highest: float
+    bit_depth: int | None = None  # to read the image with, if it has 16 bits a channel
 
     @property
     def anomalous(self) -> bool | None:
@@ -75,12 +76,13 @@ class Model:
     highest: float
     scale: ScoreScale | None
     file: Path
+    bit_depth: int | None = None  # of 16-bit images, as in training
 
     @torch.inference_mode()
     def predict(self, path: Path) -> Prediction:
         """Scores one image on its own: a score depends on no other image, and a CPU is faster so than with batches."""
         size = self.recipe.image_size
-        levels = self.backbone.features(np.stack([resized_image(path, size)]))
+        levels = self.backbone.features(np.stack([resized_image(path, size, self.bit_depth)]))
         try:
             found = score_images(self.method, self.model, images_of_levels(levels, [path], size))
         except BgadError:
@@ -92,7 +94,9 @@ class Model:
         if isinstance(found, list):
             check_finite(found, f"{path}: by {self.file}", "run the cell again")
             found = scored(found, size, self.scale)[0]
-        return Prediction(path, found[0].cpu().numpy(), image_scores(found).item(), self.threshold, self.highest)
+        return Prediction(
+            path, found[0].cpu().numpy(), image_scores(found).item(), self.threshold, self.highest, self.bit_depth
+        )
 
 
 def predict(images: list[Path], cell: Path, device: torch.device, weights: Path | None = None) -> list[Prediction]:
@@ -174,7 +178,7 @@ def load_model(cell: Path, device: torch.device, weights: Path | None = None) ->
             raise FileError(f"{file}: {error}; run the cell again.") from error
     scale = content["scale"] and ScoreScale(tuple(content["scale"]["level_maxima"]), content["scale"]["sum_maximum"])
     highest = scale.sum_maximum if scale else content["highest"]
-    return Model(method, model, recipe, backbone, content["threshold"], highest, scale, file)
+    return Model(method, model, recipe, backbone, content["threshold"], highest, scale, file, content.get("bit_depth"))
 
 
 def read_model(cell: Path, device: torch.device) -> dict:
@@ -224,6 +228,7 @@ class _Content(BaseModel, arbitrary_types_allowed=True):
     highest: FiniteFloat = Field(strict=True)
     scale: _Scale | None = None
     model: Any = None
+    bit_depth: Literal[10, 12, 14, 16] | None = None
 
     @model_validator(mode="after")
     def _is_complete(self):

@@ -85,15 +85,16 @@ def run_cell(
     types = {image.path: image.type for image in index.images}
     types_known = {path: types[path] for path in known}
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
+    depth = {"bit_depth": index.bit_depth} if index.bit_depth else {}
     outputs.save_scores(output, test, evaluation)
     outputs.save_history(output, epochs.history)
-    outputs.save_model(output, cell, recipe, cache, threshold, evaluation, _saved(method, model, log))
+    outputs.save_model(output, cell, recipe, cache, threshold, evaluation, _saved(method, model, log) | depth)
     outputs.save_gallery(output, cache, test, evaluation, threshold)
     write_json(output / "likelihoods.json", _likelihoods(scorer, model, recipe, normal, types_known, evaluation))
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
     values = {
-        **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known),
-        **_released_test_command(scorer, model, cell, recipe, split, types),
+        **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known, index.notes),
+        **_released_test_command(scorer, model, cell, recipe, split, index),
         "source_sha256": method_sha256(cell.method),
         "timing": outputs.timing(started, features_seconds, epochs.seconds, scorer.seconds, device),
         "environment": outputs.environment(device) | {"blocks": flow.describe(device)},
@@ -221,11 +222,11 @@ def _likelihoods(
     return histograms_of_levels(recipe, scorer.log_likelihoods(model, some), of_known, types, test, evaluation)
 
 
-def _released_test_command(scorer: Scorer, model: Any, cell: Cell, recipe: Recipe, split: Split, types: dict[str, str]) -> dict:
+def _released_test_command(scorer: Scorer, model: Any, cell: Cell, recipe: Recipe, split: Split, index: Index) -> dict:
     """What the released test command would print for the last epoch: it leaves the known anomalies in the test set."""
     if cell.k == 0 or not recipe.quirks.test_command_keeps_known or cell.method != "bgad":
         return {}
-    everything = {"test": TestSet.of(scorer.cache, split.full_test(), types)}
+    everything = {"test": TestSet.of(scorer.cache, split.full_test(), index)}
     return {"released_test_command": scorer.evaluated(everything, model, recipe.schedule.meta_epochs - 1)["test"].metrics}
 
 

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bgad.config import paths
+from bgad.config.settings import Dataset
 from bgad.data.download.fetch import DownloadError, fetch
 from bgad.data.download.presets import Preset, dataset
 from bgad.data.download.unpack import unpack
-from bgad.data.layouts import NORMAL, is_image
+from bgad.data.files import is_image
+from bgad.data.layouts import NORMAL
 from bgad.errors import DataError
 from bgad.io import write_text
 
@@ -80,16 +83,22 @@ def check_counts(root: Path, counts: dict[str, dict[str, int]], layout: str = "m
     return problems
 
 
-def check_copy(name: str, category: str, root: Path) -> None:
-    """DataError unless ``root / category`` of a published data set is complete, by the number of its images and masks.
+def check_copy(name: str, category: str, root: Path, settings: Dataset) -> tuple[Dataset, tuple[str, ...]]:
+    """The settings to check ``root / category`` by, and a note if it is another data set than the published one of its name.
 
-    A copy may lack categories; your own data sets have no counts to check.
+    A complete copy, by the number of its images and masks, is checked strictly. DataError if it is incomplete and is where we
+    download to, or ``strict``. A copy may lack categories; your own data sets have no counts to compare.
     """
     preset = dataset(name)
-    if preset is None or category not in preset.counts:
-        return
-    if problems := check_counts(root, {category: preset.counts[category]}, preset.layout):
+    downloaded = root == Path(paths.DATASET.format(dataset=name))
+    if preset is None or category not in preset.counts or (settings.layout != preset.layout and not downloaded):
+        return settings, ()
+    problems = check_counts(root, {category: preset.counts[category]}, preset.layout)
+    if problems and (downloaded or settings.strict):
         raise DataError(f"{root}: not the published {name}: {problems[0]}; use a complete copy, or give it another name.")
+    if problems:
+        return settings, (f"Not the published {name}: {problems[0]}.",)
+    return settings.model_copy(update={"strict": True}), ()
 
 
 def _fetch_archives(

@@ -130,7 +130,7 @@ def _scores_of_file(path: Path, images: list[Path], model: Model) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    pixels = np.stack([resized_image(image, model.recipe.image_size) for image in images])
+    pixels = np.stack([resized_image(image, model.recipe.image_size, model.bit_depth) for image in images])
     return session.run(["scores"], {"images": pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255})[0]
 
 

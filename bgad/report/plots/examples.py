@@ -103,9 +103,10 @@ def example(index: Index, split: Split, folder: Path, anomaly: str) -> Example:
     """CutPaste of ``anomaly``. The draws depend only on the names of the split and the anomaly."""
     rng = numpy_generator("examples", split.dataset, split.category, split.split, split.seed, anomaly)
     masks = {image.path: image.mask for image in index.images if image.mask}
-    known, mask = read_image(folder / anomaly), read_mask(folder / masks[anomaly])
+    known = read_image(folder / anomaly, index.bit_depth)
+    mask = read_mask(folder / masks[anomaly], known.shape[:2])
     onto = split.train_normal[rng.integers(len(split.train_normal))]
-    normal = read_image(folder / onto)
+    normal = read_image(folder / onto, index.bit_depth)
     ground = foreground(normal, index.texture)
     image, moved = augmented(known, mask, normal.shape[:2], rng)
     return Example(known, mask, image, moved, ground, *paste(normal, ground, image, moved, rng), (anomaly, onto))

@@ -37,7 +37,7 @@ def write_overlay(found: Prediction, path: Path) -> None:
 
 def draw(found: Prediction) -> Figure:
     """The image with its map, and the strip below."""
-    image = _in_range(read_image(found.path))
+    image = _in_range(read_image(found.path, found.bit_depth))
     height, width = image.shape[:2]
     page = max(width, LEAST_WIDTH), height + STRIP
     figure = Figure(figsize=(page[0] / DOTS_PER_INCH, page[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
