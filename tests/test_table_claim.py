@@ -264,12 +264,11 @@ def test_minus_zero_is_not_printed():
 def test_without_two_methods_there_is_one_plain_sentence(tmp_path, method):
     cells = measured(tmp_path, {method: LEVELS[method]})
     lines, records = claim_section(collect(cells, tmp_path))
-    assert lines[2:] == [
-        "This suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds: nothing to compare."
-    ]
-    assert not records
+    (sentence,) = lines[2:]
+    assert "Nothing to compare" in sentence and not records
 
 
 def test_nothing_measured_is_said(tmp_path):
     lines, records = claim_section(collect([cell(k=0), cell(k=10)], tmp_path))
-    assert lines[2:] == ["No pair of cells is measured yet: nothing to compare."] and not records
+    (sentence,) = lines[2:]
+    assert "No pair of cells is measured" in sentence and not records

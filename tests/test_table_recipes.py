@@ -105,9 +105,11 @@ def test_one_recipe_has_no_such_section(tmp_path):
 def test_recipes_without_like_cells_have_nothing_to_compare(tmp_path):
     levels = {"paper": {"carpet": (90.0,)}, "no-focal": {"tile": (90.0,)}}
     lines, records = recipes_section(collect(measured(tmp_path, levels), tmp_path))
-    assert lines[2:] == ["No other recipe of this suite has the same cells as `paper`: nothing to compare."] and not records
+    (sentence,) = lines[2:]
+    assert "Nothing to compare" in sentence and "`paper`" in sentence and not records
 
 
 def test_nothing_measured_is_said(tmp_path):
     lines, records = recipes_section(collect([cell(recipe="paper"), cell(recipe="corrected")], tmp_path))
-    assert lines[2:] == ["No pair of cells is measured yet: nothing to compare."] and not records
+    (sentence,) = lines[2:]
+    assert "No pair of cells is measured" in sentence and not records

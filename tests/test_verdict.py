@@ -179,7 +179,7 @@ def test_without_the_published_recipe_there_is_no_verdict(tmp_path):
 
 def test_a_suite_without_numbers_of_bgad_has_no_verdict(tmp_path):
     lines, _ = table(tmp_path, three_seeds(tmp_path, k=1))
-    assert "**Verdict:** no published number of BGAD belongs to this suite." in lines
+    assert any(line.startswith("**Verdict:**") and "no published number" in line for line in lines)
 
 
 def test_other_methods_are_level_or_ours_is_above_or_below_by_the_last_epoch(tmp_path):

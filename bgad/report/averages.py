@@ -71,7 +71,7 @@ class Row:
 def settings(metrics: pd.DataFrame) -> Iterator[tuple[Setting, pd.DataFrame]]:
     """The settings of a suite in its order, each with its rows of ``metrics``.
 
-    A further column ``of_types`` counts the splits of the same kind that the row's category has over all k and methods.
+    An extra column, ``of_types``, counts the splits of the same kind that the row's category has over all k and methods.
     """
     splits = metrics.groupby(["recipe", "dataset", "kind", "category"])["split"]
     for values, part in metrics.assign(of_types=splits.transform("nunique")).groupby(SETTING, sort=False):
@@ -204,7 +204,7 @@ def _lacks(there: Sequence[str], needed: tuple[str, ...], what: str) -> str:
 
 
 def which(found: Sequence[str], of: Sequence[str]) -> str:
-    """Names what is there or what is missing, whichever is shorter: ": carpet, tile" or ", without zipper"; "" for none."""
+    """Lists what is there or what is missing, whichever is shorter: ": carpet, tile" or ", without zipper"; "" for none."""
     absent = [name for name in of if name not in found]
     if len(absent) < len(found):
         return f", without {', '.join(absent)}"

@@ -58,7 +58,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``differ``: the fields in which the cells of a pair differ. ``unpaired`` and ``unmeasured`` name cells with the reason.
+    """``differ``: the fields in which the cells of a pair differ. ``unpaired`` and ``unmeasured``: cells, each with the reason.
 
     Only for two single cells: ``by_type``, a row for each defect type that both tested; and ``over_images``, a - b of the image
     AUROCs of the last epochs with the ends of its 95 % interval over test images, in percent.
@@ -139,7 +139,7 @@ def _matched(a: Side, b: Side, same: list[str]) -> tuple[list[tuple[Cell, Cell]]
         pairs.append((ones[0], others[0]))
     if not pairs:
         alike = f"{', '.join(same[:-1])} and {same[-1]}"
-        raise ConfigError(f"{a.name} and {b.name} have no two cells with the same {alike}; name cells that have.")
+        raise ConfigError(f"{a.name} and {b.name} have no two cells with the same {alike}; name cells that do.")
     return pairs, unpaired
 
 
@@ -189,7 +189,7 @@ def _over_images(a: Side, b: Side) -> tuple[float, float, float]:
 
 def as_text(a: Side, b: Side, rule: str, found: Comparison) -> str:
     lines = [f"A: {a.name}", f"B: {b.name}", f"They differ in {', '.join(found.differ) or 'their project'}.", ""]
-    lines += [f"Metrics of the {rule} epochs in percent; intervals by Student's t over the differences of seeds."]
+    lines += [f"Metrics of the {rule} epochs in percent; intervals are Student's t over the seeds' differences."]
     heads = ["over", "metric", "A", "B", "A - B", "95 % interval", "seeds"]
     for one in found.differences:
         pairs = "1 pair" if one.pairs == 1 else f"{one.pairs} pairs"
@@ -202,9 +202,9 @@ def as_text(a: Side, b: Side, rule: str, found: Comparison) -> str:
         interval += " (width 0 says nothing about other images)" * (low == high)
         lines += [
             "",
-            f"Image AUROC of the last epochs on the same test images: A - B {signed(difference)}, 95 % interval over ",
+            f"Image AUROC of the last epochs on the same test images: A - B {signed(difference)}, 95 % interval over images "
+            f"(DeLong) {interval}",
         ]
-        lines[-1] += f"images (DeLong) {interval}"
     if found.by_type is not None and len(found.by_type):
         lines += ["", "By defect type, last epochs:", "", _types_table(found.by_type)]
     lines += ["", *_test_images(found.pairs)]
@@ -258,12 +258,12 @@ def _types_table(by_type: pd.DataFrame) -> str:
 
 
 def _test_images(pairs: list[Pair]) -> list[str]:
-    """Whether the pairs have the same test images; without, a difference is worth little."""
+    """Whether the pairs have the same test images; otherwise a difference means little."""
     images = Counter(pair.test_images for pair in pairs)
     splits = Counter(pair.split for pair in pairs)
     lines = [f"Test images: {_counted(images)}. Splits (split_sha256): {_counted(splits)}."]
     if set(images) != {SAME}:
-        lines.append("WARNING: not all pairs have the same test images for certain, so the images may cause a difference.")
+        lines.append("WARNING: some pairs may have different test images, which can cause a difference.")
     return lines
 
 
@@ -285,7 +285,7 @@ def _metric(row: Row, metric: str) -> dict:
 
 
 def _value(value):
-    """As JSON has it: nan is null."""
+    """``value`` for JSON, with null for nan."""
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6)
     return value

@@ -1,4 +1,4 @@
-"""The published numbers in published.csv, and which of them compare with a setting."""
+"""The published numbers in published.csv, and which of them a setting is compared with."""
 
 import csv
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Published:
 
     ``category`` is "mean" for a mean over all categories of the data set. ``setting`` is seen, hard (``known_type`` is the one
     defect type that training knows, or "mean" over all of them) or unsupervised (the whole test set). ``std`` is None if it
-    is not given. ``paper`` says who published it, ``source`` where it was read.
+    is not given. ``paper`` says who published it, ``source`` where we read it.
     """
 
     dataset: str

@@ -1,7 +1,7 @@
-"""Whether a cell is up to date: the hashes of its recipe, split and code against those of today.
+"""Whether a cell is up to date: compares the hashes of its recipe, split and code with today's.
 
-A stale cell is left out of every table until it is made again. A file that is missing today proves nothing, since a table can
-be made from results that were copied without their split files. A file that is damaged today is not what made the cell.
+A stale cell is left out of every table until it is made again. A missing file proves nothing, since a table can be made from
+results that were copied without their split files. A damaged file cannot be the one that the cell was made with.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,12 +18,12 @@ from bgad.errors import BgadError
 
 STALE = "stale: "
 SAME, CHANGED, GONE = "unchanged", "changed", "missing today"
-DAMAGED = "damaged"  # in place of a hash, and equal to none
+DAMAGED = "damaged"  # instead of a hash; equals no hash
 PARTS = {"recipe_sha256": "recipe", "split_sha256": "split", "source_sha256": "code"}
 
 
 class Today:
-    """The recipes and splits of the project in ``root`` and the code of this package, each read and hashed once."""
+    """Today's recipes and splits in the project ``root``, and this package's code; each is read and hashed once."""
 
     def __init__(self, root: Path = Path()):
         self._root = root
@@ -34,7 +34,7 @@ class Today:
         return self._read(load_recipe, paths.recipe_file(cell.recipe))[0]
 
     def split(self, cell: Cell) -> tuple[str | None, Split | None]:
-        """The path of the cell's split file and its content; None for what is not known."""
+        """The path and content of the cell's split file; each is None if not known."""
         recipe = self.recipe(cell)
         if recipe is None:
             return None, None

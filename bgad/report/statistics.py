@@ -1,4 +1,4 @@
-"""The statistics of a report: intervals over seeds and over test images, and the words that they justify.
+"""The statistics of a report: intervals over seeds and over test images, and the verdicts that follow from them.
 
 Every word is chosen from the mean and the interval as they are printed, so it never contradicts the numbers next to it.
 """
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 DECIMALS = 2
 # Percentage points. Half of the last published digit: what is printed as 99.3 may be anything from 99.25 to 99.35.
 TOLERANCE = 0.05
-_ROUNDING = 1e-9  # 93.9 - 93.85 is 0.05 in floating point too
+_ROUNDING = 1e-9  # makes 93.9 - 93.85 at most 0.05 in floating point too
 
 REPRODUCED = "reproduced"  # a number of BGAD's own, with its published recipe
 LEVEL = "level"  # any other number, which ours cannot reproduce

@@ -2,7 +2,7 @@
 
     recipe .. seed            the cell
     test_set                  test; full_test: the complete test set, for k0 cells; released_test_command: with known anomalies
-    type, known               one defect type against all normal test images, and whether training knew it; empty: all types
+    type, known               one defect type against all normal test images, and whether training knew it; empty for all types
     metric, rule, value       in percent; rule last: the last epoch's; best: the maximum over the evaluations on the test set
     epoch                     the value's epoch, from 0; empty without history.csv
     n                         number of anomalous images; empty if metrics.json does not have it
@@ -19,11 +19,11 @@ from bgad.config.cells import Cell
 from bgad.errors import FileError
 from bgad.evaluation.metrics import METRICS
 from bgad.io import several, write_text
+from bgad.report.averages import RULES
 from bgad.report.collect import CELL as CELL_AND_KIND
 from bgad.report.collect import DONE, ORIGINS, Collected, collect
 
 CELL = CELL_AND_KIND[:7]
-RULES = ("last", "best")
 VALUE = ["test_set", "type", "known", "metric", "rule", "value", "epoch", "n"]
 ORIGIN = ORIGINS[len(CELL_AND_KIND) :]
 COLUMNS = [*CELL, *VALUE, *ORIGIN]

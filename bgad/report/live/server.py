@@ -4,8 +4,8 @@
     /report.html  the latest page
     /status.json  the status
 
-It listens on this machine only, serves nothing else and writes nothing. It refuses requests that name another host, which a
-page from elsewhere could make a browser send.
+It listens on this machine only, serves nothing else and writes nothing. It refuses requests that name another host, because a
+foreign web page could make a browser send them.
 """
 
 import hashlib
@@ -79,7 +79,7 @@ class Live:
                 self.page_error = str(error)
 
     def _shown(self, status: Status) -> dict:
-        """What a page depends on. A queued cell that starts to run does not change it."""
+        """What a page depends on: a queued cell that starts to run changes nothing."""
         shown = {}
         for cell, state in status.states.items():
             path = self.root / cell.folder / "metrics.json"
@@ -132,9 +132,7 @@ def serve(live: Live, title: str, port: int = 0) -> ThreadingHTTPServer:
     try:
         return _Server((LOOPBACK, port), Handler)
     except OSError as error:
-        raise ConfigError(
-            f"--port {port}: cannot be used ({error.strerror}); choose another, or none."
-        ) from error
+        raise ConfigError(f"--port {port}: cannot be used ({error.strerror}); choose another, or leave it out.") from error
 
 
 class _Server(ThreadingHTTPServer):

@@ -3,7 +3,7 @@
 done     has metrics.json
 running  another process holds the folder's lock, or its log grew within the last minute
 failed   its log ends in `error:` or a Python error
-queued   anything else: a suite that is not running has its unfinished cells queued, too
+queued   anything else, including the unfinished cells of a suite that is not running
 """
 
 import fcntl
@@ -81,7 +81,7 @@ def last_lines(log: Path) -> list[str]:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a process holds the lock of bgad.locks; a killed one leaves the file, but does not hold it."""
+    """Whether a process holds the lock of bgad.locks; a killed process leaves the file but not the lock."""
     try:
         with opened(lock) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -93,9 +93,9 @@ def _is_held(lock: Path) -> bool:
 
 
 def _remaining(states: dict[Cell, str], running: dict[Cell, tuple[float, float]], root: Path) -> float | None:
-    """The mean time of finished cells of its kind for each cell to come, less what the running ones have done, over the number
-    that run at once. None if nothing is running, or no cell of a kind has finished. Shared features and pools are not included.
-    """
+    """The mean time of finished cells of its kind for each unfinished cell, less what the running cells have done, divided by
+    the number that run at once. None if nothing is running, or no cell of a kind has finished. Excludes shared features and
+    pools."""
     seconds = defaultdict(list)
     for cell, state in states.items():
         if state == DONE and (took := _seconds(root / cell.folder / "benchmark.tsv")) is not None:

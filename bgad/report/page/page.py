@@ -106,7 +106,7 @@ def page(
 def _data(collected: Collected, root: Path) -> dict:
     """The data of the scripts. Rows name a cell by its place in ``cells``."""
     cells = list(collected.status)
-    place = {(*map(getattr, [cell] * 7, CELL[:7]),): number for number, cell in enumerate(cells)}
+    place = {tuple(vars(cell).values()): number for number, cell in enumerate(cells)}
     measured = collected.metrics[collected.metrics["status"] == DONE]
     values = {
         "names": {metric: NAMES[metric] for metric in METRICS},
@@ -139,8 +139,8 @@ def _plain(value):
 
 
 def _most_telling(collected: Collected) -> list[tuple[int, Cell]]:
-    """Measured cells by place, those whose images stay longest as the page fills up first: from each category a cell with the
-    most known anomalies on the seen split, then one of each other split, smaller k, other method and seed."""
+    """Measured cells by place, in the order in which their images get room on the page: from each category a cell with the most
+    known anomalies on the seen split, then one of each other split, smaller k, other method and seed."""
 
     def rank(numbered: tuple[int, Cell]):
         _, cell = numbered
@@ -206,7 +206,7 @@ def _gallery(folder: Path) -> tuple[dict, list[str]]:
 
 
 def _address(path: Path) -> str:
-    """A sheet as a data address; of anomaly maps a smaller JPEG. FileError if it is missing or damaged."""
+    """A sheet as a data address, anomaly maps as a smaller JPEG. FileError if it is missing or damaged."""
     try:
         content = content_of(path)
         image = decode(io.BytesIO(content), path, "RGB" if path.suffix == ".jpg" else "L")

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bgad.config.methods import display_name
-from bgad.evaluation.metrics import METRICS
 from bgad.io import whole
 from bgad.report.averages import Setting, settings
 from bgad.report.collect import DONE
@@ -41,7 +40,7 @@ def style() -> Iterator[None]:
         "grid.color": "#e6e6e6",
         "legend.frameon": False,
         "svg.fonttype": "none",  # text stays text, to be read, searched and tested
-        "svg.hashsalt": "bgad",  # seeds the names of elements, which would else change each time
+        "svg.hashsalt": "bgad",  # seeds the names of elements, which would otherwise change each time
     }
     with matplotlib.rc_context(changes):
         yield
@@ -87,7 +86,7 @@ def save(figure: Figure, stem: Path) -> None:
             figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=metadata)
 
 
-def head_columns(axes: list[list[Axes]], metrics: Sequence[str] = METRICS) -> None:
+def head_columns(axes: list[list[Axes]], metrics: Sequence[str]) -> None:
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.set_title(NAMES[metric], loc="left", fontweight="bold")
 

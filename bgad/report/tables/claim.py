@@ -13,7 +13,7 @@ from bgad.report.tables.differences import READING, Difference, any_measured, ch
 from bgad.report.tables.format import NAMES, SHOWN, Section, markdown, record_of
 
 HEADING = "## Do the explicit boundary and the known anomalies help?"
-# Each part of the method: who has it, and who lacks it (always at k = 0).
+# Each part of BGAD: the method that has it, and the one that lacks it (always at k = 0).
 COMPARISONS = {
     "the explicit boundary": ("bgad-wo", "nf"),
     "the known anomalies": ("bgad", "bgad-wo"),
@@ -28,10 +28,10 @@ def claim_section(collected: Collected) -> Section:
     differences = [list(_differences(of_group, collected.by_type)) for _, of_group in groups]
     found = [one for of_group in differences for one in of_group]
     if not found:
-        reason = "This suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds: nothing to compare."
+        reason = "Nothing to compare: this suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds."
         return [HEADING, "", reason], []
     if not any_measured(found):
-        return [HEADING, "", "No pair of cells is measured yet: nothing to compare."], []
+        return [HEADING, "", "No pair of cells is measured yet, so there is nothing to compare."], []
 
     lines: list[str] = []
     records: list[dict] = []
@@ -74,7 +74,7 @@ def _what(one: Difference) -> list[str]:
 
 
 def _by_known(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.DataFrame) -> dict[bool, pd.DataFrame]:
-    """The pairs of a seen split, once for the types that training knew and once for the others; {} unless there are both.
+    """The pairs of a seen split, once for the types that training knew and once for the rest; {} unless there are both.
 
     A pair's difference is the mean over its types. There is no AUPRO, which cells do not report by type.
     """

@@ -55,7 +55,7 @@ def difference_tables(
 
 
 def counted(found: Iterable[Difference]) -> str:
-    """How many of the mean differences get which judgement."""
+    """How many mean differences get each judgement."""
     words = [judgement(row.of(metric, "last")) for one in found for row in one.means for metric in SHOWN]
     words = [word for word in words if word]
     counts = ", ".join(f"{word} in {words.count(word)}" for word in (HELPS, HURTS, NO_DIFFERENCE))
@@ -63,11 +63,11 @@ def counted(found: Iterable[Difference]) -> str:
 
 
 def chance(section: str, records: list[dict]) -> list[str]:
-    """A reminder of chance among that many intervals; no lines without intervals."""
+    """A reminder that some intervals exclude 0 by chance; no lines without intervals."""
     of_section = [record for record in records if record["section"] == section and record["metric"] in SHOWN]
     intervals = sum(bool(record["difference_low"]) for record in of_section)
     text = (
-        f"The tables hold {intervals} such intervals at 95 %. Even if nothing differs, one in twenty excludes 0 by chance, so "
+        f"The tables have {intervals} such intervals at 95 %. Even if nothing differs, one in twenty excludes 0 by chance, so "
         "a single judgement proves little."
     )
     return ["", text] if intervals else []

@@ -21,7 +21,7 @@ VERDICTS = (
     f"other the word is *{LEVEL}*. *{ABOVE}*, *{BELOW}*: ours is above or below the published value. *{NOT_MEASURED}*: some of "
     "what the published number averages over is missing here. With a single seed there is no interval, and only the tolerance "
     "decides. With two or three seeds the interval can be so wide that a value inside it says little. Verdicts follow the "
-    "numbers as printed. `verdict, best` applies the rule of the published numbers, `verdict, last` does without it."
+    "numbers as printed. `verdict, best` follows the rule behind the published numbers, `verdict, last` does not."
 )
 
 
@@ -56,7 +56,7 @@ def published_section(collected: Collected) -> Section:
             *markdown([*heads, "seeds", "source"], shown, left=4),
         ]
     else:
-        lines.append("No published number of BGAD belongs to a setting of this suite: nothing to compare.")
+        lines.append("BGAD has no published number for a setting of this suite, so there is nothing to compare.")
     return [*lines, *others_lines(context, "Other methods in the same settings")], records + others
 
 
@@ -65,7 +65,7 @@ def verdict_lines(records: list[dict]) -> list[str]:
     own = [record for record in records if record["section"] == OWN]
     recipes = list(dict.fromkeys(record["recipe"] for record in own))
     others = [recipe for recipe in recipes if recipe != PUBLISHED_RECIPE]
-    lines = [] if recipes else ["**Verdict:** no published number of BGAD belongs to this suite."]
+    lines = [] if recipes else ["**Verdict:** BGAD has no published number for this suite."]
     if PUBLISHED_RECIPE in recipes:
         verdicts = Counter(record["verdict_best"] for record in own if record["recipe"] == PUBLISHED_RECIPE)
         n = verdicts.total()
@@ -147,7 +147,7 @@ def others_tables(section: str, setting: Setting, table: list[Row], published_as
 
 
 def published_label(row: Row, setting: Setting) -> str:
-    """A mean is named by what the published mean is over."""
+    """The row's label; a mean is labelled as the published mean is."""
     n = len(published.categories_of_mean(setting.dataset))
     return f"mean over {n} categories" if row.category == MEAN else row.label
 

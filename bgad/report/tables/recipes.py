@@ -23,9 +23,9 @@ def recipes_section(collected: Collected) -> Section:
     reference = PUBLISHED_RECIPE if PUBLISHED_RECIPE in recipes else recipes[0]
     found = list(_differences(metrics, reference))
     if not found:
-        return [HEADING, "", f"No other recipe of this suite has the same cells as `{reference}`: nothing to compare."], []
+        return [HEADING, "", f"Nothing to compare: no other recipe of this suite has the same cells as `{reference}`."], []
     if not any_measured(found):
-        return [HEADING, "", "No pair of cells is measured yet: nothing to compare."], []
+        return [HEADING, "", "No pair of cells is measured yet, so there is nothing to compare."], []
 
     lines: list[str] = []
     records: list[dict] = []

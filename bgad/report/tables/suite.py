@@ -84,9 +84,9 @@ def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dic
         "",
         "All metrics are in percent: the mean ± standard deviation (n - 1) over seeds, or the value of a single seed. Every "
         "metric has two values. **last** is the last epoch: what you get without looking at the test set. **best** is the "
-        "maximum over the evaluations on the test set, taken for each metric and cell separately. It is optimistic; BGAD's "
-        "published numbers follow this rule, and it is here to compare with them. Means over categories are taken per seed "
-        "first, and the deviation is over these means. **†** marks a value with missing cells.",
+        "maximum over the evaluations on the test set, taken for each metric and cell separately. It is optimistic, but BGAD's "
+        "published numbers follow this rule, so it is shown for comparison. Means over categories are taken per seed first, "
+        "and the deviation is over these means. **†** marks a value with missing cells.",
     ]
 
 
@@ -106,7 +106,7 @@ def _origin_lines(collected: Collected) -> list[str]:
 
 
 def _noticed_section(collected: Collected) -> tuple[list[str], list[dict]]:
-    """A line for each note with the cells that it concerns, or the first of each category if they are many."""
+    """A line for each note with the cells that it concerns; of many cells, only the first of each category."""
     lines = [f"- {literal(note)} {_concerned(cells)}" for note, cells in collected.notes.items()]
     records = [{"section": "noticed", "n": len(cells), "note": note} for note, cells in collected.notes.items()]
     return (["## Noticed", "", *lines] if lines else []), records
