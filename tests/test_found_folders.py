@@ -8,6 +8,7 @@ import pytest
 from folders import HEIGHT, WIDTH, make_category, mask_of, save, write_image, write_mask
 from PIL import Image
 
+from bgad import cli
 from bgad.config.settings import Dataset
 from bgad.data import checks
 from bgad.data.files import image_files
@@ -196,3 +197,29 @@ def test_folders_of_file_servers_are_passed_over_and_other_odd_names_refused(tmp
     write_image(folder / "test/@mine/000.png", "mine")
     with pytest.raises(DataError, match=re.escape("test/@mine")):
         image_files(folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "note"),
+    [("mvtec", "bottle", "Not the published mvtec: bottle/train/good has 4 images instead of 209."), ("btad", "01", None)],
+)
+def test_a_folder_named_as_a_published_data_set_is_the_users(tmp_path, monkeypatch, capsys, name, category, note):
+    make_category(tmp_path / name, category)
+    settings = f'{{"{name}": {{"layout": "mvtec"}}}}'
+    words = ["index", "--dataset", name, "--category", category, "--root", tmp_path / name, "--datasets", settings]
+    monkeypatch.setattr("sys.argv", ["bgad", *map(str, words), "--output", str(tmp_path / "index.json")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code and capsys.readouterr().out.splitlines() == ([f"note: {note}"] if note else [])
+    assert Index.load(tmp_path / "index.json").notes == ((note,) if note else ())
+
+
+def test_what_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    folder = make_category(tmp_path)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("bgad.data.files.os.scandir", denied)
+    with pytest.raises(DataError, match=re.escape(f"{folder / 'train/good'}: cannot be read (Permission denied)")):
+        image_files(folder, "train", only="good")

@@ -23,11 +23,14 @@ from folders import make_category, truncate, write_image
 from bgad import cli
 from bgad.cli.images import train
 from bgad.cli.making import damaged_files, failure
-from bgad.cli.own_data import copy_of, plan, summary
+from bgad.cli.own_data import copy_of, origin, plan, summary
 from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.paths import project_root
+from bgad.config.settings import Dataset
 from bgad.data.content import content_sha256
+from bgad.data.layouts import build_index
+from bgad.data.splits import draw
 from bgad.errors import BgadError, ConfigError, DataError, FileError, TrainingError
 
 GUIDE = ROOT / "docs" / "own-data.md"
@@ -54,6 +57,29 @@ def test_as_many_anomalies_are_known_as_leave_half_to_be_tested_on(tmp_path, typ
     cell, dataset = planned(folder)
     assert cell == Cell("cpu", "data", "bolt", "seen", k, "bgad" if k else "bgad-wo", 0)
     assert dataset == {"layout": "mvtec", "path": str(tmp_path / "data"), "pool": pool}
+
+
+def test_no_more_anomalies_are_known_than_have_masks(tmp_path):
+    folder = make_category(tmp_path, "bolt", types={"cut": 8, "hole": 2})
+    shutil.rmtree(folder / "ground_truth/cut")
+    cell, dataset = planned(folder)
+    assert (cell.k, dataset["pool"]) == (2, 5)
+    assert planned(folder, split="hard-cut")[0].k == 0
+
+
+def test_without_normal_test_images_a_share_of_the_others_is_held_out(tmp_path):
+    folder = make_category(tmp_path, "bolt", train=10, good=0)
+    with pytest.raises(DataError, match=r"test/good.*10 in train/good.*--hold-out"):
+        planned(folder)
+    cell, dataset = plan(folder, "cpu", None, "seen", 0, None, ROOT, 0.2)
+    assert dataset["hold_out"] == 0.2
+    assert origin(cell, dataset, ROOT).command[-2:] == ("--hold-out", "0.2")
+    index = build_index(cell.dataset, "bolt", tmp_path, Dataset(**dataset))
+    held_out = [image.path for image in index.images if image.part == "test" and image.type == "good"]
+    assert len(held_out) == 2 and all(path.startswith("train/good/") for path in held_out)
+    assert "10 normal images to train on, 2 are tested on" in index.notes[0]
+    split = draw(index, "seen", 0, dataset["pool"])
+    assert len(split.train_normal) == 8 and split.test_normal == tuple(held_out)
 
 
 def test_the_pool_is_the_same_whatever_k_is(tmp_path):

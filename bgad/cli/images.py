@@ -81,6 +81,9 @@ def train(
     split: Annotated[str, Option(help="seen, or hard-<type>: know one type and test on the others.")] = "seen",
     seed: Annotated[int, Option(min=0, max=MOST_SEED, help="Seed of the known anomalies, the network and the training.")] = 0,
     name: Annotated[str | None, Option(help="Name of the data set; by default that of the folder above.")] = None,
+    hold_out: Annotated[
+        float, Option(min=0, max=0.9, metavar="SHARE", help="Share of train/good to test on instead, such as 0.2.")
+    ] = 0,
     out: Annotated[Path | None, Option(help="New folder to copy the finished cell to.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +98,7 @@ def train(
     if out and out.exists():
         raise ConfigError(f"--out {out}: already exists; name a new folder.")
     root = paths.project_root()
-    cell, dataset = plan(folder, recipe, k, split, seed, name, root)
+    cell, dataset = plan(folder, recipe, k, split, seed, name, root, hold_out)
     try:
         metrics = make(cell, dataset, root, quiet=as_json)
     except Stopped as stop:

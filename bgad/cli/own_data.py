@@ -26,14 +26,17 @@ MOST_KNOWN = 10  # as in the paper
 FEW = 2  # test images of a kind, with which metrics mean little
 
 
-def plan(folder: Path, recipe: str, k: int | None, split: str, seed: int, name: str | None, root: Path) -> tuple[Cell, dict]:
+def plan(
+    folder: Path, recipe: str, k: int | None, split: str, seed: int, name: str | None, root: Path, hold_out: float = 0
+) -> tuple[Cell, dict]:
     """The cell for the category ``folder``, and the settings of its data set, named ``name`` or after the folder above.
 
-    By default k is 10, but at most half of the anomalies, and 0 without masks. DataError if the folder is not in MVTec AD's
+    By default k is 10, but at most half of the anomalies, and not more than have masks. ``hold_out`` is the share of train/good
+    to test on, without which test/good has to have images. DataError if the folder is not in MVTec AD's
     layout or has too few images; ConfigError if the recipe, name or split does not exist, or the name is another data set's.
     """
     folder = Path(os.path.normpath(folder.absolute()))  # a link keeps the name that the user gave it
-    types = _types(folder)
+    types = _types(folder, hold_out)
     _check_recipe(recipe, root)
     drawn = types if split == "seen" else {kind: n for kind, n in types.items() if split == f"hard-{kind}"}
     available, masked = sum(drawn.values()), types_with_masks(folder)
@@ -54,12 +57,14 @@ def plan(folder: Path, recipe: str, k: int | None, split: str, seed: int, name: 
     cell = Cell(recipe, name or _name_of(folder.parent), folder.name, split, k, "bgad" if k else "bgad-wo", seed)
     cells.check(cell, lambda _: {folder.name: types})
     _check_same_images(cell, folder, root)
-    return cell, {"layout": "mvtec", "path": str(folder.parent), "pool": most}
+    settings = {"layout": "mvtec", "path": str(folder.parent), "pool": most}
+    return cell, settings | ({"hold_out": hold_out} if hold_out else {})
 
 
 def origin(cell: Cell, dataset: dict, root: Path) -> Origin:
     """The record for the cell's folder: where its images are, and the command that makes it again."""
     options = {"recipe": cell.recipe, "k": cell.k, "split": cell.split, "seed": cell.seed, "name": cell.dataset}
+    options |= {"hold-out": dataset["hold_out"]} if "hold_out" in dataset else {}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     return Origin(str(root), dataset["path"], ("bgad", "train", f"{dataset['path']}/{cell.category}", *words))
 
@@ -117,16 +122,16 @@ def _percent(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f} % (last epoch)"
 
 
-def _types(folder: Path) -> dict[str, int]:
+def _types(folder: Path, hold_out: float) -> dict[str, int]:
     """{defect type: number of images} of a category; DataError if it is not in MVTec AD's layout."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; check the path.")
     inside = sorted(path.name for path in folder.iterdir() if (path / "train/good").is_dir())
     if inside:
         raise DataError(f"{folder}: holds categories; name one of them, such as {folder / inside[0]}.")
-    for part in ("train", "test"):
-        if not image_files(folder, part, only="good"):
-            raise no_images(folder, part, "good")
+    for part, advice in (("train", ""), ("test", ", or use --hold-out 0.2 to test on a share of train/good")):
+        if not image_files(folder, part, only="good") and not (part == "test" and hold_out):
+            raise no_images(folder, part, "good", advice)
     check_names([folder.name], "a category", folder.parent)
     counts = Counter(path.parent.name for path in image_files(folder, "test"))
     return {kind: number for kind, number in counts.items() if kind != "good"}

@@ -206,6 +206,7 @@ class Dataset(Settings):
     path: Path | None = Field(default=None, description="an existing copy; without it, the data set is downloaded")
     textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
     pool: int = Field(default=10, ge=0, le=MANY, description="known anomalies taken out of the test set, whatever k is")
+    hold_out: float = Field(default=0, ge=0, lt=1, description="share of the normal training images to test on instead")
     strict: bool = Field(default=False, description="whether a missing or an empty mask is an error")
     bit_depth: Literal[10, 12, 14, 16] | None = Field(
         default=None, description="bits of the values in 16-bit images: 2**bit_depth - 1 becomes white; without it, 65535 does"

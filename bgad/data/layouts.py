@@ -19,17 +19,34 @@ from bgad.config.paths import check_inside
 from bgad.config.settings import Dataset
 from bgad.data import findings, mini
 from bgad.data.download import presets
-from bgad.data.files import MASKS, check_all_used, folders, image_files, image_masks, masks_of, near_masks, no_images, unused
+from bgad.data.files import (
+    MASKS,
+    MOST_NAMED,
+    check_all_used,
+    folders,
+    image_files,
+    image_masks,
+    masks_of,
+    near_masks,
+    no_images,
+    unused,
+)
 from bgad.data.images import has_16_bits, is_lossy, read_image, read_mask
 from bgad.errors import ConfigError, DataError, FileError
 from bgad.io import read_json, write_json
+from bgad.randomness import shuffled
 
 NORMAL = {"mvtec": "good", "btad": "ok"}  # folder of the normal images, by layout
+
+
+Listed = tuple[Path, str, str]  # an image, its part and its type
 
 
 @dataclass(frozen=True)
 class ImageRecord:
     """One image: ``path`` and ``mask`` relative to the category's folder, ``part`` train or test, ``type`` good or a defect.
+
+    A training image that is held out has the part test.
 
     ``empty_mask``: the mask of a published data set marks no pixel. The image counts as anomalous, none of its pixels does, and
     it is never known in training, since there is nothing to cut out of it.
@@ -123,6 +140,7 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset, threads:
     check_all_used(folder, normal)
     if not any(part == "train" for _, part, _ in listed):
         raise no_images(folder, "train", normal, f", or correct datasets.{name}.path or layout")
+    listed, held_out = _held_out(listed, dataset.hold_out, ("hold-out", name, category))
     masks = masks_of(folder, [path for path, _, kind in listed if kind != "good"])
     # Threads suffice: decoding and hashing release Python's lock.
     check = Parallel(threads, backend="threading")
@@ -137,7 +155,8 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset, threads:
             raise image
         record, facts = image
         if has_masks and kind != "good" and record.mask is None:
-            found.without_mask(path, near_masks(folder, path, masks.values()))
+            some = len(found.missing) < MOST_NAMED
+            found.without_mask(path, near_masks(folder, path, masks.values()) if some else [])
             if dataset.strict:
                 raise found.no_mask()
         elif record.empty_mask:
@@ -157,8 +176,19 @@ def build_index(name: str, category: str, root: Path, dataset: Dataset, threads:
     anomalous = [record for record in records if record.anomalous]
     has_masks = has_masks and (not anomalous or any(record.mask for record in anomalous))
     textures = set(dataset.textures) | (set(preset.textures) if preset else mini.TEXTURES if name == "mini" else set())
-    notes = (*unused(folder, normal, masks.values()), *found.notes(has_masks))
+    notes = (*held_out, *unused(folder, normal, masks.values()), *found.notes(has_masks))
     return Index(name, category, category in textures, has_masks, tuple(records), dataset.bit_depth, notes)
+
+
+def _held_out(listed: list[Listed], share: float, names: tuple) -> tuple[list[Listed], list[str]]:
+    """``listed`` with a ``share`` of the training images in the test part, at least one but not all, and a note on it."""
+    train = [path.name for path, part, _ in listed if part == "train"]
+    if not share:
+        return listed, []
+    count = min(max(round(share * len(train)), 1), len(train) - 1)
+    moved = set(shuffled(train, *names)[:count])
+    note = f"Of the {len(train)} normal images to train on, {count} are tested on instead (hold_out {share})."
+    return [(path, "test" if part == "train" and path.name in moved else part, kind) for path, part, kind in listed], [note]
 
 
 def _checked(
