@@ -168,7 +168,7 @@ def test_an_image_s_score_rank_and_verdict(here):
 @pytest.mark.parametrize(
     ("image", "why"),
     [
-        ("test/cut/003.png", "the cell knew it as an anomaly"),
+        ("test/cut/003.png", "it is one of the cell's known anomalies"),
         ("test/hole/002.png", "it is in the pool of known anomalies"),
         ("train/good/000.png", "the cell was trained on it"),
         ("test/cut/009.png", "it was left out everywhere (byte-identical to test/cut/001.png)"),

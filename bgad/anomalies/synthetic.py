@@ -1,4 +1,4 @@
-"""Synthetic images of the known anomalies: how one is made, those of each pass, and pools of them as a feature cache.
+"""Synthetic images of the known anomalies: making one, the new ones of each pass, and pools of them as a feature cache.
 
 CutPaste images come from cutpaste.py, pseudo anomalies from pseudo.py; entries.py says when each kind is used.
 """
@@ -25,7 +25,7 @@ from bgad.features.backbone import Backbone
 from bgad.features.cache import write
 from bgad.randomness import numpy_generator
 
-IDLE = 60  # seconds after which a worker ends; also after which one of a killed training does
+IDLE = 60  # seconds until an idle worker ends, such as one whose training was killed
 
 Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W, 3) uint8 and its mask (H, W) bool
 
@@ -115,7 +115,7 @@ class SyntheticMaker:
 
 
 class FreshImages:
-    """New synthetic images in each pass: a call returns those of the next pass, for each kind a list of images with masks.
+    """New synthetic images for each pass: each call returns the next pass's, a list of images with masks for each kind.
 
     A pass has ``count`` images of each of ``kinds``, of the ``known`` anomalies in turn. With ``workers``, processes make the
     images of the next pass while the device trains on those of this one. ``passes`` are the numbers of the passes to come; an

@@ -1,7 +1,7 @@
 """Names that users choose: of categories, defect types and images, which end up in paths, commands and reports.
 
 Paths, commands and reports reserve characters that such a name must not contain. The names of data sets, suites, recipes and
-methods are narrower still (Name in settings.py).
+methods have stricter rules (Name in settings.py).
 """
 
 import unicodedata
@@ -14,15 +14,15 @@ from bgad.errors import DataError
 # Python's quotes instead of the shell's and with commas between them. The other characters are Markdown's, or not allowed in
 # file names everywhere.
 FORBIDDEN = frozenset('{},"$`/\\<>|*?[]')
-FORMULA = frozenset("-=+@")  # a cell that begins with one of these is a formula to a spreadsheet
+FORMULA = frozenset("-=+@")  # a spreadsheet takes text that begins with one of these for a formula
 NOT_FIRST = FORMULA | {"."}  # hidden files; and - begins an option too
-MOST_SEED = 999_999_999  # has the nine digits that a number in a cell's path may have; a date such as 20261128 is a seed
+MOST_SEED = 999_999_999  # a number in a cell's path has at most nine digits, enough for a date such as 20261128
 LONGEST = 150  # bytes: a file system allows 255, and steps append to a name
 
 
 def check_names(names: Iterable[str], what: str, folder: Path) -> None:
-    """DataError for the first of ``names``, folders in ``folder``, that ``what`` (a category, a defect type) may not have, and
-    for two names that are the same on some systems: they differ only in case or in how an accent is written."""
+    """DataError for the first of ``names``, folders in ``folder``, not allowed for ``what`` (a category, a defect type), and
+    for two names that some systems take for the same: they differ only in case or in how an accent is written."""
     seen: dict[str, str] = {}
     for name in names:
         if problem := _problem(name):
@@ -50,8 +50,8 @@ def check_text(text: str) -> str:
 
 
 def shown(text: object) -> str:
-    """A path or a sentence as one line of plain text, with escapes for what a terminal could obey."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
+    """A path or a sentence as one line of plain text, with escapes for characters that a terminal could act on."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(text))
 
 
 def _problem(name: str) -> str | None:

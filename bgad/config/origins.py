@@ -15,8 +15,8 @@ ORIGIN = "origin.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """``project``: the folder of the project; ``images``: that of the data set, above its categories; ``command``: the words of
-    the command that makes the cell again."""
+    """``project``: the project's folder; ``images``: the data set's folder, above its categories; ``command``: the words of the
+    command that makes the cell again."""
 
     project: str
     images: str
@@ -38,7 +38,7 @@ def origin_of(folder: Path) -> Origin | None:
 
 
 def located(folder: Path) -> tuple[Cell, Path]:
-    """The cell in ``folder``, by its path or, in a copy, by its metrics.json, and its project's folder.
+    """The cell in ``folder``, identified by its path or, for a copy, by its metrics.json; and its project's folder.
 
     ConfigError if the folder is neither a cell's nor such a copy; FileError if the record of a copy is damaged.
     """

@@ -161,7 +161,7 @@ class ByType(BaseModel):
 
 
 class Record(OneSet):
-    """metrics.json, but for the cell that it names."""
+    """metrics.json without the cell's names."""
 
     full_test: OneSet | None = None
     released_test_command: dict[str, Percent] | None = None  # only with recipes that have that quirk

@@ -38,7 +38,7 @@ class Image:
 
 
 def explain(folder: Path) -> dict:
-    """What is known of the finished cell in ``folder``, as JSON values: metrics.json and how today compares with it.
+    """What is known about the finished cell in ``folder``, as JSON values: its metrics.json, and what has changed since.
 
     ``split``, ``recipe``, ``code`` and ``weights`` have the cell's SHA-256 and ``today``: "unchanged", "changed" or "missing
     today"; weights are compared with the record of the feature cache. ``missing``: the cell's files that are not there;
@@ -101,15 +101,16 @@ def _target(cell: Cell) -> str:
 
 
 def _again(cell: Cell, folder: Path, root: Path, split: Split | None, commit: str | None) -> list[str]:
-    """The commands. If code or recipe have changed, they start with a return to ``commit``."""
-    config = root / "config/config.yaml"
-    known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
-    # Another pool means another test set.
-    pool = f", pool: {len(split.pool)}" if split else ""
-    place = "" if known else f" --config {shlex.quote(f'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}')}"
-    command = f"snakemake --cores all -f {_target(cell)}{place}"
+    """The commands that make the cell again; if code or recipe have changed, the first one returns to ``commit``."""
     if origin := origin_of(folder):
         command = shlex.join(origin.command)
+    else:
+        config = root / "config/config.yaml"
+        known = config.is_file() and cell.dataset in validated(Config, read_yaml(config), config).datasets
+        # Another pool means another test set.
+        pool = f", pool: {len(split.pool)}" if split else ""
+        place = "" if known else f" --config {shlex.quote(f'datasets={{{cell.dataset}: {{path: FOLDER{pool}}}}}')}"
+        command = f"snakemake --cores all -f {_target(cell)}{place}"
     if commit is None:
         return [command]
     remark = "   # plus changes that were never committed" if commit.endswith("+changes") else ""
@@ -129,9 +130,9 @@ def _then_and_today(then: str | None, today: str | None) -> dict[str, str | None
 def _why_not_tested(cell: Cell, root: Path, image: str) -> str:
     _, split = Today(root).split(cell)
     lists = {} if split is None else {
-        "the cell knew it as an anomaly": split.known(cell.k),
+        "it is one of the cell's known anomalies": split.known(cell.k),
         "it is in the pool of known anomalies, which is never tested, whatever k is": split.pool,
-        "its type is the known one of the split, which is not tested": split.held_out,
+        "its type is the split's known type, which is not tested": split.held_out,
         "the cell was trained on it": split.train_normal,
         **{f"it was left out everywhere ({why})": [path] for path, why in split.excluded},
     }  # fmt: skip

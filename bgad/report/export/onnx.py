@@ -2,8 +2,8 @@
 
 Input ``images``: (N, 3, S, S) float32, RGB in 0..1, resized to the recipe's S x S pixels with Lanczos and no crop, as
 bgad.data.images does; the file normalises them itself. Outputs, float32: ``anomaly_maps`` (N, S, S) and ``scores`` (N,), higher
-is more anomalous, on the scale of the cell's test set. The file's metadata has the same as JSON under the key ABOUT, with the
-threshold and the hashes.
+is more anomalous, on the scale of the cell's test set. The file's metadata describes this as JSON under the key ABOUT, with
+the threshold and the hashes.
 """
 
 import importlib.util
@@ -37,9 +37,9 @@ HASHES = ("recipe_sha256", "source_sha256", "split_sha256", "weights_sha256")  #
 def export_model(folder: Path, root: Path, output: Path, weights: Path | None = None) -> tuple[int, float, float]:
     """Writes the model of the cell in ``folder`` to ``output`` and checks the file on some of the cell's test images.
 
-    ``root`` is the data set's folder, ``weights`` a local file of the backbone's. Returns the number of images compared, and
-    the largest difference of the file's scores from ``bgad predict``, and of those from scores.csv. TrainingError and no file
-    if one is above TOLERANCE; ConfigError without the extra ``export`` or for a method without flows.
+    ``root`` is the data set's folder, ``weights`` a local weight file of the backbone. Returns the number of images compared,
+    the largest difference between the file's scores and ``bgad predict``'s, and between those and scores.csv's. If a difference
+    is above TOLERANCE, TrainingError and no file; ConfigError without the extra ``export`` or for a method without flows.
     """
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"bgad export model: needs the package {missing[0]}; run pip install '.[export]' in the project.")
@@ -89,7 +89,7 @@ class ScoringModule(nn.Module):
 def _serialized(model: Model, about: dict) -> bytes:
     size = model.recipe.image_size
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+        warnings.simplefilter("ignore")  # the exporter warns about itself
         program = torch.onnx.export(
             ScoringModule(model),
             (torch.zeros(2, 3, size, size),),  # two, because one would be taken for a constant

@@ -26,12 +26,12 @@ Category = tuple[Index, Split, Path]
 COLUMNS = ("known anomaly", "its mask", "augmented", "pasted onto\na normal image")
 EXPLANATION = (
     "Three of ten augmentations change a known anomaly together with its mask. If more than 2/3 of the augmented mask is in "
-    "the foreground of the normal image, it is pasted in place; else each of its regions moves to a point of the foreground. A "
+    "the foreground of the normal image, it is pasted in place; otherwise each of its regions moves to a foreground point. A "
     "texture is all foreground and has no line. Lines around masks are drawn slightly outside."
 )
 PANEL = 200  # pixels: the longer side of a panel
 COLOURS = 256  # of the page; full colour would make it several times as large
-AWAY = 2.5  # pixels between a defect and its line, which would else hide a scratch
+AWAY = 2.5  # pixels between a defect and its line, which would otherwise hide a scratch
 # Their halos make them visible on any image.
 DEFECT = {"color": "#ff00c8", "linewidth": 0.75, "path_effects": [withStroke(linewidth=1.7, foreground="white")]}
 OBJECT = {"color": "#ffe600", "linewidth": 0.7, "path_effects": [withStroke(linewidth=1.4, foreground="black")]}
