@@ -40,7 +40,7 @@ class Settings(BaseModel):
 class Flow(Settings):
     """The conditional flow of each level."""
 
-    blocks: int = Field(ge=1, le=100, description="coupling blocks in a chain")
+    blocks: int = Field(ge=1, le=100, description="coupling blocks of a flow")
     position_channels: int = Field(ge=4, le=4096, multiple_of=4, description="channels of the position code")
     clamp: float = Field(gt=0, description="bound of the log-scale of a coupling, before exponentiation")
 
@@ -48,7 +48,7 @@ class Flow(Settings):
 class Loss(Settings):
     """The losses: boundary, semi-push-pull and focal weights."""
 
-    normalizer: float = Field(gt=0, description="L = l / normalizer, the scale of the boundary and the weights")
+    normalizer: float = Field(gt=0, description="L = l / normalizer, the scale of the boundary")
     beta: float = Field(ge=0, lt=1, description="share of the normal vectors below the normal boundary b_n")
     tau: float = Field(ge=0, description="margin between the boundaries: b_a = b_n - tau")
     push_pull_weight: float = Field(ge=0, description="lambda: weight of pull + push next to the maximum likelihood")
@@ -59,7 +59,7 @@ class Schedule(Settings):
     """How long, and at which learning rate."""
 
     meta_epochs: int = Field(
-        ge=1, le=MANY, description="meta epochs, each of which can be evaluated; the first is maximum likelihood"
+        ge=1, le=MANY, description="meta epochs; each can be evaluated, and the first is maximum likelihood"
     )
     sub_epochs: int = Field(ge=1, le=MANY, description="passes over the data in each meta epoch")
     learning_rate: float = Field(gt=0, description="Adam's learning rate, before cosine and warm-up")
@@ -85,7 +85,7 @@ class VectorDraws(Settings):
     vectors: int = Field(ge=2, le=MANY, description="vectors in a step")
     level_shares: tuple[Share, Share, Share] = Field(description="share of each level's vectors that a pass draws")
     anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that come from the known anomalies")
-    defect_share: float = Field(ge=0, le=1, description="share of those that lie on the defects")
+    defect_share: float = Field(ge=0, le=1, description="share of those that are on the defects")
 
 
 STRATEGIES = {
@@ -166,7 +166,7 @@ class Recipe(Settings):
 
     @property
     def sha256(self) -> str:
-        """A hash of the values, whatever the file's comments and order."""
+        """A hash of the values; the file's comments and order change nothing."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
@@ -204,10 +204,10 @@ class Dataset(Settings):
 
     layout: Literal["mvtec", "btad"] = Field(default="mvtec", description="folder layout: MVTec AD's or BTAD's")
     path: Path | None = Field(default=None, description="an existing copy; without it, the data set is downloaded")
-    textures: list[str] = Field(default=[], description="categories whose foreground is the whole image")
-    pool: int = Field(default=10, ge=0, le=MANY, description="known anomalies taken out of the test set, whatever k is")
+    textures: list[str] = Field(default=[], description="categories whose foreground is the complete image")
+    pool: int = Field(default=10, ge=0, le=MANY, description="anomalies that can be known; they leave the test set for every k")
     hold_out: float = Field(default=0, ge=0, lt=1, description="share of the normal training images to test on instead")
-    strict: bool = Field(default=False, description="whether a missing or an empty mask is an error")
+    strict: bool = Field(default=False, description="whether a missing or empty mask is an error")
     bit_depth: Literal[10, 12, 14, 16] | None = Field(
         default=None, description="bits of the values in 16-bit images: 2**bit_depth - 1 becomes white; without it, 65535 does"
     )
@@ -265,14 +265,14 @@ def validated(model: type[T], values: Any, source: Path | str) -> T:
 
 
 def _changed(values: Any, changes: Any) -> Any:
-    """``values`` with those of ``changes`` in their place, section by section."""
+    """``values`` overridden by ``changes``, section by section."""
     if not (isinstance(values, dict) and isinstance(changes, dict)):
         return changes
     return {**values, **{key: _changed(values.get(key), change) for key, change in changes.items()}}
 
 
 def _first_wrong(values: Any, error: ValidationError) -> tuple[list[str], ErrorDetails]:
-    """The first error and its keys as in the file; with several types allowed, the error of the one that fits furthest."""
+    """The first error and its keys as in the file; if several types are allowed, the error of the one that fits furthest."""
     wrong = [(_keys(values, details), details) for details in error.errors()]
     first = wrong[0][0]
     return max((of for of in wrong if of[0][: len(first)] == first), key=lambda of: len(of[0]))
