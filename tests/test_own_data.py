@@ -71,9 +71,11 @@ def test_without_normal_test_images_a_share_of_the_others_is_held_out(tmp_path):
     folder = make_category(tmp_path, "bolt", train=10, good=0)
     with pytest.raises(DataError, match=r"test/good.*10 in train/good.*--hold-out"):
         planned(folder)
-    cell, dataset = plan(folder, "cpu", None, "seen", 0, None, ROOT, 0.2)
-    assert dataset["hold_out"] == 0.2
-    assert origin(cell, dataset, ROOT).command[-2:] == ("--hold-out", "0.2")
+    with pytest.raises(ConfigError, match=r"bit_depth.* 12"):
+        plan(folder, "cpu", None, "seen", 0, None, ROOT, 0.2, 11)
+    cell, dataset = plan(folder, "cpu", None, "seen", 0, None, ROOT, 0.2, 12)
+    assert (dataset["hold_out"], dataset["bit_depth"]) == (0.2, 12)
+    assert origin(cell, dataset, ROOT).command[-4:] == ("--hold-out", "0.2", "--bit-depth", "12")
     index = build_index(cell.dataset, "bolt", tmp_path, Dataset(**dataset))
     held_out = [image.path for image in index.images if image.part == "test" and image.type == "good"]
     assert len(held_out) == 2 and all(path.startswith("train/good/") for path in held_out)

@@ -84,6 +84,7 @@ def train(
     hold_out: Annotated[
         float, Option(min=0, max=0.9, metavar="SHARE", help="Share of train/good to test on instead, such as 0.2.")
     ] = 0,
+    bit_depth: Annotated[int | None, Option(help="Bits of the values in 16-bit images: 10, 12, 14 or 16.")] = None,
     out: Annotated[Path | None, Option(help="New folder to copy the finished cell to.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +99,7 @@ def train(
     if out and out.exists():
         raise ConfigError(f"--out {out}: already exists; name a new folder.")
     root = paths.project_root()
-    cell, dataset = plan(folder, recipe, k, split, seed, name, root, hold_out)
+    cell, dataset = plan(folder, recipe, k, split, seed, name, root, hold_out, bit_depth)
     try:
         metrics = make(cell, dataset, root, quiet=as_json)
     except Stopped as stop:

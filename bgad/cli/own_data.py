@@ -15,7 +15,7 @@ from bgad.config import cells, paths
 from bgad.config.cells import Cell
 from bgad.config.names import check_names
 from bgad.config.origins import Origin
-from bgad.config.settings import Config, load_recipe, read_yaml, validated
+from bgad.config.settings import Config, Dataset, load_recipe, read_yaml, validated
 from bgad.data.content import content_sha256, recorded_folder
 from bgad.data.files import image_files, no_images, types_with_masks
 from bgad.data.layouts import Index
@@ -27,7 +27,15 @@ FEW = 2  # test images of a kind, with which metrics mean little
 
 
 def plan(
-    folder: Path, recipe: str, k: int | None, split: str, seed: int, name: str | None, root: Path, hold_out: float = 0
+    folder: Path,
+    recipe: str,
+    k: int | None,
+    split: str,
+    seed: int,
+    name: str | None,
+    root: Path,
+    hold_out: float = 0,
+    bit_depth: int | None = None,
 ) -> tuple[Cell, dict]:
     """The cell for the category ``folder``, and the settings of its data set, named ``name`` or after the folder above.
 
@@ -58,13 +66,15 @@ def plan(
     cells.check(cell, lambda _: {folder.name: types})
     _check_same_images(cell, folder, root)
     settings = {"layout": "mvtec", "path": str(folder.parent), "pool": most}
-    return cell, settings | ({"hold_out": hold_out} if hold_out else {})
+    settings |= {key: value for key, value in {"hold_out": hold_out, "bit_depth": bit_depth}.items() if value}
+    validated(Dataset, settings, "bgad train")
+    return cell, settings
 
 
 def origin(cell: Cell, dataset: dict, root: Path) -> Origin:
     """The record for the cell's folder: where its images are, and the command that makes it again."""
     options = {"recipe": cell.recipe, "k": cell.k, "split": cell.split, "seed": cell.seed, "name": cell.dataset}
-    options |= {"hold-out": dataset["hold_out"]} if "hold_out" in dataset else {}
+    options |= {key.replace("_", "-"): dataset[key] for key in ("hold_out", "bit_depth") if key in dataset}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     return Origin(str(root), dataset["path"], ("bgad", "train", f"{dataset['path']}/{cell.category}", *words))
 

@@ -138,7 +138,7 @@ def unused(folder: Path, normal: str, masks: Iterable[Path]) -> list[str]:
 
 def no_images(folder: Path, part: str, normal: str, advice: str = "") -> DataError:
     """That ``folder / part / normal`` has no images, with the folders that have some, and how to name them."""
-    counts = Counter(place for place, name in _walk(folder) if _like_image(name))
+    counts = Counter(place for place, name in _walk(folder) if _like_image(name) and place.split("/")[0] != MASKS)
     each = [f"{number} in {'the folder itself' if place == '.' else place}" for place, number in sorted(counts.items())]
     return DataError(
         f"{shown(folder / part / normal)}: no images found ({READ}); "

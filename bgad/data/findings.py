@@ -54,9 +54,9 @@ class Findings:
         highest = 65535 if self.bit_depth is None else 2**self.bit_depth - 1
         unsure = "; set bit_depth if the camera uses fewer bits" if self.bit_depth is None else ""
         notes = self._of("deep", "image has|images have", f"16 bits a channel, of which {highest} becomes white{unsure}")
-        without = "only their image AUROC counts, and they are never known" if has_masks else "there are no pixel metrics"
+        without = "for image AUROC only, never known in training" if has_masks else "so there are no pixel metrics"
         missing = [path.relative_to(self.folder).as_posix() for path in self.missing]
-        near = f"; {MASKS} has {named(self.near)}, which belong to no image" if self.near else ""
+        near = f"; {MASKS} also has {named(self.near)}" if self.near else ""
         notes += _counted(missing, "anomalous image has|anomalous images have", f"no mask: {without}{near}")
         notes += _counted(self.empty, "anomalous image has|anomalous images have", f"an empty mask: {without}")
         notes += self._of("resized", "mask has|masks have", "another size than the image: resized with nearest")
