@@ -1,4 +1,4 @@
-"""Files that are complete or not there: each is written under a temporary name, then renamed."""
+"""Files that are complete or absent: each is written under a temporary name, then renamed."""
 
 import csv
 import errno
@@ -146,7 +146,7 @@ def read_json(path: Path) -> Any:
 
 def _finite(digits: str) -> float:
     if not math.isfinite(number := float(digits)):
-        raise ValueError(f"{digits[:30]} is no finite number")
+        raise ValueError(f"{digits[:30]} is not a finite number")
     return number
 
 

@@ -1,6 +1,6 @@
-"""Files of torch.save that may come from anybody: only tensors and plain values, no code, and no more memory than the file has.
+"""torch.save files that may come from anyone: only tensors and plain values, no code, and no more memory than the file has.
 
-The one guard for weights, models and checkpoints.
+All weights, models and checkpoints are read here.
 """
 
 import io
@@ -17,7 +17,7 @@ from torch import Tensor
 from bgad.io import opened, whole
 from bgad.memory import is_out_of_memory
 
-MODULES = ("torch", "collections")  # that a pickle may name; PyTorch also allows bytearray, which takes any amount of memory
+MODULES = ("torch", "collections")  # that a pickle may name; PyTorch also allows bytearray, which can take any amount of memory
 ARCHIVE = b"PK\3\4"  # an archive's first bytes, by which torch.load tells it from the older format
 OLD_PICKLES = 5  # at the beginning of the older format, before the tensors' bytes
 PLAIN = (str, int, float, bool, type(None))
@@ -35,14 +35,14 @@ def save_tensors(path: Path, content: Any) -> None:
 def load_tensors(path: Path, device: torch.device) -> Any:
     """The content of a file of ``save_tensors``, on ``device``.
 
-    FileNotFoundError if there is none; ValueError, which says why, if it is anything else, damaged, or holds more than tensors
-    and plain values in dicts, lists and tuples.
+    FileNotFoundError if there is none; ValueError with the reason if it is another kind of file, damaged, or has more than
+    tensors and plain values in dicts, lists and tuples.
     """
     try:
         with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if not _is_archive(file):
-                raise ValueError("it is no archive")
+                raise ValueError("it is not an archive")
             _check_archive(file, size, sums=True)
             file.seek(0)
             content = torch.load(file, map_location=device, weights_only=True)

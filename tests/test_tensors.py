@@ -37,7 +37,7 @@ def test_weights_of_the_older_format_take_no_more_than_they_hold(tmp_path):
     whole = old_file({"a": torch.ones(2), "b": torch.nn.Parameter(torch.ones(1))}, path)
     check_file(path)
     assert torch.load(path, weights_only=True)["a"].sum() == 2
-    with pytest.raises(ValueError, match="no archive"):  # our own files are never of that format
+    with pytest.raises(ValueError, match="archive"):  # our own files are never of that format
         load_tensors(path, CPU)
     old_file([TakesMemory()], path)
     with pytest.raises(ValueError, match="bytearray"):
@@ -54,7 +54,7 @@ def test_an_archive_behind_other_bytes_is_not_what_is_read(tmp_path):
     torch.save([torch.ones(1)], path)
     path.write_bytes(old + path.read_bytes())
     assert zipfile.is_zipfile(path) and len(torch.load(path, weights_only=True)[0]) == 10**7
-    with pytest.raises(ValueError, match="no archive"):
+    with pytest.raises(ValueError, match="archive"):
         load_tensors(path, CPU)
     with pytest.raises(ValueError, match="bytearray"):
         check_file(path)

@@ -180,7 +180,7 @@ class Record(OneSet):
     def _is_a_commit(cls, values: dict) -> dict:
         commit = values.get("git_commit")
         if commit is not None and not re.fullmatch(r"[0-9a-f]{7,64}(\+changes)?", str(commit)):
-            raise ValueError("git_commit is no commit")
+            raise ValueError("git_commit is not a commit")
         return values
 
 
