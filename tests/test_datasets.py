@@ -255,7 +255,12 @@ def test_no_training_images_names_the_folder_and_the_key(tmp_path, category, set
     refused(tmp_path, tmp_path / category / "train" / normal, "datasets.own.path", category=category, dataset=settings)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"images": [{"path": "x"}]}', '{"images": 5}'])
+EMPTY = {"dataset": "own", "category": "bottle", "texture": False, "has_masks": False, "images": []}
+WRONG = [{"bit_depth": -1}, {"notes": ["\x1b[2J"]}, {"notes": ["=1+1"]}, {"notes": 5}]
+WRONG_TEXTS = [json.dumps(EMPTY | wrong) for wrong in WRONG]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"images": [{"path": "x"}]}', '{"images": 5}', *WRONG_TEXTS])
 def test_a_file_that_is_no_index_is_refused(tmp_path, text):
     path = tmp_path / "index.json"
     path.write_text(text)

@@ -129,7 +129,7 @@ def unused(folder: Path, normal: str, masks: Iterable[Path]) -> list[str]:
     notes = []
     for name in sorted({place.split("/")[0] for place in counts}):
         if not (folder / MASKS).is_dir() and _like_masks(name):
-            notes.append(f"The folder {shown(name)} is not read; call it {MASKS} if it has the masks.")
+            notes.append(f"The folder {named([name])} is not read; call it {MASKS} if it has the masks.")
     if counts:
         each = [f"{sum(of.values())} in {place} ({', '.join(sorted(of))})" for place, of in sorted(counts.items())]
         notes.append(f"Not used: {sum(sum(of.values()) for of in counts.values())} files, {named(each)}.")

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from bgad.config.names import check_names
+from bgad.config.names import check_names, check_text
 from bgad.config.paths import check_inside
 from bgad.config.settings import Dataset
 from bgad.data import findings, mini
@@ -76,8 +77,8 @@ class Index:
     texture: bool
     has_masks: bool
     images: tuple[ImageRecord, ...]
-    bit_depth: int | None = None
-    notes: tuple[str, ...] = ()
+    bit_depth: Literal[10, 12, 14, 16] | None = None
+    notes: tuple[Annotated[str, AfterValidator(check_text)], ...] = ()
 
     @property
     def unmasked(self) -> frozenset[str]:

@@ -13,7 +13,7 @@ from bgad.config.settings import Dataset
 from bgad.data.download.fetch import DownloadError, fetch
 from bgad.data.download.presets import Preset, dataset
 from bgad.data.download.unpack import unpack
-from bgad.data.files import is_image
+from bgad.data.files import is_image, named
 from bgad.data.layouts import NORMAL
 from bgad.errors import DataError
 from bgad.io import write_text
@@ -97,7 +97,7 @@ def check_copy(name: str, category: str, root: Path, settings: Dataset) -> tuple
     if problems and (downloaded or settings.strict):
         raise DataError(f"{root}: not the published {name}: {problems[0]}; use a complete copy, or give it another name.")
     if problems:
-        return settings, (f"Not the published {name}: {problems[0]}.",)
+        return settings, (f"Not the published {name}: {named(problems[:1])}.",)
     return settings.model_copy(update={"strict": True}), ()
 
 
