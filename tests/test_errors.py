@@ -132,6 +132,7 @@ def test_a_truncated_image_or_mask(here, name):
     ],
 )
 def test_a_wrong_mask(here, damage, named):
+    here.datasets["own"]["strict"] = True
     damage(mask_of(here.category, "cut", 4))
     here.fails(DataError, named, *here.index())
 
