@@ -106,7 +106,9 @@ def train(
         kept = "finished steps and the training's last checkpoint are kept"
         print(f"stopped: {kept}; the same command continues from there.", file=sys.stderr)
         raise Exit(128 + stop.number) from None
-    origin(cell, dataset, root).save(root / cell.folder)
+    finally:
+        if (root / cell.folder).is_dir():  # finished or not: other commands say how to make it
+            origin(cell, dataset, root).save(root / cell.folder)
     place = cell.folder if root == Path.cwd() else root / cell.folder
     if out:
         place = copy_of(root / cell.folder, out)
