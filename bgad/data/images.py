@@ -3,7 +3,6 @@
 This is the one guard for images from outside: their format, size and depth.
 """
 
-import sys
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -108,7 +107,7 @@ def decode(file: BinaryIO, path: Path, mode: str, bit_depth: int | None = None) 
 
 def _has_16_bits(image: Image.Image) -> bool:
     """Pillow has a mode for gray of 16 bits, but silently takes the upper 8 bits of colours."""
-    return image.mode.startswith("I;16") or ";16" in str(image.tile)
+    return image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", ""))
 
 
 def _values(file: BinaryIO, image: Image.Image) -> np.ndarray:
@@ -117,16 +116,13 @@ def _values(file: BinaryIO, image: Image.Image) -> np.ndarray:
         return np.asarray(image)
     if not _has_16_bits(image):
         return np.asarray(image.convert("RGB"))
-    upper = np.asarray(image).astype(np.uint16)
+    import cv2  # reads colours of 16 bits, which Pillow has no mode for
+
     file.seek(0)
-    with Image.open(file, formats=FORMATS) as again:
-        # Read in the other order of bytes, the upper 8 bits are the lower ones.
-        other = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
-        for place, tile in enumerate(again.tile):
-            raw, *rest = [tile.args] if isinstance(tile.args, str) else tile.args
-            raw = raw[:-1] + other[raw[-1]]
-            again.tile[place] = tile._replace(args=(raw, *rest) if rest else raw)
-        return (upper << 8 | np.asarray(again))[..., :3]
+    values = cv2.imdecode(np.frombuffer(file.read(8 * MOST_PIXELS), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        raise ValueError("its 16-bit colours cannot be decoded")
+    return values[..., 2::-1]  # BGR, or BGR and alpha
 
 
 def _in_8_bits(values: np.ndarray, bit_depth: int | None, path: Path) -> np.ndarray:
