@@ -6,28 +6,28 @@ that was moved or touched keeps its hash, and an image that was replaced changes
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from bgad.errors import DataError, FileError
+from bgad.data.files import walk
+from bgad.errors import FileError
 from bgad.io import read_json, write_json
 
 PARTS = ("train", "test", "ground_truth")
-DEEPEST = 4  # folders below a part; links can form a circle
 Readings = dict[str, tuple[str, str]]  # {path in the category's folder: (size and times, SHA-256 or why there is none)}
 
 
 def content_sha256(folder: Path, record: Path | None = None) -> str:
-    """The hash of names and contents of all files in the PARTS of ``folder``, except hidden ones.
+    """The hash of names and contents of all files in the PARTS of ``folder``, except those of systems.
 
     A file that cannot be read counts with the reason; DataError for a folder that cannot be. ``record`` keeps the readings, if
     it can be written.
     """
-    paths = {path.relative_to(folder).as_posix(): path for part in PARTS for path in _files(folder / part)}
+    names = [f"{place}/{name}" for part in PARTS for place, name in walk(folder / part, part)]
+    paths = {name: folder / name for name in names}
     states = {name: _state(path) for name, path in paths.items()}
     before = _recorded(record)
     known = before[1] if before else {}
@@ -57,22 +57,6 @@ def _recorded(record: Path | None) -> tuple[str, Readings] | None:
         return values["folder"], TypeAdapter(Readings).validate_python(values["files"])
     except (FileError, KeyError, TypeError, ValidationError):
         return None
-
-
-def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
-    if not folder.is_dir():
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); allow reading it, or move it away.") from error
-    for entry in entries:
-        if entry.name.startswith((".", "@")):  # hidden, or a file server's own, such as @eaDir
-            continue
-        if not entry.is_dir():
-            yield Path(entry.path)
-        elif depth < DEEPEST:
-            yield from _files(Path(entry.path), depth + 1)
 
 
 def _state(path: Path) -> str:

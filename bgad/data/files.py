@@ -85,13 +85,13 @@ def types_with_masks(folder: Path) -> Counter[str]:
 
 def image_masks(folder: Path) -> list[str]:
     """The names of all files in ``folder / ground_truth`` that look like images."""
-    return [name for _, name in _walk(folder / MASKS) if _like_image(name)]
+    return [name for _, name in walk(folder / MASKS) if _like_image(name)]
 
 
 def near_masks(folder: Path, image: Path, taken: Iterable[Path]) -> list[str]:
     """The names of files that could be meant as the mask of ``image``: similar ones that belong to no other image."""
     place, others = folder / MASKS / image.parent.name, {path.name for path in taken if path.parent.name == image.parent.name}
-    names = {name.casefold(): name for _, name in _walk(place) if name not in others}
+    names = {name.casefold(): name for _, name in walk(place) if name not in others}
     similar = get_close_matches(f"{image.stem}_mask.png".casefold(), names, MOST_NAMED, cutoff=0.6)
     return [names[name] for name in similar]
 
@@ -99,7 +99,7 @@ def near_masks(folder: Path, image: Path, taken: Iterable[Path]) -> list[str]:
 def check_all_used(folder: Path, normal: str) -> None:
     """DataError if a folder of images in ``folder`` has others in subfolders or in formats that are not read."""
     for path in [folder / "train" / normal, *(folder / "test" / entry.name for entry in folders(folder / "test"))]:
-        files = list(_walk(path))
+        files = list(walk(path))
         below = [f"{place}/{name}" for place, name in files if place != "." and _like_image(name)]
         unread = [name for place, name in files if place == "." and _like_image(name) and not is_image(name)]
         count = len(below) + sum(place == "." and _like_image(name) for place, name in files)
@@ -121,7 +121,7 @@ def unused(folder: Path, normal: str, masks: Iterable[Path]) -> list[str]:
     used = {path.relative_to(folder).as_posix() for path in masks}
     types = {f"test/{entry.name}" for entry in folders(folder / "test")}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for place, name in _walk(folder):
+    for place, name in walk(folder):
         is_used = is_image(name) if place in {f"train/{normal}", *types} else f"{place}/{name}" in used
         # Outside the three folders only images count: a licence next to them is no data.
         if not is_used and (place.split("/")[0] in ("train", "test", MASKS) or _like_image(name)):
@@ -138,7 +138,7 @@ def unused(folder: Path, normal: str, masks: Iterable[Path]) -> list[str]:
 
 def no_images(folder: Path, part: str, normal: str, advice: str = "") -> DataError:
     """That ``folder / part / normal`` has no images, with the folders that have some, and how to name them."""
-    counts = Counter(place for place, name in _walk(folder) if _like_image(name) and place.split("/")[0] != MASKS)
+    counts = Counter(place for place, name in walk(folder) if _like_image(name) and place.split("/")[0] != MASKS)
     each = [f"{number} in {'the folder itself' if place == '.' else place}" for place, number in sorted(counts.items())]
     return DataError(
         f"{shown(folder / part / normal)}: no images found ({READ}); "
@@ -160,7 +160,7 @@ def _images_in(folder: Path) -> list[Path]:
     return [path for entry in _entries(folder) if is_image(entry.name) and not (path := Path(entry.path)).is_dir()]
 
 
-def _walk(folder: Path, place: str = ".", depth: int = 0) -> Iterator[tuple[str, str]]:
+def walk(folder: Path, place: str = ".", depth: int = 0) -> Iterator[tuple[str, str]]:
     """(folder relative to the first one, name) of every file that is not a system's."""
     if not folder.is_dir():
         return
@@ -170,7 +170,7 @@ def _walk(folder: Path, place: str = ".", depth: int = 0) -> Iterator[tuple[str,
         if not Path(entry.path).is_dir():
             yield place, entry.name
         elif depth < DEEPEST:
-            yield from _walk(Path(entry.path), entry.name if place == "." else f"{place}/{entry.name}", depth + 1)
+            yield from walk(Path(entry.path), entry.name if place == "." else f"{place}/{entry.name}", depth + 1)
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
