@@ -11,7 +11,7 @@ from bgad.methods.runner import run_cell
 from bgad.training.checkpoint import Checkpoint, key_of
 
 EPOCHS = 3
-FILES = ("model.pt", "scores.csv", "likelihoods.json", "gallery/maps.png")
+FILES = ("model.pt", "scores.csv", "curves.npz", "likelihoods.json", "gallery/maps.png")
 
 
 class Stopped(Exception):

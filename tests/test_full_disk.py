@@ -112,7 +112,7 @@ def test_a_cell_is_complete_or_not_there(disk, project, capsys):
     capsys.readouterr()
     assert project.bgad(*command) == 0
     assert "resuming after epoch 3" in capsys.readouterr().out
-    for name in ("scores.csv", "model.pt", "likelihoods.json"):
+    for name in ("scores.csv", "curves.npz", "model.pt", "likelihoods.json"):
         assert (disk.folder / FOLDER / name).read_bytes() == (project.cell / name).read_bytes()
 
 

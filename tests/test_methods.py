@@ -144,6 +144,7 @@ def test_a_cell_leaves_the_same_files_as_any_other(category, tmp_path, method):
         "metrics.json",
         "history.csv",
         "scores.csv",
+        "curves.npz",
         "model.pt",
         "likelihoods.json",
         *(f"gallery/{name}" for name in GALLERY),

@@ -64,6 +64,7 @@ def damaged_files(cell: Cell, folder: Path) -> list[Path]:
     import torch
     from PIL import Image
 
+    from bgad.evaluation.curves import Curves
     from bgad.methods.predict import read_model
     from bgad.report import collect
 
@@ -84,6 +85,7 @@ def damaged_files(cell: Cell, folder: Path) -> list[Path]:
         "metrics.json": check_metrics,
         "history.csv": check_history,
         "scores.csv": lambda path: collect.scores_of(path.parent),
+        "curves.npz": Curves.load,
         "model.pt": lambda path: read_model(path.parent, torch.device("cpu")),
         "likelihoods.json": collect.read_likelihoods,
         "gallery/gallery.json": collect.read_gallery,

@@ -14,7 +14,7 @@ METRICS = CELL + "/metrics.json"
 GALLERY = ("images.jpg", "masks.png", "maps.png", "gallery.json")  # in a cell's folder gallery
 # What a cell leaves in its folder, as the outputs of rule train; metrics.json, which is written last, comes first.
 CELL_FILES = (
-    *("metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
+    *("metrics.json", "history.csv", "scores.csv", "curves.npz", "model.pt", "likelihoods.json"),
     *(f"gallery/{name}" for name in GALLERY),
 )
 

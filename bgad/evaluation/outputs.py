@@ -2,7 +2,8 @@
 
     metrics.json    the metrics and where they came from      history.csv   a row per meta epoch
     scores.csv      a row per test image, last epoch          model.pt      the model, and the threshold of scores
-    gallery/        the test images, masks and anomaly maps   likelihoods.json    histograms of l, and the boundaries
+    curves.npz      what each test image adds to the curves   likelihoods.json    histograms of l, and the boundaries
+    gallery/        the test images, masks and anomaly maps
 
 metrics.json is written last: a cell that has it is complete.
 """
@@ -21,6 +22,7 @@ from bgad.config.settings import Recipe
 from bgad.data import checks
 from bgad.data.splits import Split
 from bgad.devices import describe, peak_memory_mb
+from bgad.evaluation.curves import Curves
 from bgad.evaluation.evaluate import Evaluation, TestSet, by_type
 from bgad.evaluation.gallery import write_gallery
 from bgad.evaluation.metrics import METRICS
@@ -92,6 +94,10 @@ def save_scores(folder: Path, test: TestSet, evaluation: Evaluation) -> None:
     rows = zip(test.paths, test.types, test.is_anomalous.astype(int), evaluation.scores, strict=True)
     scores = [{"path": path, "type": kind, "anomalous": label, "score": f"{score:.7g}"} for path, kind, label, score in rows]
     write_csv(folder / "scores.csv", scores)
+
+
+def save_curves(folder: Path, test: TestSet, evaluation: Evaluation) -> None:
+    Curves.of(test.masks, evaluation.maps, test.has_mask).save(folder / "curves.npz")
 
 
 def save_gallery(folder: Path, cache: FeatureCache, test: TestSet, evaluation: Evaluation, threshold: float) -> None:

@@ -87,6 +87,7 @@ def run_cell(
     threshold = best_f1_threshold(test.is_anomalous, evaluation.scores)
     depth = {"bit_depth": index.bit_depth} if index.bit_depth else {}
     outputs.save_scores(output, test, evaluation)
+    outputs.save_curves(output, test, evaluation)
     outputs.save_history(output, epochs.history)
     outputs.save_model(output, cell, recipe, cache, threshold, evaluation, _saved(method, model, log) | depth)
     outputs.save_gallery(output, cache, test, evaluation, threshold)

@@ -7,7 +7,7 @@ rule train:
         index=paths.INDEX,
     output:
         # metrics.json is written last: once it is there, the cell is complete.
-        multiext(f"{paths.CELL}/", "metrics.json", "history.csv", "scores.csv", "model.pt", "likelihoods.json"),
+        multiext(f"{paths.CELL}/", "metrics.json", "history.csv", "scores.csv", "curves.npz", "model.pt", "likelihoods.json"),
         multiext(f"{paths.CELL}/gallery/", *paths.GALLERY),
     log:
         f"{paths.CELL}/train.log",
