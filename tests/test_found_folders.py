@@ -66,7 +66,7 @@ def test_what_is_not_used_is_counted_and_noted(tmp_path):
     for name in ("test/cut/a.txt", "test/cut/b.json", "ground_truth/cut/900_mask.png", "test/cut/Thumbs.db"):
         (folder / name).touch()
     index = index_of(tmp_path)
-    noted(index, "4 files", "1 in ground_truth/cut (.png)", "2 in test/cut (.json, .txt)", "1 in val 'x'/good (.png)")
+    noted(index, "4 files", "1 in ground_truth/cut (.png)", "2 in test/cut (.json, .txt)", "1 in val `x`/good (.png)")
 
 
 MASKS = ["000.png", "000_mask.jpg", "000_mask.tif", "000_mask.PNG", "000.WebP", "000_mask.bmp"]

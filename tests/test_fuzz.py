@@ -30,7 +30,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from bgad.config import paths
-from bgad.config.names import check_names
+from bgad.config.names import LONGEST, check_names, from_path, in_path
 from bgad.config.settings import Config, Recipe, load_recipe, load_suite, read_yaml, validated
 from bgad.data.download.unpack import unpack
 from bgad.data.images import read_image, read_mask
@@ -410,9 +410,10 @@ def test_names(name):
     except BgadError as error:
         assert str(error).isprintable()
         return
-    place = Path(paths.INDEX.format(dataset="own", category=name))
-    assert place.parent == Path("resources/index/own") and place.name == f"{name}.json"
+    place, written = Path(paths.INDEX.format(dataset="own", category=name)), in_path(name)
+    assert place.parent == Path("resources/index/own") and place.name == f"{written}.json"
+    assert from_path(written) == name and len(written.encode()) <= LONGEST
     assert shlex.split(shlex.quote(name)) == [name]
     # As Snakemake sends a job away: in Python's quotes, its wildcards apart by commas.
-    assert shlex.split(repr(f"index:dataset=own,category={name}")) == [f"index:dataset=own,category={name}"]
-    assert not {"$", "`", "\\", ","} & {*name}
+    assert shlex.split(repr(f"index:dataset=own,category={written}")) == [f"index:dataset=own,category={written}"]
+    assert not {*"{},$`\\%"} & {*written}

@@ -1,4 +1,4 @@
-"""Hostile images, YAML, JSON, models and names, case by case. Archives are in test_unpack.py."""
+"""Hostile images, YAML, JSON and models, case by case. Archives are in test_unpack.py, names in test_names.py."""
 
 import os
 import pickle
@@ -12,20 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from conftest import Project
 from folders import make_category
 from PIL import Image
 
-from bgad.config.names import LONGEST, check_names
 from bgad.config.plain_yaml import read_yaml
 from bgad.config.settings import Dataset
 from bgad.data.images import read_image, read_mask
-from bgad.data.layouts import build_index, catalogue, image_files
+from bgad.data.layouts import build_index
 from bgad.errors import BgadError, ConfigError, DataError, FileError
 from bgad.io import read_json
 from bgad.methods.predict import read_model
-from bgad.report.tables.format import escaped
 
 CPU = torch.device("cpu")
 
@@ -173,6 +169,14 @@ def test_yaml_is_only_data(tmp_path, monkeypatch, text, why):
     assert not Path("canary").exists()
 
 
+def test_a_configuration_that_is_a_program_is_refused_before_snakemake_runs_it(project):
+    config = project.folder / "config/config.yaml"
+    config.write_text(config.read_text() + "__use_yte__: true\nx: ?__import__('os').mkdir('CANARY')\n")
+    said = project.snakemake("-n", "reports/demo/table.md", check=False)
+    assert "error: config/config.yaml: is a template (__use_yte__)" in said
+    assert not (project.folder / "CANARY").exists()
+
+
 def test_a_billion_laughs_are_refused(tmp_path):
     lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"{after}: &{after} [{', '.join([f'*{name}'] * 10)}]" for name, after in zip("abcdefgh", "bcdefghi", strict=True)]
@@ -202,80 +206,3 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path):
     assert not canary.exists()
     pickle.loads(pickle.dumps(Canary(canary)))
     assert canary.exists()
-
-
-# --- names ---------------------------------------------------------------------------------------------------
-
-NASTY = "a b; touch CANARY & (touch CANARY2) 'ünï→ #~!%s"
-REFUSED = ["a$(touch CANARY)", 'a"b', "a`b`", "a,b", "{k}", "a|b", "<b>", "a\nb", "a\\b", " a", "a ", "-rf", "..", ".x", "=1+1"]
-REFUSED += ["@x", "+x", "", "x" * (LONGEST + 1), "é" * LONGEST, "\udcff", "a\u202eb", "a/b", "*"]
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_names_that_cannot_be_used(name):
-    with pytest.raises(DataError, match="rename the folder") as error:
-        check_names([name], "a category", Path("data"))
-    assert str(error.value).isprintable()
-
-
-@pytest.mark.parametrize("pair", [("Nut", "nut"), ("n\u00fct", "nu\u0308t"), ("STRASSE", "straße")])
-def test_names_that_some_systems_take_for_the_same(pair):
-    with pytest.raises(DataError, match="rename one of the two"):
-        check_names(pair, "a category", Path("data"))
-    check_names([pair[0], "other"], "a category", Path("data"))
-
-
-def test_names_are_checked_where_folders_are_read(tmp_path):
-    make_category(tmp_path, NASTY, types={"a'; x": 2})
-    assert catalogue("own", Dataset(path=tmp_path)) == {NASTY: {"a'; x": 2}}
-    read = lambda path: dict(catalogue("own", Dataset(path=path)))  # noqa: E731
-    (tmp_path / NASTY / "test" / "$x").mkdir()
-    assert "test/$x: the name of a defect type" in refused(read, tmp_path)
-    (tmp_path / NASTY / "test" / "$x").rmdir()
-    make_category(tmp_path, "{k}")
-    assert "{k}: the name of a category" in refused(read, tmp_path)
-    with pytest.raises(DataError, match="may not"):
-        build_index("own", "../bottle", tmp_path / "x", Dataset(path=tmp_path))
-    name = tmp_path / NASTY / "train/good" / "a\nb.png"
-    name.write_bytes(b"")
-    assert refused(lambda path: image_files(path, "train"), tmp_path / NASTY).isprintable()
-
-
-def test_no_name_is_html_in_a_table():
-    assert escaped("a <script>x</script> `results/<x>` b") == r"a &lt;script>x&lt;/script> `results/<x>` b"
-
-
-@pytest.fixture
-def nasty(tmp_path) -> Project:
-    (tmp_path / "a project").mkdir()
-    project = Project(tmp_path / "a project")
-    make_category(project.folder / "data", NASTY, types={"cut": 4, "x; touch CANARY3 &": 3}, train=3, good=2)
-    recipe = yaml.safe_load((project.folder / "config/recipes/demo.yaml").read_text())
-    recipe |= {"image_size": 32, "flow": recipe["flow"] | {"blocks": 1}, "schedule": recipe["schedule"] | {"meta_epochs": 1}}
-    (project.folder / "config/recipes/tiny.yaml").write_text(yaml.safe_dump(recipe))
-    return project
-
-
-def test_a_name_full_of_shell_goes_through_a_run_and_stays_a_name(nasty):
-    data = ("--config", "datasets={own: {path: data, pool: 2}}")
-    folder = f"results/tiny/own/{NASTY}/hard-x; touch CANARY3 &/k0/bgad-wo/seed0"
-    nasty.snakemake(*data, "--", f"{folder}/metrics.json")
-    assert read_json(nasty.folder / folder / "metrics.json")["cell"]["category"] == NASTY
-    assert not [path for path in nasty.folder.rglob("CANARY*")]
-    given = {"Snakefile", "workflow", "config", "profiles", "data", ".snakemake", ".said"}
-    assert {path.name for path in nasty.folder.iterdir()} - given == {"results", "resources"}
-    assert {path.name for path in nasty.folder.parent.iterdir()} == {"a project"}
-    # And one that is refused, in one sentence.
-    refused = "a$(touch CANARY)"
-    make_category(nasty.folder / "data", refused)
-    said = nasty.snakemake("-n", *data, "--", f"{folder.replace(NASTY, refused)}/metrics.json", check=False)
-    assert "error: data/a$(touch CANARY): the name of a category" in said
-    assert not [path for path in nasty.folder.rglob("CANARY*")]
-
-
-def test_a_configuration_that_is_a_program_is_refused_before_snakemake_runs_it(nasty):
-    config = nasty.folder / "config/config.yaml"
-    config.write_text(config.read_text() + "__use_yte__: true\nx: ?__import__('os').mkdir('CANARY')\n")
-    said = nasty.snakemake("-n", "reports/demo/table.md", check=False)
-    assert "error: config/config.yaml: is a template (__use_yte__)" in said
-    assert not (nasty.folder / "CANARY").exists()

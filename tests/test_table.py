@@ -10,6 +10,7 @@ from synthetic import METRICS, MVTEC, cell, headline, metrics, suite, table, thr
 
 from bgad.errors import BgadError
 from bgad.report.collect import collect
+from bgad.report.tables.format import literal
 from bgad.report.tables.suite import write_table
 
 
@@ -280,7 +281,7 @@ def test_what_a_suite_cannot_have_is_said_with_its_reason(tmp_path):
     cells = three_seeds(tmp_path)
     reasons = ["wood hard-color k10: the type has 8 images", "toothbrush hard-*: its only type leaves none to test on"]
     write_table("a", suite(), cells, tmp_path / "a.md", tmp_path / "a.csv", tmp_path, tmp_path, reasons)
-    assert "; ".join(reasons) in (tmp_path / "a.md").read_text()
+    assert literal("; ".join(reasons)) in (tmp_path / "a.md").read_text()
     write_table("a", suite(), cells, tmp_path / "a.md", tmp_path / "a.csv", tmp_path, tmp_path)
     assert "Not in the suite" not in (tmp_path / "a.md").read_text()
 

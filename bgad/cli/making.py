@@ -14,6 +14,7 @@ from types import FrameType
 
 from bgad.config import paths
 from bgad.config.cells import Cell
+from bgad.config.names import decoded
 from bgad.errors import BgadError, FileError, TrainingError
 from bgad.io import read_json
 from bgad.progress import progress
@@ -159,7 +160,7 @@ def _follow(process: subprocess.Popen, said, log: Path, quiet: bool) -> None:
             if re.match(r"\d+ of \d+ steps", line):
                 advance(1)
             elif step := re.match(r"Job \d+: (.+)", line):
-                _show(step[1], quiet)
+                _show(decoded(step[1]), quiet)
             elif not line and (left := _last_line(log)) != shown and left.endswith(" left"):
                 _show(shown := left, quiet)
 

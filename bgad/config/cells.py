@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bgad.config import paths
 from bgad.config.methods import names as method_names
+from bgad.config.names import from_path
 from bgad.config.settings import NAME, Block, Method, Suite, validated
 from bgad.errors import ConfigError
 
@@ -38,7 +39,7 @@ class Cell:
         match = re.search(f"(?:^|/){pattern}$", Path(folder).as_posix())
         if not match or not all(re.fullmatch("[0-9]{1,9}", match[number]) for number in ("k", "seed")):
             raise ConfigError(f"{folder}: not the folder of a cell; it must look like {paths.CELL}.")
-        names, methods = match.groupdict(), method_names()
+        names, methods = {key: from_path(part) for key, part in match.groupdict().items()}, method_names()
         for part in ("recipe", "dataset"):
             if not re.fullmatch(NAME, names[part]):
                 raise ConfigError(f"{folder}: {names[part]} cannot be the name of a {part}; use letters, digits, _, . and -.")

@@ -7,10 +7,19 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from bgad.config.names import in_path
 from bgad.errors import ConfigError, FileError
 
-CELL = "results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}"
-METRICS = CELL + "/metrics.json"
+
+class Pattern(str):
+    """A path with wildcards, which ``format`` replaces by names as paths have them (names.py)."""
+
+    def format(self, *_: object, **names: object) -> str:
+        return super().format(**{key: in_path(str(name)) for key, name in names.items()})
+
+
+CELL = Pattern("results/{recipe}/{dataset}/{category}/{split}/k{k}/{method}/seed{seed}")
+METRICS = Pattern(CELL + "/metrics.json")
 GALLERY = ("images.jpg", "masks.png", "maps.png", "gallery.json")  # in a cell's folder gallery
 # What a cell leaves in its folder, as the outputs of rule train; metrics.json, which is written last, comes first.
 CELL_FILES = (
@@ -20,13 +29,13 @@ CELL_FILES = (
 
 DATASET = "resources/datasets/{dataset}"
 ARCHIVES = "resources/archives/{dataset}"
-INDEX = "resources/index/{dataset}/{category}.json"
-CONTENT = "resources/content/{dataset}/{category}.json"  # where a user's copy is, and the hashes of its files
+INDEX = Pattern("resources/index/{dataset}/{category}.json")
+CONTENT = Pattern("resources/content/{dataset}/{category}.json")  # where a user's copy is, and the hashes of its files
 # {draws}: own, or in-a-row as in the released code
-SPLIT = "resources/splits/{draws}/{dataset}/{category}/{split}/seed{seed}.json"
-FEATURES = "resources/features/{backbone}/{image_size}/{dataset}/{category}"
+SPLIT = Pattern("resources/splits/{draws}/{dataset}/{category}/{split}/seed{seed}.json")
+FEATURES = Pattern("resources/features/{backbone}/{image_size}/{dataset}/{category}")
 # {kind}: cutpaste or pseudo
-SYNTHETIC = "resources/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}"
+SYNTHETIC = Pattern("resources/{kind}/{draws}/{backbone}/{image_size}/{dataset}/{category}/{split}/seed{seed}/{known}x{each}")
 
 RECIPE = "config/recipes/{recipe}.yaml"
 SUITE = "config/suites/{suite}.yaml"

@@ -149,9 +149,8 @@ def no_images(folder: Path, part: str, normal: str, advice: str = "") -> DataErr
 
 
 def named(what: list[str], most: int = MOST_NAMED) -> str:
-    """The first of ``what`` and how many more, as plain text that a note may contain."""
-    more = f" and {len(what) - most} more" if len(what) > most else ""
-    return shown(", ".join(what[:most]) + more).replace("`", "'")
+    """The first of ``what`` and how many more, as printable text."""
+    return shown(", ".join(what[:most]) + (f" and {len(what) - most} more" if len(what) > most else ""))
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ gc.set_threshold(100_000)
 
 from bgad.config import cells, methods, paths, settings
 from bgad.config.gpu_share import has_gpu, percent_of_gpu
-from bgad.config.names import shown
+from bgad.config.names import from_path, shown
 from bgad.config.plain_yaml import read_yaml
 from bgad.config.provenance import method_sha256, source_sha256
 from bgad.data import layouts, splits
@@ -121,6 +121,12 @@ def recipe_sha256_of(recipe):
 method_sha256_of = or_exit(method_sha256)
 
 
+@or_exit
+def names_of(wildcards):
+    """The names behind the wildcards, which are parts of paths."""
+    return {key: from_path(part) for key, part in wildcards.items()}
+
+
 def settings_of(dataset):
     """What decides an index: the settings of a data set as plain values, except its path and the size of its pool."""
     return CONFIG.datasets[dataset].model_dump(mode="json", exclude={"path", "pool"})
@@ -147,7 +153,7 @@ def images_of(wildcards):
 
     A user's own files are not inputs: Snakemake would compare their dates and take their names for patterns. See content_of.
     """
-    name, category = wildcards.dataset, wildcards.category
+    name, category = wildcards.dataset, names_of(wildcards)["category"]
     if category not in catalogue_of(name):
         raise ConfigError(f"data set {name} has no category {category}; it has {', '.join(catalogue_of(name))}.")
     if CONFIG.datasets[name].path is not None:
@@ -158,7 +164,7 @@ def images_of(wildcards):
 
 def content_of(wildcards):
     """The hash of a category's files in the user's copy: if it changes, steps run again."""
-    return content_hash(wildcards.dataset, wildcards.category)
+    return content_hash(wildcards.dataset, names_of(wildcards)["category"])
 
 
 @cache
@@ -174,9 +180,9 @@ def indexes_before(wildcards):
     """The categories that the released code draws before this one."""
     if wildcards.draws == "own":
         return []
-    categories = list(catalogue_of(wildcards.dataset))
-    before = categories[: categories.index(wildcards.category)] if wildcards.category in categories else []
-    return [paths.INDEX.format(dataset=wildcards.dataset, category=category) for category in before]
+    categories, category = list(catalogue_of(wildcards.dataset)), names_of(wildcards)["category"]
+    before = categories[: categories.index(category)] if category in categories else []
+    return [paths.INDEX.format(dataset=wildcards.dataset, category=name) for name in before]
 
 
 def in_a_row_option(wildcards, input):
@@ -193,7 +199,7 @@ def inputs_of(wildcards):
     One function for all three: Snakemake's time per input function adds up over thousands of cells. A cache is represented by
     its record, which is written last.
     """
-    names = dict(wildcards.items())
+    names = names_of(wildcards)
     cells.check(cells.Cell(**names | {"k": int(wildcards.k), "seed": int(wildcards.seed)}), catalogue_of)
     recipe = recipe_of(wildcards.recipe)
     features = paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size)

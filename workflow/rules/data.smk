@@ -68,6 +68,7 @@ rule index:
         runtime=30,
         gpu=0,
     params:
+        category=lambda wildcards: names_of(wildcards)["category"],
         root=root_of,
         # Only this data set's settings: a change to another one makes no index again.
         datasets=lambda wildcards: json.dumps({wildcards.dataset: settings_of(wildcards.dataset)}),
@@ -76,7 +77,7 @@ rule index:
     message:
         "Checking the images of {wildcards.dataset}/{wildcards.category}"
     shell:
-        "bgad index --dataset {wildcards.dataset} --category {wildcards.category:q} --root {params.root:q}"
+        "bgad index --dataset {wildcards.dataset} --category {params.category:q} --root {params.root:q}"
         " --datasets {params.datasets:q} --threads {threads} --output {output:q} > {log:q} 2>&1"
 
 
@@ -98,11 +99,12 @@ rule split:
         runtime=5,
         gpu=0,
     params:
+        split=lambda wildcards: names_of(wildcards)["split"],
         pool=lambda wildcards: CONFIG.datasets[wildcards.dataset].pool,
         before=in_a_row_option,
         source=source_sha256("split"),
     message:
         "Drawing split {wildcards.split} of {wildcards.dataset}/{wildcards.category}, seed {wildcards.seed}"
     shell:
-        "bgad split --index {input.index:q} --split {wildcards.split:q} --seed {wildcards.seed} --pool {params.pool}"
+        "bgad split --index {input.index:q} --split {params.split:q} --seed {wildcards.seed} --pool {params.pool}"
         " {params.before} --output {output:q} > {log:q} 2>&1"

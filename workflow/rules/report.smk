@@ -30,7 +30,7 @@ rule plots:
         gpu=0,
     params:
         folder=paths.REPORT,
-        datasets=DATASETS_JSON,
+        datasets=lambda wildcards: DATASETS_JSON,
         source=source_sha256("report"),
     message:
         "Plots of suite {wildcards.suite}"
@@ -60,7 +60,7 @@ rule examples:
         runtime=15,
         gpu=0,
     params:
-        datasets=DATASETS_JSON,
+        datasets=lambda wildcards: DATASETS_JSON,
         source=source_sha256("examples"),
     message:
         "Examples of CutPaste of suite {wildcards.suite}"
@@ -100,7 +100,7 @@ rule table:
     params:
         suite="{suite}",
         folder=lambda wildcards, input: str(Path(input.examples).parent),
-        datasets=DATASETS_JSON,
+        datasets=lambda wildcards: DATASETS_JSON,
         source=source_sha256("report"),
     message:
         "Table of suite {wildcards.suite}"
@@ -131,7 +131,7 @@ rule page:
         runtime=15,
         gpu=0,
     params:
-        datasets=DATASETS_JSON,
+        datasets=lambda wildcards: DATASETS_JSON,
         source=source_sha256("report"),
     message:
         "Page of suite {wildcards.suite}"
@@ -164,7 +164,7 @@ use rule table as paper_table with:
     params:
         suite="paper",
         folder=lambda wildcards, input: str(Path(input.examples).parent),
-        datasets=DATASETS_JSON,
+        datasets=lambda wildcards: DATASETS_JSON,
         source=source_sha256("report"),
     message:
         "Table of the paper suite"

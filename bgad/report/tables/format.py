@@ -51,14 +51,14 @@ def are_missing(missing: int, cells: int) -> str:
 
 
 def escaped(line: str) -> str:
-    """A line of Markdown in which no name becomes HTML. Names have no backticks (bgad/config/names.py), so code stays code."""
+    """A line of Markdown in which nothing becomes HTML."""
     text_and_code = re.split(r"((?<!\\)`[^`]*`)", line)  # alternating
     return "".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(text_and_code))
 
 
 def literal(text: str) -> str:
-    """Text from a log or a result, for a line of Markdown, where it becomes no code, link or image."""
-    return text.replace("`", "'").replace("\\", "\\\\").replace("[", "\\[")
+    """A user's name, or text from a log or a result, for a line of Markdown, where it stays text. ``escaped`` does the <."""
+    return re.sub(r"[\\`*\[\]$&~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
 def paragraphs(texts: Iterable[str]) -> list[str]:

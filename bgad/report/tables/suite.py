@@ -8,7 +8,10 @@ import io
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from bgad.config import paths
 from bgad.config.cells import Cell
@@ -49,9 +52,12 @@ def write_table(
     its reason. FileError if a metrics.json belongs to another cell.
     """
     collected = collect(cells, root)
+    in_markdown = _with_literal_names(collected)
     lines, records = [], []
     for section in SECTIONS:
         section_lines, section_records = section(collected)
+        if in_markdown:
+            section_lines, _ = section(in_markdown)
         lines += ["", *section_lines] if section_lines else []
         records += section_records
     lines += ["", *_plots(Path(plots_folder), Path(output_md).parent)]
@@ -59,6 +65,20 @@ def write_table(
     write_text(output_csv, _csv(records))
     lines = [*_head(suite_name, suite, collected, records, left_out), *lines]
     write_text(output_md, "\n".join(map(escaped, lines)) + "\n")
+
+
+def _with_literal_names(collected: Collected) -> Collected | None:
+    """The tables with categories and types as Markdown has to have them; None if these are the same."""
+    if all(literal(name) == name for cell in collected.status for name in (cell.category, cell.split)):
+        return None
+    tables = {name: table for name, table in vars(collected).items() if isinstance(table, pd.DataFrame)}
+    return replace(
+        collected,
+        **{
+            name: table.assign(**{column: table[column].map(literal) for column in ("category", "split", "known_type")})
+            for name, table in tables.items()
+        },
+    )
 
 
 def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dict], left_out: Sequence[str]) -> list[str]:
@@ -80,7 +100,7 @@ def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dic
         "",
         f"- Suite: `{suite_name}`; recipes: {', '.join(f'`{recipe}`' for recipe in recipes)}",
         *_origin_lines(collected),
-        *([f"- Not in the suite, for lack of images: {'; '.join(left_out)}"] if left_out else []),
+        *([f"- Not in the suite, for lack of images: {literal('; '.join(left_out))}"] if left_out else []),
         "",
         "All metrics are in percent: the mean ± standard deviation (n - 1) over seeds, or the value of a single seed. Every "
         "metric has two values. **last** is the last epoch: what you get without looking at the test set. **best** is the "
