@@ -86,14 +86,25 @@ class Curves:
             raise FileError(f"{path}: damaged (its values are impossible); run its cell again.")
         return cls(normal, defective, overlap) if len(normal) else None
 
+    def only(self, chosen: np.ndarray) -> "Curves":
+        """Of the images ``chosen`` (N,), bool."""
+        return Curves(self.normal[chosen], self.defective[chosen], self.overlap[chosen])
+
     def pixel_auroc(self, weights: np.ndarray) -> np.ndarray:
         """(R,) pixel AUROC, in 0..1, of the images counted ``weights`` (R, N) times; nan without pixels of both kinds.
 
         Within 1e-4 of metrics.auroc if each image counts once, for drawn ones within 2e-4: between thresholds the curve is
         a straight line.
         """
-        false, true = _cumulated(weights @ self.normal), _cumulated(weights @ self.defective)
-        return _area(false, true, 1.0)
+        has_any = self.defective.any(axis=1)
+        # Pairs of a defective and a normal pixel in which the first has the higher score; half of those in one range.
+        normal = self.normal.astype(np.float64)
+        lower = normal.sum(axis=1, keepdims=True) - np.cumsum(normal, axis=1) + normal / 2
+        won = self.defective[has_any] @ lower.T
+        one, other = weights[:, has_any], weights
+        pairs = (one @ self.defective[has_any].sum(axis=1)) * (other @ normal.sum(axis=1))
+        with np.errstate(invalid="ignore"):
+            return ((one @ won) * other).sum(axis=1) / pairs
 
     def aupro(self, weights: np.ndarray) -> np.ndarray:
         """(R,) AUPRO up to MAX_FPR, in 0..1, as pixel_auroc and as close to metrics.aupro."""
