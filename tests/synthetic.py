@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import asdict
 
 from bgad.config.cells import Cell
@@ -81,6 +82,35 @@ def under(lines, heading):
     end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("#")), len(lines))
     rows = [[c.strip() for c in line.strip("|").split(" | ")] for line in lines[start:end] if line.startswith("|")]
     return {row[0].strip(): [c.strip() for c in row[1:]] for row in rows} | {"": "\n".join(lines[start:end])}
+
+
+def result_rows(lines, head):
+    """The cells of the table of results whose first column has this head, by category; with the heads."""
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {head} "))
+    end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
+    rows = [[c.strip() for c in line[1:-1].split("|")] for line in lines[start:end]]
+    return {row[0]: row[1:] for row in rows if not row[0].startswith(":-")}
+
+
+def differences(records, section="claim"):
+    """(difference, split, k, over) -> seeds and the three metrics, of a section of the CSV, as a table would show them."""
+    shown = {}
+    for r in (r for r in records if r["section"] == section):
+        over, types = re.fullmatch("(.*?)(, known types|, unseen types)?", r["row"]).groups("")
+        what = f"{r['recipe' if section == 'recipes' else 'method']} - {r['against']}"
+        row = shown.setdefault((what, r["kind"] + types, r["k"], over), ["", "—", "—", "—"])
+        row[0] = max(row[0], r["n"] if r["n"] == r["asked"] else f"{r['n']} of {r['asked']}")
+        if r["metric"] in METRICS[:3]:
+            text = r["difference"] + (f" [{r['difference_low']}, {r['difference_high']}]" if r["difference_low"] else "")
+            row[1 + METRICS.index(r["metric"])] = f"{text} {r['verdict_difference']}".strip() or "—"
+    return shown
+
+
+def values(records, row, metric="image_auroc", section="setting", **of):
+    """n, last, last_sd, best and best_sd of the one record with these fields."""
+    of = {"section": section, "row": row, "metric": metric, **of}
+    (record,) = (r for r in records if all(r[name] == str(value) for name, value in of.items()))
+    return [record[column] for column in ("n", "last", "last_sd", "best", "best_sd")]
 
 
 def rows_under(lines, heading):

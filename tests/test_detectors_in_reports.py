@@ -1,7 +1,7 @@
 """Detectors in a suite's report: under their own names, next to BGAD, and never taken for one of its rows."""
 
 import pytest
-from synthetic import MVTEC, cell, metrics, rows_under, suite, table, type_metrics, under, write_cell
+from synthetic import MVTEC, cell, metrics, result_rows, suite, table, type_metrics, under, write_cell
 
 from bgad.report.averages import types_against_k0
 from bgad.report.collect import collect
@@ -35,9 +35,9 @@ def small(tmp_path_factory):
 
 def test_every_method_has_its_own_name_in_the_tables(small):
     lines, records = table(*small)
-    assert [row[3] for row in rows_under(lines, "At a glance")[1:]] == ["bgad-wo", "PaDiM", "PatchCore", "bgad"]
-    assert any(line == "### mvtec, seen, k = 0, PatchCore, recipe paper" for line in lines)
-    assert any(line == "### mvtec, whole test set, k = 0, PaDiM, recipe paper" for line in lines)
+    rows = result_rows(lines, "image AUROC")
+    assert [head.split(",")[0] for head in rows["image AUROC"]] == ["PaDiM", "PatchCore", "bgad-wo", "bgad"]
+    assert rows["mean over 15 categories"] == ["70.00", "80.00", "90.00 (91.00)", "95.00 (96.00)"]
     assert {record["method"] for record in records} >= {"patchcore", "padim"}  # by which the CSV names the cells
 
 

@@ -49,7 +49,7 @@ def test_a_setting_has_one_colour_and_its_name(cells, tmp_path):
         y: {line.get_color() for line in figure.axes[0].lines if abs(line.get_ydata()[0] - y) < 1e-6} for y in (-0.2, 0.2)
     }
     assert [len(of) for of in colours.values()] == [1, 1] and colours[-0.2] != colours[0.2]
-    assert "k = 0, bgad-wo" in texts(figure) and "k = 10, bgad" in texts(figure)
+    assert "bgad-wo, k = 0" in texts(figure) and "bgad, k = 10" in texts(figure)
 
 
 def test_the_caption_says_how_many_evaluations_there_were(cells, tmp_path):

@@ -61,7 +61,7 @@ def test_every_plot_is_svg_and_png_with_its_words(small, tmp_path):
         assert "image AUROC" in svg or name == "curves"
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "by-category.svg").read_text()
-    assert "tile †" in svg and "carpet †" not in svg and "k = 10, bgad" in svg
+    assert "tile †" in svg and "carpet †" not in svg and "bgad, k = 10" in svg
     assert len(list(tmp_path.iterdir())) == 2 * len(DRAWINGS)  # nothing half-written stays
 
 

@@ -1,7 +1,7 @@
 """What choosing the epoch adds, against gains worked out by hand, with t(0.975, 2) = 4.3027 for three seeds."""
 
 import pytest
-from synthetic import cell, metrics, table, under, write_cell
+from synthetic import cell, metrics, rows_under, table, under, write_cell
 
 from bgad.report.collect import collect
 from bgad.report.statistics import Spread
@@ -30,10 +30,14 @@ def measured(root, history=5, of=GAINS, **fields):
     return cells
 
 
-def rows_of(lines):
-    """The rows of the one table under ``### Best minus last``, as lists."""
-    text = under(lines, "Best minus last")[""].splitlines()
-    return [[c.strip() for c in line.strip("|").split(" | ")] for line in text if line.startswith("|")][2:]
+def rows_of(records):
+    """Of each row in the CSV: split, method, k, its label, seeds, what it notes, and the three metrics."""
+    rows = {}
+    for r in (r for r in records if r["section"] == "epoch_choice"):
+        row = rows.setdefault((r["kind"], r["method"], r["k"], r["row"]), ["", r["note"]])
+        row[0] = max(row[0], r["n"] if r["n"] == r["asked"] else f"{r['n']} of {r['asked']}")
+        row.append(r["difference"] + (f" [{r['difference_low']}, {r['difference_high']}]" if r["difference_low"] else ""))
+    return [[*key, *row[:5]] for key, row in rows.items()]
 
 
 @pytest.mark.parametrize(
@@ -66,11 +70,8 @@ def test_the_sentence_is_over_all_cells_with_the_interval_over_seeds(tmp_path):
 def test_every_category_and_the_mean_over_them(tmp_path):
     """carpet: mean 1, sd 1, half 4.3027 / sqrt(3) = 2.4841. tile: mean 2, sd sqrt(3), half 4.3027."""
     lines, records = table(tmp_path, measured(tmp_path))
-    assert [row[:7] for row in rows_of(lines)] == [
-        ["seen", "bgad", "10", "carpet", "3", "5", "1.00 [-1.48, 3.48]"],
-        ["seen", "bgad", "10", "tile", "3", "5", "2.00 [-2.30, 6.30]"],
-        ["seen", "bgad", "10", "mean over 2 categories", "3", "5", "1.50 [-1.79, 4.79]"],
-    ]
+    (shown,) = rows_under(lines, HEADING)[1:]
+    assert shown[:7] == ["seen", "bgad", "10", "mean over 2 categories", "3", "5", "1.50 [-1.79, 4.79]"]
     of = [r for r in records if r["section"] == "epoch_choice" and r["metric"] == "image_auroc"]
     columns = ("row", "n", "asked", "difference", "difference_low", "difference_high", "note")
     assert [[r[c] for c in columns] for r in of] == [
@@ -86,17 +87,25 @@ def test_the_released_pro_is_only_in_the_csv(tmp_path):
     lines, records = table(tmp_path, [one])
     of = {r["metric"]: r["difference"] for r in records if r["section"] == "epoch_choice"}
     assert of == {"image_auroc": "0.00", "pixel_auroc": "0.00", "aupro": "0.00", "released_pro": "3.50"}
-    assert "3.50" not in under(lines, "Best minus last")[""] and "3.50" not in under(lines, HEADING)[""]
+    assert "3.50" not in under(lines, HEADING)[""]
 
 
 def test_a_seed_of_hard_splits_is_the_mean_over_its_types(tmp_path):
     """cut 0, 1, 2 and hole 2, 5, 8: seeds' means 1, 3, 5, so 3 with sd 2, half 4.3027 x 2 / sqrt(3) = 4.9683."""
     cells = measured(tmp_path, of={"carpet": (0.0, 1.0, 2.0)}, split="hard-cut")
     cells += measured(tmp_path, of={"carpet": (2.0, 5.0, 8.0)}, split="hard-hole")
-    assert rows_of(table(tmp_path, cells)[0])[0][:7] == ["hard", "bgad", "10", "carpet", "3", "5", "3.00 [-1.97, 7.97]"]
+    assert rows_of(table(tmp_path, cells)[1])[0][:7] == [
+        "hard",
+        "bgad",
+        "10",
+        "carpet",
+        "3",
+        "5 evaluations",
+        "3.00 [-1.97, 7.97]",
+    ]
     (tmp_path / cells[-1].folder / "metrics.json").unlink()  # hole, seed 2: what is left is 1, 3, so 2, half 12.7062
     lines, _ = table(tmp_path, cells)
-    assert rows_of(lines)[0][3:7] == ["carpet †", "2 of 3", "5", "2.00 [-10.71, 14.71]"]
+    assert rows_under(lines, HEADING)[1][3:7] == ["carpet †", "2 of 3", "5", "2.00 [-10.71, 14.71]"]
     # The sentence's mean is over the five cells that are left: (0 + 1 + 2 + 2 + 5) / 5.
     assert "Over 5 cells with 5 evaluations each" in under(lines, HEADING)[""]
     assert "adds 2.00 in image AUROC" in under(lines, HEADING)[""]
@@ -106,9 +115,9 @@ def test_a_seed_of_hard_splits_is_the_mean_over_its_types(tmp_path):
 def test_a_category_of_which_a_cell_is_missing_is_in_no_mean(tmp_path):
     cells = measured(tmp_path)
     (tmp_path / cells[0].folder / "metrics.json").unlink()
-    rows = {row[3]: row[4:7] for row in rows_of(table(tmp_path, cells)[0])}
-    assert rows["carpet †"] == ["2 of 3", "5", "1.50 [-4.85, 7.85]"]
-    assert rows["mean over the 1 complete of 2 categories: tile †"] == ["3", "5", "2.00 [-2.30, 6.30]"]
+    rows = {row[3]: row[4:7] for row in rows_of(table(tmp_path, cells)[1])}
+    assert rows["carpet"] == ["2 of 3", "5 evaluations", "1.50 [-4.85, 7.85]"]
+    assert rows["mean over the 1 complete of 2 categories: tile"] == ["3", "5 evaluations", "2.00 [-2.30, 6.30]"]
 
 
 def test_a_single_seed_has_no_interval(tmp_path):
@@ -116,7 +125,7 @@ def test_a_single_seed_has_no_interval(tmp_path):
     section = under(lines, HEADING)[""]
     assert "Over one cell with 25 evaluations each" in section and "adds 1.50 in image AUROC, 0.25 in" in section
     assert "different cells" not in section and "little to choose" not in section
-    assert rows_of(lines) == [["seen", "bgad", "10", "carpet", "1", "25", "1.50", "0.25", "0.00"]]
+    assert rows_under(lines, HEADING)[1:] == [["seen", "bgad", "10", "carpet", "1", "25", "1.50", "0.25", "0.00"]]
 
 
 def test_recipes_and_data_sets_have_a_sentence_each(tmp_path):
@@ -138,8 +147,8 @@ def test_evaluations_are_counted_for_each_cell_and_unknown_without_a_history(tmp
     assert "Over 4 cells with 4 to 7 evaluations each" in under(table(tmp_path, cells)[0], HEADING)[""]
     for one in cells[:2]:
         (tmp_path / one.folder / "history.csv").unlink()
-    lines, _ = table(tmp_path, cells)
-    assert [row[5] for row in rows_of(lines)] == ["unknown", "7", "7 (of some unknown)"]
+    _, records = table(tmp_path, cells)
+    assert [row[5].removesuffix(" evaluations") for row in rows_of(records)] == ["unknown", "7", "7 (of some unknown)"]
     of = gains(collect(cells, tmp_path))
     assert set(of.loc[of["category"] == "tile", "evaluations"]) == {7}
     assert of.loc[of["category"] == "carpet", "evaluations"].isna().all()
@@ -150,7 +159,7 @@ def test_an_undefined_metric_is_left_out_of_the_sentence(tmp_path):
     write_cell(tmp_path, one, metrics((80.0, 81.0), None, None, None), history=evaluations(3))
     lines, _ = table(tmp_path, [one])
     assert "adds 1.00 in image AUROC on average" in under(lines, HEADING)[""]
-    assert rows_of(lines)[0][6:] == ["1.00", "—", "—"]
+    assert rows_under(lines, HEADING)[1][6:] == ["1.00", "—", "—"]
 
 
 def test_nothing_measured_is_said(tmp_path):

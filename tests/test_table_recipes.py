@@ -1,6 +1,6 @@
 """What recipes change: differences paired over seeds, worked out by hand, with t(0.975, 2) = 4.3027."""
 
-from synthetic import cell, metrics, rows_under, table, under, write_cell
+from synthetic import cell, differences, metrics, table, under, write_cell
 
 from bgad.report.collect import collect
 from bgad.report.tables.recipes import recipes_section
@@ -27,19 +27,13 @@ def measured(root, levels, split_sha256=None, **of):
     return cells
 
 
-def shown(lines):
-    """(difference, method, split, k, over) -> seeds and the three metrics, of the tables of the section."""
-    rows = rows_under(lines, "### Differences between recipes")
-    return {tuple(row[:5]): row[5:] for row in rows if row[0] != "difference"}
-
-
 def test_each_recipe_is_held_against_the_published_one(tmp_path):
     """Seeds' means of no-focal - paper are -2, -3, -2.5: -2.5 with sd 0.5, half 4.3027 x 0.5 / sqrt(3) = 1.2421; of beta-0.1
     they are 0.25 each. A category's half is 4.3027 / sqrt(3) = 2.4841 for sd 1."""
     levels = {recipe: LEVELS[recipe] for recipe in ("no-focal", "paper", "beta-0.1")}  # paper is not the first
     lines, records = table(tmp_path, measured(tmp_path, levels))
-    rows = shown(lines)
-    assert [(key[0], *key[2:], *row[:2]) for key, row in rows.items()] == [
+    rows = differences(records, "recipes")
+    assert [(*key, *row[:2]) for key, row in rows.items()] == [
         ("no-focal - paper", "seen", "10", "mean over 2 categories", "3", "-2.50 [-3.74, -1.26] hurts"),
         ("beta-0.1 - paper", "seen", "10", "mean over 2 categories", "3", "+0.25 [+0.25, +0.25] helps"),
         ("no-focal - paper", "seen", "10", "carpet", "3", "-2.00 [-4.48, +0.48] no difference seen"),
@@ -48,7 +42,7 @@ def test_each_recipe_is_held_against_the_published_one(tmp_path):
         ("beta-0.1 - paper", "seen", "10", "tile", "3", "+0.50 [+0.50, +0.50] helps"),
     ]
     section = under(lines, HEADING)[""]
-    words = "helps in 0, hurts in 1, no difference seen in 2 of the 3 mean differences below"
+    words = "helps in 0, hurts in 1, no difference seen in 2 of the 3 mean differences"
     assert f"- **no-focal - paper**: {words}." in section
     assert " 18 such intervals" in section and "effect of the draw" not in section
     columns = ("recipe", "against", "method", "k", "row", "n", "difference", "difference_low", "verdict_difference")
@@ -60,10 +54,10 @@ def test_each_recipe_is_held_against_the_published_one(tmp_path):
 
 def test_without_the_published_recipe_the_first_is_the_reference(tmp_path):
     levels = {recipe: LEVELS[recipe] for recipe in ("no-focal", "beta-0.1")}
-    rows = shown(table(tmp_path, measured(tmp_path, levels))[0])
+    rows = differences(table(tmp_path, measured(tmp_path, levels))[1], "recipes")
     assert {key[0] for key in rows} == {"beta-0.1 - no-focal"}
     # tile 3.5, 4.5, 2.5 and carpet 1, 2, 3: seeds' means 2.25, 3.25, 2.75
-    key = ("beta-0.1 - no-focal", "bgad", "seen", "10", "mean over 2 categories")
+    key = ("beta-0.1 - no-focal", "seen", "10", "mean over 2 categories")
     assert rows[key][1] == "+2.75 [+1.51, +3.99] helps"
 
 
@@ -72,19 +66,19 @@ def test_only_cells_alike_but_for_the_recipe_are_paired(tmp_path):
     paper = {"paper": {"carpet": (90.0, 92.0)}}
     cells = measured(tmp_path, paper) + measured(tmp_path, paper, k=0, method="nf")
     cells += measured(tmp_path, {"no-focal": LEVELS["no-focal"]}) + measured(tmp_path, {"no-focal": LEVELS["no-focal"]}, k=0)
-    rows = shown(table(tmp_path, cells)[0])
+    rows = differences(table(tmp_path, cells)[1], "recipes")
     # -1 and -2: -1.5 with half 12.7062 x 0.5
     assert {key: row[:2] for key, row in rows.items()} == {
-        ("no-focal - paper", "bgad", "seen", "10", "carpet"): ["2", "-1.50 [-7.85, +4.85] no difference seen"]
+        ("no-focal - paper", "seen", "10", "carpet"): ["2", "-1.50 [-7.85, +4.85] no difference seen"]
     }
 
 
 def test_a_missing_cell_takes_its_category_out_of_the_mean(tmp_path):
     cells = measured(tmp_path, {recipe: LEVELS[recipe] for recipe in ("paper", "no-focal")})
     (tmp_path / cells[1].folder / "metrics.json").unlink()  # carpet, seed 1, of paper
-    rows = {key[4]: row[:2] for key, row in shown(table(tmp_path, cells)[0]).items()}
-    assert rows["mean over the 1 complete of 2 categories: tile †"] == ["3", "-3.00 [-5.48, -0.52] hurts"]
-    assert rows["carpet †"] == ["2 of 3", "-2.00 [-14.71, +10.71] no difference seen"]
+    rows = {key[3]: row[:2] for key, row in differences(table(tmp_path, cells)[1], "recipes").items()}
+    assert rows["mean over the 1 complete of 2 categories: tile"] == ["3", "-3.00 [-5.48, -0.52] hurts"]
+    assert rows["carpet"] == ["2 of 3", "-2.00 [-14.71, +10.71] no difference seen"]
 
 
 def test_other_draws_are_said_with_how_many(tmp_path):

@@ -1,9 +1,9 @@
-"""What the released test command counts: its section of a suite's table, against numbers worked out by hand."""
+"""What the released test command counts: its section of table.csv, against numbers worked out by hand."""
 
-from synthetic import cell, metrics, under, write_cell
+from synthetic import METRICS, cell, metrics, write_cell
 
 from bgad.report.collect import collect
-from bgad.report.tables.released import released_section
+from bgad.report.tables.records import released_records
 from bgad.report.tables.suite import COLUMNS
 
 
@@ -18,31 +18,33 @@ def test_what_the_released_test_command_counts(tmp_path):
     for one in cells:
         of = as_released(values[one.category, one.seed])
         write_cell(tmp_path, one, metrics((90.0, 95.0), aupro=None), released_test_command=of)
-    lines, records = released_section(collect(cells, tmp_path))
-    rows = under(lines, "With the released test command")
-    head, shown = rows["setting"], rows["mvtec, seen, k = 10, bgad, recipe cpu"]
-    assert head[2:] == ["image AUROC", "- last", "pixel AUROC", "- last", "AUPRO", "- last", "PRO (released)", "- last"]
-    assert shown[:4] == ["2 categories", "2", "95.50 ± 2.12", "+5.50"]
-    assert shown[4:] == ["99.00 ± 0.00", "+1.00", "—", "—", "92.00 ± 0.00", "-1.00"]
-    assert "known anomalies in" in rows[""]
-    of = {r["row"]: (r["last"], r["last_sd"], r["best"]) for r in records if r["metric"] == "image_auroc"}
+    of = by_row(released_records(collect(cells, tmp_path)))
+    columns = ("n", "last", "last_sd", "best", "difference")
+    mean = {metric: [of["mean over 2 categories", metric][c] for c in columns] for metric in METRICS}
+    assert mean == {
+        "image_auroc": [2, "95.50", "2.12", "", "+5.50"],
+        "pixel_auroc": [2, "99.00", "0.00", "", "+1.00"],
+        "aupro": [2, "", "", "", ""],
+        "released_pro": [2, "92.00", "0.00", "", "-1.00"],
+    }
     # carpet 93 with sd sqrt(2), tile 98 with sd sqrt(8)
-    assert of["carpet"] == ("93.00", "1.41", "") and of["tile"] == ("98.00", "2.83", "")
-    assert set().union(*records) <= set(COLUMNS)
+    assert [of["carpet", "image_auroc"][c] for c in columns] == [2, "93.00", "1.41", "", "+3.00"]
+    assert [of["tile", "image_auroc"][c] for c in columns] == [2, "98.00", "2.83", "", "+8.00"]
+    assert set().union(*of.values()) <= set(COLUMNS)
 
     (tmp_path / cells[3].folder / "metrics.json").unlink()  # tile, seed 1
-    lines, _ = released_section(collect(cells, tmp_path))
-    shown = [[c.strip() for c in line.strip("|").split(" | ")] for line in lines if line.startswith("| mvtec")]
-    assert [row[1:5] for row in shown] == [
-        ["2 categories †", "0", "—", "—"],
-        ["the 1 complete of 2 categories: carpet †", "2", "93.00 ± 1.41", "+3.00"],
-    ]
+    of = by_row(released_records(collect(cells, tmp_path)))
+    assert of["mean over 2 categories", "image_auroc"]["last"] == ""
+    assert of["mean over the 1 complete of 2 categories: carpet", "image_auroc"]["difference"] == "+3.00"
 
 
-def test_without_such_counts_it_says_so(tmp_path):
+def by_row(records):
+    return {(record["row"], record["metric"]): record for record in records}
+
+
+def test_without_such_counts_there_is_none(tmp_path):
     write_cell(tmp_path, cell(), metrics((90.0, 95.0)))
-    lines, records = released_section(collect([cell()], tmp_path))
-    assert "No measured cell" in lines[-1] and not records
+    assert released_records(collect([cell()], tmp_path)) == []
 
 
 def test_a_damaged_count_is_a_failed_cell_and_named(tmp_path):

@@ -78,13 +78,13 @@ rule table:
             f"{paths.REPORT}/table.md",
             caption="../report/table.rst",
             category="{suite}",
-            labels={"what": "every number next to the published one", "kind": "table"},
+            labels={"what": "the verdict and the results", "kind": "table"},
         ),
         csv=report(
             f"{paths.REPORT}/table.csv",
             caption="../report/table.rst",
             category="{suite}",
-            labels={"what": "the same numbers", "kind": "CSV"},
+            labels={"what": "every number", "kind": "CSV"},
         ),
     log:
         "resources/logs/table/{suite}.log",
@@ -149,13 +149,13 @@ use rule table as paper_table with:
             "reports/table.md",
             caption="../report/table.rst",
             category="paper",
-            labels={"what": "every number next to the published one", "kind": "table"},
+            labels={"what": "the verdict and the results", "kind": "table"},
         ),
         csv=report(
             "reports/table.csv",
             caption="../report/table.rst",
             category="paper",
-            labels={"what": "the same numbers", "kind": "CSV"},
+            labels={"what": "every number", "kind": "CSV"},
         ),
     log:
         "resources/logs/table/paper-at-top.log",

@@ -23,9 +23,8 @@ from bgad.report.plots.style import (
     looks,
     nothing_to_show,
     panels,
-    series_names,
 )
-from bgad.report.tables.format import SHOWN
+from bgad.report.tables.format import SHOWN, column_names
 
 DASHES = ("-", "--", ":")
 LIMITS = (-0.01, 1.01)
@@ -77,7 +76,7 @@ def training_curves(collected: Collected, title: str) -> Figure:
         )
     drawn = history[history["kind"] == "seen"] if (history["kind"] == "seen").any() else history
     order = [Setting(*values) for values in drawn[["recipe", "dataset", "kind", "k", "method"]].drop_duplicates().to_numpy()]
-    names = series_names(order)
+    names = column_names(order)
     look = looks(names)
     groups = list(drawn.groupby(["dataset", "category"], sort=False))
     figure, axes = panels(len(groups), len(SHOWN), 3.9, [1.55] * len(groups), sharex=True)

@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bgad.config.methods import display_name
 from bgad.io import whole
-from bgad.report.averages import Setting, settings
+from bgad.report.averages import settings
 from bgad.report.collect import DONE
-from bgad.report.tables.format import NAMES, SHOWN
+from bgad.report.tables.format import NAMES, SHOWN, column_names
 
 COLOURS = seaborn.color_palette("colorblind").as_hex()
 MARKERS = "osD^vPX*<>"
@@ -100,7 +99,7 @@ def category_panels(
     ``draw(axis, part, y, (dataset, kind, metric, *key), look)`` draws the rows of one series: ``key`` are its values of SERIES,
     ``y(category)`` is its height in the category's lane.
     """
-    names = series_names([setting for setting, _ in settings(table)])
+    names = column_names([setting for setting, _ in settings(table)])
     look = looks(names)
     groups = list(table.groupby(["dataset", "kind"], sort=False))
     step = max(0.3, lane * len(names))
@@ -130,15 +129,6 @@ def _lanes(axis: Axes, names: list[str]) -> None:
     axis.grid(axis="y", visible=False)
     axis.grid(axis="y", which="minor", color="#cccccc")
     axis.tick_params(axis="y", which="minor", length=0)
-
-
-def series_names(settings: list[Setting]) -> dict[tuple[str, int, str], str]:
-    """(recipe, k, method) in order, named by k and method, and by the recipe if there are several."""
-    several = len({setting.recipe for setting in settings}) > 1
-    return {
-        (s.recipe, s.k, s.method): f"k = {s.k}, {display_name(s.method)}" + (f", {s.recipe}" if several else "")
-        for s in sorted(settings, key=lambda s: (s.k, s.method == "bgad"))
-    }
 
 
 def looks(names: dict) -> dict:

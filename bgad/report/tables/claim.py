@@ -4,56 +4,63 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bgad.config.methods import display_name
 from bgad.evaluation.metrics import METRICS
-from bgad.report.averages import Setting, measured_means, paired, settings
+from bgad.report.averages import Setting, paired, settings
 from bgad.report.collect import Collected
-from bgad.report.statistics import number
-from bgad.report.tables.differences import READING, Difference, any_measured, chance, counted, difference_tables
-from bgad.report.tables.format import NAMES, SHOWN, Section, markdown, record_of
+from bgad.report.tables.differences import (
+    READING,
+    Difference,
+    any_measured,
+    chance,
+    counted,
+    difference_records,
+    difference_table,
+)
+from bgad.report.tables.format import Section, several
 
-HEADING = "## Do the explicit boundary and the known anomalies help?"
+HEADING = "## What helps, on known and on unseen types"
+TOGETHER = "both together"  # only in table.csv and in the counts
 # Each part of BGAD: the method that has it, and the one that lacks it (always at k = 0).
 COMPARISONS = {
     "the explicit boundary": ("bgad-wo", "nf"),
     "the known anomalies": ("bgad", "bgad-wo"),
-    "both together": ("bgad", "nf"),
+    TOGETHER: ("bgad", "nf"),
 }
 PAIR = ["category", "split", "seed"]
 
 
 def claim_section(collected: Collected) -> Section:
-    """The differences for each recipe and data set, over the categories and for each one; then the levels themselves."""
-    groups = list(collected.metrics.groupby(["recipe", "dataset"], sort=False))
-    differences = [list(_differences(of_group, collected.by_type)) for _, of_group in groups]
-    found = [one for of_group in differences for one in of_group]
+    """The differences over the categories of each recipe and data set. The records also have those of each category."""
+    groups = [of_group for _, of_group in collected.metrics.groupby(["recipe", "dataset"], sort=False)]
+    found = [one for of_group in groups for one in _differences(of_group, collected.by_type)]
     if not found:
         reason = "Nothing to compare: this suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds."
         return [HEADING, "", reason], []
     if not any_measured(found):
         return [HEADING, "", "No pair of cells is measured yet, so there is nothing to compare."], []
-
-    lines: list[str] = []
-    records: list[dict] = []
-    for ((recipe, dataset), of_group), of_differences in zip(groups, differences, strict=True):
-        if of_differences:
-            tables = difference_tables("claim", of_differences, ["what helps?", "difference"], _what, records)
-            lines += ["", f"### Differences: {dataset}, recipe {recipe}", "", *tables]
-            lines += ["", f"### Levels: {dataset}, recipe {recipe}", "", *_levels(of_group, records)]
-    return [HEADING, "", *_introduction(found), *chance("claim", records), *lines], records
+    records = difference_records("claim", found)
+    apart = [one for one in found if one.asks != TOGETHER]
+    table = difference_table(apart or found, several([one.setting for one in found]), _what)
+    return [HEADING, "", *_introduction(found, chance(records)), "", *table], records
 
 
-def _introduction(found: list[Difference]) -> list[str]:
+def _introduction(found: list[Difference], by_chance: str) -> list[str]:
+    all_known = not any(one.types for one in found) and any(one.setting.kind == "seen" for one in found)
+    apart = (
+        "In this suite's seen splits, no category has both known and unseen types."
+        if all_known
+        else "In seen splits, known and unseen types are each tested against all normal images."
+    )
     lines = [
         "Differences of the last epochs in percentage points, so no epoch is chosen on the test set. Both methods' cells share "
-        f"recipe, category, split and seed. {READING} In hard splits every tested type is unseen. In seen splits, known and "
-        "unseen types are each tested against all normal images. If a recipe has focal weights, bgad-wo uses them and nf does "
-        "not.",
+        f"recipe, category, split and seed. {READING} In hard splits every tested type is unseen. {apart} If a recipe has "
+        f"focal weights, bgad-wo uses them and nf does not.{by_chance}",
         "",
     ]
     for asks, (method, against) in COMPARISONS.items():
         of_question = [one for one in found if one.asks == asks]
-        lines.append(f"- **{asks.capitalize()}** ({method} - {against}): {counted(of_question)}.")
+        if of_question:
+            lines.append(f"- **{asks.capitalize()}** ({method} - {against}): {counted(of_question)}.")
     return lines
 
 
@@ -69,8 +76,8 @@ def _differences(of_group: pd.DataFrame, by_type: pd.DataFrame) -> Iterator[Diff
                     yield Difference.of(asks, setting, against, "known types" if known else "unseen types", of_types)
 
 
-def _what(one: Difference) -> list[str]:
-    return [one.asks, f"{one.setting.method} - {one.against}"]
+def _what(one: Difference) -> dict[str, str]:
+    return {"what helps?": one.asks, "difference": f"{one.setting.method} - {one.against}"}
 
 
 def _by_known(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.DataFrame) -> dict[bool, pd.DataFrame]:
@@ -96,18 +103,3 @@ def _by_known(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.D
             parts.append(asked.drop(columns="last").merge(means.reset_index(), on=PAIR, how="left"))
         result[known] = pd.concat(parts)
     return result
-
-
-def _levels(of_group: pd.DataFrame, records: list[dict]) -> list[str]:
-    """A row for each kind of split, method and k."""
-    shown = []
-    for setting, part in settings(of_group):
-        for row in measured_means(setting, part, ["last"]):
-            over = row.full_label + " †" * bool(row.missing)
-            what = [setting.kind, display_name(setting.method), setting.k, over, row.seeds_text]
-            shown.append([*what, *(row.of(metric, "last").text(number) for metric in SHOWN)])
-            for metric, _ in row.spread:
-                record = record_of("claim, levels", setting, row.label, metric) | row.of(metric, "last").record("last", number)
-                records.append(record | {"asked": row.asked, "note": row.types})
-    heads = ["split", "method", "k", "over", "seeds", *(f"{NAMES[metric]}, last" for metric in SHOWN)]
-    return markdown(heads, shown, left=4)

@@ -4,21 +4,21 @@ import pandas as pd
 
 from bgad.config.methods import PAPER_METHODS
 from bgad.evaluation.metrics import METRICS
-from bgad.report.averages import Setting, category_rows, measured_means, settings
+from bgad.report.averages import Row, Setting, category_rows, measured_means, settings
 from bgad.report.collect import CELL, DONE, Collected
 from bgad.report.statistics import Spread, number
-from bgad.report.tables.format import NAMES, SHOWN, Section, markdown, paragraphs, record_of
+from bgad.report.tables.format import NAMES, SHOWN, Section, literal, markdown, record_of, several
 
 HEADING = "## What choosing the epoch adds"
 RELEASED_EVALUATIONS = 25  # one after each meta epoch
 
 
 def epochs_section(collected: Collected) -> Section:
-    """A sentence for each recipe and data set, then the mean gain of each setting and category.
+    """A sentence for each recipe and data set, then the mean gain of each setting. The records also have each category's.
 
     Detectors, which are evaluated once, are left out.
     """
-    lines, records = [HEADING, ""], []
+    lines = [HEADING, ""]
     table = gains(collected)
     reason = nothing_to_choose(table)
     if reason:
@@ -28,23 +28,23 @@ def epochs_section(collected: Collected) -> Section:
     for (recipe, dataset), of_group in groups:
         sentence = _sentence(of_group)
         lines += [sentence] if len(groups) == 1 else [f"- {dataset}, recipe {recipe}: {sentence[0].lower()}{sentence[1:]}"]
-    lines += paragraphs(
-        [
-            "A cell's gain is its best evaluation minus its last: the advantage of choosing the epoch on the test set. "
-            "Brackets are 95 % intervals over seeds (Student's t), each seed averaged over its cells first. A gain is never "
-            "negative; an interval that reaches below 0 only shows how uncertain its mean is. "
-            f"{NAMES['released_pro']} is only in the CSV.",
-            *filter(None, [few_evaluations(table)]),
-        ]
+    reading = (
+        "A gain is a cell's best evaluation minus its last: the advantage of choosing the epoch on the test set. Brackets are "
+        "95 % intervals over seeds (Student's t), each seed averaged over its cells first. A gain is never negative; an "
+        f"interval that reaches below 0 only shows how uncertain its mean is. {few_evaluations(table)}"
     )
-    for (recipe, dataset), of_group in groups:
-        shown = []
-        for setting, part in settings(of_group):
-            setting_rows, setting_records = _rows(setting, part)
-            shown += setting_rows
-            records += setting_records
-        heads = ["split", "method", "k", "category", "seeds", "evaluations", *(f"{NAMES[m]}, best - last" for m in SHOWN)]
-        lines += ["", f"### Best minus last: {dataset}, recipe {recipe}", "", *markdown(heads, shown, left=4)]
+    lines += ["", reading.strip()]
+    parts = list(settings(table))
+    fields = several([setting for setting, _ in parts])
+    shown, records = [], []
+    for setting, part in parts:
+        lead = [getattr(setting, field) for field in fields]
+        rows = category_rows(setting, part, ["gain"])
+        means = measured_means(setting, part, ["gain"])
+        shown += [lead + _cells(setting, row, part) for row in means]
+        records += _records(setting, rows + means if len(rows) > 1 else rows, part)
+    heads = [*fields.values(), "split", "method", "k", "over", "seeds", "evaluations"]
+    lines += ["", *markdown([*heads, *(f"{NAMES[m]}, best - last" for m in SHOWN)], shown, left=len(fields) + 4)]
     return lines, records
 
 
@@ -115,22 +115,25 @@ def _sentence(of_group: pd.DataFrame) -> str:
     return f"{text} The seeds have different cells, so this mean has no interval; those below do." if unequal else text
 
 
-def _rows(setting: Setting, part: pd.DataFrame) -> tuple[list[list[object]], list[dict]]:
-    """The categories of a setting, then the mean over them: the rows of a table, and records for the CSV."""
-    shown, records = [], []
-    rows = category_rows(setting, part, ["gain"])
-    if len(rows) > 1:
-        rows += measured_means(setting, part, ["gain"])
+def _cells(setting: Setting, row: Row, part: pd.DataFrame) -> list[object]:
+    what = [setting.kind, setting.method, setting.k, literal(row.full_label) + " †" * bool(row.missing), row.seeds_text]
+    return [*what, _evaluations(row, part), *(row.of(metric, "gain").text(number) for metric in SHOWN)]
+
+
+def _records(setting: Setting, rows: list[Row], part: pd.DataFrame) -> list[dict]:
+    records = []
     for row in rows:
-        of = part[part["category"] == row.category] if row.category in set(part["category"]) else part
-        evaluations = evaluations_text(of) if (of["status"] == DONE).any() else ""
-        what = [setting.kind, setting.method, setting.k, row.full_label + " †" * bool(row.missing), row.seeds_text]
-        shown.append([*what, evaluations, *(row.of(metric, "gain").text(number) for metric in SHOWN)])
+        note = "; ".join(filter(None, [f"{_evaluations(row, part) or 'no'} evaluations", row.types]))
         for metric in METRICS:
             record = record_of("epoch_choice", setting, row.label, metric) | row.of(metric, "gain").record("difference", number)
-            note = "; ".join(filter(None, [f"{evaluations or 'no'} evaluations", row.types]))
             records.append(record | {"asked": row.asked, "note": note})
-    return shown, records
+    return records
+
+
+def _evaluations(row: Row, part: pd.DataFrame) -> str:
+    """How many evaluations the row's cells had; "" if none is measured."""
+    of_row = part[part["category"] == row.category] if row.category in set(part["category"]) else part
+    return evaluations_text(of_row) if (of_row["status"] == DONE).any() else ""
 
 
 def _listed(texts: list[str]) -> str:

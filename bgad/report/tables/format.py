@@ -1,11 +1,11 @@
 """How a suite's metrics are written: the same text in Markdown and in the CSV."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from bgad.config.methods import display_name
+from bgad.config.methods import PAPER_METHODS, display_name
 from bgad.evaluation.metrics import METRICS
 from bgad.report.averages import RULES, Row, Setting
 from bgad.report.statistics import number
@@ -13,6 +13,7 @@ from bgad.report.statistics import number
 NAMES = dict(zip(METRICS, ("image AUROC", "pixel AUROC", "AUPRO", "PRO (released)"), strict=True))
 SHOWN = METRICS[:3]  # in plots and wide tables, which have no room for a fourth; the CSV has all four
 NONE = "—"
+ORDER = PAPER_METHODS[::-1]  # each adds a part of BGAD; detectors come before
 # Markdown lines, and records of the CSV.
 Section = tuple[list[str], list[dict]]
 
@@ -21,16 +22,29 @@ def title(setting: Setting) -> str:
     return f"{setting.dataset}, {setting.kind}, k = {setting.k}, {display_name(setting.method)}, recipe {setting.recipe}"
 
 
-def with_sd(record: dict, rule: str) -> str:
-    """ "99.12 ± 0.30", "99.12" with a single seed, "" without a value."""
-    sd = record[f"{rule}_sd"]
-    return record[rule] + (f" ± {sd}" if sd else "")
+def column_of(setting: Setting) -> tuple[str, int, str]:
+    return setting.recipe, setting.k, setting.method
+
+
+def column_names(settings: Sequence[Setting]) -> dict[tuple[str, int, str], str]:
+    """The (recipe, k, method) of ``settings`` by k and ORDER, named by method and k, and by the recipe if there are several."""
+    several = len({setting.recipe for setting in settings}) > 1
+    return {
+        column_of(s): f"{display_name(s.method)}, k = {s.k}" + (f", {s.recipe}" if several else "")
+        for s in sorted(settings, key=lambda s: (s.k, ORDER.index(s.method) if s.method in ORDER else -1))
+    }
+
+
+def several(settings: Sequence[Setting], fields: Sequence[str] = ("dataset", "recipe")) -> dict[str, str]:
+    """Which of ``fields`` have several values in ``settings`` and so need a column, each with its head."""
+    heads = {"dataset": "data set", "recipe": "recipe"}
+    return {field: heads[field] for field in fields if len({getattr(setting, field) for setting in settings}) > 1}
 
 
 def with_interval(record: dict, rule: str) -> str:
-    """ "99.12 ± 0.30 [98.37, 99.87]": with the 95 % interval over seeds if there are at least two."""
+    """ "99.12 [98.37, 99.87]", "99.12" without an interval, "" without a value."""
     low, high = record[f"{rule}_low"], record[f"{rule}_high"]
-    return with_sd(record, rule) + (f" [{low}, {high}]" if low else "")
+    return record[rule] + (f" [{low}, {high}]" if low else "")
 
 
 def record_of(section: str, setting: Setting, row: str, metric: str) -> dict:
@@ -46,10 +60,6 @@ def metric_record(section: str, setting: Setting, row: Row, metric: str) -> dict
     return record | {"note": "; ".join(filter(None, [row.types, *row.missing]))}
 
 
-def are_missing(missing: int, cells: int) -> str:
-    return f"{missing} of {cells} cells {'is' if missing == 1 else 'are'} missing"
-
-
 def escaped(line: str) -> str:
     """A line of Markdown in which nothing becomes HTML."""
     text_and_code = re.split(r"((?<!\\)`[^`]*`)", line)  # alternating
@@ -59,10 +69,6 @@ def escaped(line: str) -> str:
 def literal(text: str) -> str:
     """A user's name, or text from a log or a result, for a line of Markdown, where it stays text. ``escaped`` does the <."""
     return re.sub(r"[\\`*\[\]$&~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
-
-
-def paragraphs(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in ("", text)]
 
 
 def markdown(heads: list[str], body: Sequence[Sequence[object]], left: int = 1) -> list[str]:

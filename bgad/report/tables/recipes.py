@@ -7,8 +7,16 @@ import pandas as pd
 from bgad.report.averages import paired, settings
 from bgad.report.collect import Collected
 from bgad.report.published import PUBLISHED_RECIPE
-from bgad.report.tables.differences import READING, Difference, any_measured, chance, counted, difference_tables
-from bgad.report.tables.format import Section
+from bgad.report.tables.differences import (
+    READING,
+    Difference,
+    any_measured,
+    chance,
+    counted,
+    difference_records,
+    difference_table,
+)
+from bgad.report.tables.format import Section, several
 
 HEADING = "## What each recipe changes"
 SAME = ["dataset", "kind", "category", "split", "k", "method", "seed"]
@@ -27,22 +35,17 @@ def recipes_section(collected: Collected) -> Section:
     if not any_measured(found):
         return [HEADING, "", "No pair of cells is measured yet, so there is nothing to compare."], []
 
-    lines: list[str] = []
-    records: list[dict] = []
-    for dataset in metrics["dataset"].unique():
-        of_dataset = [one for one in found if one.setting.dataset == dataset]
-        if of_dataset:
-            tables = difference_tables("recipes", of_dataset, ["difference", "method"], _what, records)
-            lines += ["", f"### Differences between recipes: {dataset}", "", *tables]
+    records = difference_records("recipes", found)
+    table = difference_table(found, several([one.setting for one in found], ["dataset"]), _what)
     introduction = [
         f"Each recipe minus `{reference}`: differences of the last epochs in percentage points, between cells of the same "
-        f"category, split, k, method and seed. {READING}",
+        f"category, split, k, method and seed. {READING}{chance(records)}",
         "",
     ]
     for asks in dict.fromkeys(one.asks for one in found):
         introduction.append(f"- **{asks}**: {counted(one for one in found if one.asks == asks)}.")
     introduction += _other_draws(collected.origins, reference)
-    return [HEADING, "", *introduction, *chance("recipes", records), *lines], records
+    return [HEADING, "", *introduction, "", *table], records
 
 
 def _differences(metrics: pd.DataFrame, reference: str) -> Iterator[Difference]:
@@ -54,8 +57,8 @@ def _differences(metrics: pd.DataFrame, reference: str) -> Iterator[Difference]:
             yield Difference.of(f"{setting.recipe} - {reference}", setting, reference, "", pairs)
 
 
-def _what(one: Difference) -> list[str]:
-    return [one.asks, one.setting.method]
+def _what(one: Difference) -> dict[str, str]:
+    return {"difference": one.asks, "method": one.setting.method}
 
 
 def _other_draws(origins: pd.DataFrame, reference: str) -> list[str]:

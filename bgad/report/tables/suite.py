@@ -1,4 +1,4 @@
-"""The report of a suite as a table, in Markdown and CSV.
+"""The report of a suite as a table: the verdict and the results in Markdown, every number in CSV.
 
 It depends only on the cells' folders and has no date, so the same cells give the same bytes.
 """
@@ -8,10 +8,7 @@ import io
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from bgad.config import paths
 from bgad.config.cells import Cell
@@ -21,13 +18,13 @@ from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, c
 from bgad.report.stale import STALE
 from bgad.report.tables.claim import claim_section
 from bgad.report.tables.epochs import epochs_section
-from bgad.report.tables.format import escaped, literal, markdown
+from bgad.report.tables.format import NAMES, escaped, literal, markdown
 from bgad.report.tables.published import published_section, verdict_lines
 from bgad.report.tables.recipes import recipes_section
-from bgad.report.tables.released import released_section
-from bgad.report.tables.sections import full_test_section, glance_section, settings_section, types_section
+from bgad.report.tables.records import full_test_records, released_records, type_records
+from bgad.report.tables.results import results_section
 
-NAMED = 5  # cells that a note lists
+NAMED = 5  # cells that a note or a status lists
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
 COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
 COLUMNS += ["published_method", "published", "published_sd", "last_minus_published", "best_minus_published"]
@@ -46,90 +43,79 @@ def write_table(
     root: Path = Path(),
     left_out: Sequence[str] = (),
 ) -> None:
-    """Writes the table of ``cells`` (their folders under ``root``) as Markdown and, with the same numbers, as CSV.
+    """Writes the table of ``cells`` (their folders under ``root``) as Markdown, and with every number as CSV.
 
     ``plots_folder`` has the plots of bgad.report.plots.suite. ``left_out`` lists what the suite's hard-* cannot have, each with
     its reason. FileError if a metrics.json belongs to another cell.
     """
     collected = collect(cells, root)
-    in_markdown = _with_literal_names(collected)
     lines, records = [], []
-    for section in SECTIONS:
+    for section in (published_section, results_section, claim_section, recipes_section, epochs_section):
         section_lines, section_records = section(collected)
-        if in_markdown:
-            section_lines, _ = section(in_markdown)
         lines += ["", *section_lines] if section_lines else []
         records += section_records
-    lines += ["", *_plots(Path(plots_folder), Path(output_md).parent)]
-    lines += ["", *_trace(collected, Path(output_csv), Path(output_md).parent)]
+    for more in (type_records, full_test_records, released_records, noticed_records, missing_records):
+        records += more(collected)
     write_text(output_csv, _csv(records))
-    lines = [*_head(suite_name, suite, collected, records, left_out), *lines]
+    folder = Path(output_md).parent
+    lines = [*_head(suite, collected, records), *lines, *_missing(collected), *_noticed(collected)]
+    lines += _plots(Path(plots_folder), folder)
+    lines += _origin(suite_name, collected, left_out, Path(os.path.relpath(output_csv, folder)).as_posix())
     write_text(output_md, "\n".join(map(escaped, lines)) + "\n")
 
 
-def _with_literal_names(collected: Collected) -> Collected | None:
-    """The tables with categories and types as Markdown has to have them; None if these are the same."""
-    if all(literal(name) == name for cell in collected.status for name in (cell.category, cell.split)):
-        return None
-    tables = {name: table for name, table in vars(collected).items() if isinstance(table, pd.DataFrame)}
-    return replace(
-        collected,
-        **{
-            name: table.assign(**{column: table[column].map(literal) for column in ("category", "split", "known_type")})
-            for name, table in tables.items()
-        },
-    )
-
-
-def _head(suite_name: str, suite: Suite, collected: Collected, records: list[dict], left_out: Sequence[str]) -> list[str]:
+def _head(suite: Suite, collected: Collected, records: list[dict]) -> list[str]:
     status = list(collected.status.values())
     counts = [f"{sum(s.startswith(FAILED) for s in status)} failed", f"{status.count(NOT_RUN)} not run"]
     if INTERRUPTED in status:
         counts.insert(1, f"{status.count(INTERRUPTED)} interrupted")
     if stale := sum(s.startswith(STALE) for s in status):
         counts.insert(1, f"{stale} stale")
-    recipes = dict.fromkeys(cell.recipe for cell in collected.status)
-    return [
-        f"# {suite.title}",
-        "",
-        suite.question.strip(),
-        "",
-        f"**{status.count(DONE)} of {len(status)} cells measured; {', '.join(counts)}.**",
-        "",
-        *verdict_lines(records),
-        "",
-        f"- Suite: `{suite_name}`; recipes: {', '.join(f'`{recipe}`' for recipe in recipes)}",
-        *_origin_lines(collected),
-        *([f"- Not in the suite, for lack of images: {literal('; '.join(left_out))}"] if left_out else []),
-        "",
-        "All metrics are in percent: the mean ± standard deviation (n - 1) over seeds, or the value of a single seed. Every "
-        "metric has two values. **last** is the last epoch: what you get without looking at the test set. **best** is the "
-        "maximum over the evaluations on the test set, taken for each metric and cell separately. It is optimistic, but BGAD's "
-        "published numbers follow this rule, so it is shown for comparison. Means over categories are taken per seed first, "
-        "and the deviation is over these means. **†** marks a value with missing cells.",
-    ]
-
-
-def _origin_lines(collected: Collected) -> list[str]:
-    origins, lines = collected.origins, []
-    for column, name in {"device": "Device", "torch": "torch", "git_commit": "Commit"}.items():
-        counts = origins[column].dropna().astype(str).value_counts().sort_index()
-        if len(counts):
-            several = len(counts) > 1
-            texts = [literal(f"{value} ({n} cells)" if several else value) for value, n in counts.items()]
-            lines.append(f"- {name}: {', '.join(texts)}")
+    measured = f"**{status.count(DONE)} of {len(status)} cells measured; {', '.join(counts)}.**"
+    lines = [f"# {suite.title}", "", suite.question.strip(), "", *verdict_lines(records), "", measured]
     for column, what in {"recipe_sha256": "versions of it", "weights_sha256": "backbone weights"}.items():
-        versions = origins[origins[column] != ""].groupby("recipe")[column].nunique()
+        versions = collected.origins[collected.origins[column] != ""].groupby("recipe")[column].nunique()
         for recipe, n in versions[versions > 1].items():
-            lines.append(f"- **Mixed:** the cells of recipe `{recipe}` were trained with {n} different {what}.")
+            lines += ["", f"**Mixed:** the cells of recipe `{recipe}` were trained with {n} different {what}."]
     return lines
 
 
-def _noticed_section(collected: Collected) -> tuple[list[str], list[dict]]:
+def _missing(collected: Collected) -> list[str]:
+    """The cells without metrics, failed ones first; of many, only some of each status."""
+    without = {cell: status for cell, status in collected.status.items() if status != DONE}
+    if not without:
+        return []
+    by_status: dict[str, list[Cell]] = {}
+    for cell in sorted(without, key=lambda cell: not without[cell].startswith(FAILED)):
+        by_status.setdefault(without[cell].partition(":")[0], []).append(cell)
+    shown = []
+    for cells in by_status.values():
+        for cell in cells[:NAMED]:
+            path = (cell.folder / "metrics.json").as_posix()
+            shown.append([f"`{path}`", literal(without[cell]), f"`snakemake --cores all {shlex.quote(path)}`"])
+    lines = ["", "## Missing, stale and failed cells", "", *markdown(["cell", "reason", "to run it"], shown, left=3)]
+    more = len(without) - len(shown)
+    return lines + (["", f"And {more} more, all listed in table.csv."] if more else [])
+
+
+def missing_records(collected: Collected) -> list[dict]:
+    records = []
+    for cell, status in collected.status.items():
+        if status != DONE:
+            fields = {"recipe": cell.recipe, "dataset": cell.dataset, "k": cell.k, "method": cell.method}
+            kind, path = cell.split.partition("-")[0], (cell.folder / "metrics.json").as_posix()
+            records.append({"section": "missing", **fields, "kind": kind, "row": path, "note": status})
+    return records
+
+
+def _noticed(collected: Collected) -> list[str]:
     """A line for each note with the cells that it concerns; of many cells, only the first of each category."""
     lines = [f"- {literal(note)} {_concerned(cells)}" for note, cells in collected.notes.items()]
-    records = [{"section": "noticed", "n": len(cells), "note": note} for note, cells in collected.notes.items()]
-    return (["## Noticed", "", *lines] if lines else []), records
+    return ["", "## Noticed", "", *lines] if lines else []
+
+
+def noticed_records(collected: Collected) -> list[dict]:
+    return [{"section": "noticed", "n": len(cells), "note": note} for note, cells in collected.notes.items()]
 
 
 def _concerned(cells: list[Cell]) -> str:
@@ -139,57 +125,36 @@ def _concerned(cells: list[Cell]) -> str:
     return f"({', '.join(f'`{cell.folder.as_posix()}`' for cell in named)}{more})"
 
 
-def _missing_section(collected: Collected) -> tuple[list[str], list[dict]]:
-    lines, shown, records = ["## Missing, stale and failed cells", ""], [], []
-    for cell, status in collected.status.items():
-        if status != DONE:
-            path = (cell.folder / "metrics.json").as_posix()
-            shown.append([f"`{path}`", literal(status), f"`snakemake --cores all {shlex.quote(path)}`"])
-            fields = {"recipe": cell.recipe, "dataset": cell.dataset, "k": cell.k, "method": cell.method}
-            kind = cell.split.partition("-")[0]
-            records.append({"section": "missing", **fields, "kind": kind, "row": path, "note": status})
-    if not shown:
-        return [*lines, "None: every cell is measured."], []
-    return [*lines, *markdown(["cell", "reason", "to run it"], shown, left=3)], records
-
-
 def _plots(folder: Path, start: Path) -> list[str]:
-    lines = ["## Plots"]
-    for name, caption in paths.PLOTS.items():
-        link = Path(os.path.relpath(folder / name, start)).as_posix()
-        lines += ["", f"![{caption}]({link}.svg)", "", f"{caption} ([SVG]({link}.svg), [PNG]({link}.png))"]
-    link, caption = Path(os.path.relpath(folder / paths.EXAMPLES, start)).as_posix(), "Known anomalies after CutPaste"
-    return [*lines, "", f"![{caption}]({link})", "", f"{caption} ([PNG]({link}))"]
+    """The first plot, and links to all of them."""
+    at = Path(os.path.relpath(folder, start))
+    captions = {f"{name}.svg": caption for name, caption in paths.PLOTS.items()} | {paths.EXAMPLES: "CutPaste examples"}
+    links = [f"[{caption}]({(at / name).as_posix()})" for name, caption in captions.items()]
+    return ["", "## Plots", "", f"!{links[0]}", "", f"{'; '.join(links)}. Each is also there as PNG."]
 
 
-def _trace(collected: Collected, output_csv: Path, start: Path) -> list[str]:
+def _origin(suite_name: str, collected: Collected, left_out: Sequence[str], table: str) -> list[str]:
+    recipes = dict.fromkeys(cell.recipe for cell in collected.status)
+    facts = [f"Suite `{suite_name}`", f"recipes {', '.join(f'`{recipe}`' for recipe in recipes)}"]
+    for column, name in {"device": "device", "torch": "torch", "git_commit": "commit"}.items():
+        counts = collected.origins[column].dropna().astype(str).value_counts().sort_index()
+        texts = [literal(f"{value} ({n} cells)" if len(counts) > 1 else value) for value, n in counts.items()]
+        facts += [f"{name} {', '.join(texts)}"] if texts else []
+    lines = [f"Not in the suite, for lack of images: {literal('; '.join(left_out))}.", ""] if left_out else []
     first = next((cell for cell, status in collected.status.items() if status == DONE), next(iter(collected.status)))
     path = (first.folder / "metrics.json").as_posix()
-    table = Path(os.path.relpath(output_csv, start)).as_posix()
     return [
-        "## How to trace a number back",
         "",
-        f"Every number of ours is in a line of [{table}]({table}). Recipe, data set, kind of split, k and method, with the "
-        f"category and the seeds, name its cells, such as `{path}`. That file has the unrounded metrics and the epoch of the "
-        "best one. `split_sha256`, `recipe_sha256`, `weights_sha256`, `source_sha256` and `git_commit` identify the split, "
-        "recipe, backbone weights and code behind them. Next to it, `history.csv` has every evaluation and `scores.csv` every "
-        f"image's score. `snakemake --cores all -f {shlex.quote(path)}` makes the cell again.",
+        "## Where the numbers come from",
+        "",
+        *lines,
+        f"{'; '.join(facts)}. Every number is a line of [{table}]({table}), which also has each hard type, the differences for "
+        f"each category, {NAMES['released_pro']} (as the released code counts it; {NAMES['aupro']} is exact), k = 0 on the "
+        "whole test set, other methods' published numbers, and the metrics of the released test command. A line's recipe, data "
+        f"set, split, k, method, category and seeds name its cells, such as `{path}`. That file has the unrounded metrics, the "
+        "best epoch and the hashes of split, recipe, weights and code. "
+        f"`snakemake --cores all -f {shlex.quote(path)}` makes the cell again.",
     ]
-
-
-SECTIONS = (
-    glance_section,
-    published_section,
-    claim_section,
-    recipes_section,
-    epochs_section,
-    settings_section,
-    types_section,
-    full_test_section,
-    released_section,
-    _noticed_section,
-    _missing_section,
-)
 
 
 def _csv(records: list[dict]) -> str:
