@@ -29,7 +29,7 @@ from bgad.config.settings import Config, Recipe, VectorDraws, load_recipe, load_
 from bgad.data import splits
 from bgad.data.layouts import ImageRecord, Index, catalogue
 from bgad.features import STRIDES
-from bgad.features.cache import load
+from bgad.features.cache import load, sha256_of
 from bgad.io import whole, write_json
 from bgad.methods.runner import run_cell
 
@@ -155,7 +155,8 @@ def write_features(size: CellSize, folder: Path) -> float:
         masks[["dent" in path for path in paths], : side // 4, : side // 4] = True
         np.save(folder / name / "masks.npy", masks)
         np.save(folder / name / "thumbnails.npy", np.zeros((len(paths), 4, 4, 3), dtype=np.uint8))
-        record = {"image_size": side, "paths": paths, "seconds": 0, "weights_sha256": "-", "sha256": "-"}
+        record = {"image_size": side, "paths": paths, "seconds": 0, "weights_sha256": "-"}
+        record["sha256"] = sha256_of(folder / name)
         write_json(folder / name / "features.json", record)
     return sum(path.stat().st_size for path in folder.rglob("level*.npy")) / 2**20
 

@@ -45,7 +45,7 @@ def write_cell(root, of, values, full_test=None, by_type=None, history=None, **c
         **({"full_test": full_test or values} if of.k == 0 else {}),
         "by_type": by_type or {},
         "counts": {"train_normal": 200, "train_anomalous": of.k, "test_normal": 20, "test_anomalous": 50},
-        **{key: now or letter * 64 for letter, (key, now) in zip("cab", Today(root).sha256(of).items(), strict=True)},
+        **{key: now or letter * 64 for letter, (key, now) in zip("cadeb", Today(root).sha256(of).items(), strict=True)},
         "timing": {"train_s": 1.5},
         "environment": {"torch": "2.14.0", "device": "cpu", "cpu": "a processor", "git_commit": "abc1234"},
     }

@@ -149,6 +149,20 @@ def test_other_test_images_are_flagged_and_not_compared_image_by_image(tmp_path)
     assert "WARNING" in as_text(*both, "last", found)
 
 
+def test_the_same_paths_with_other_images_are_not_called_the_same_test_images(tmp_path):
+    one, other = cell(seed=0), cell(seed=1)
+    for of, digit in ((one, "1"), (other, "2")):
+        finished(tmp_path, of, (90.0, 90.0), index_sha256=digit * 64, features_sha256=digit * 64)
+        scores(tmp_path, of, [("n", 0, 0.1), ("a", 1, 0.2)])
+    both = [Side("A", [one], tmp_path), Side("B", [other], tmp_path)]
+    found = compare(*both)
+    pair = found.pairs[0]
+    assert (pair.images, pair.features, pair.test_images, found.over_images) == (OTHER, OTHER, UNKNOWN, None)
+    text = as_text(*both, "last", found)
+    assert "index_sha256): different" in text and "features_sha256): different" in text and "WARNING" in text
+    assert as_values(*both, "last", found)["pairs"][0]["test_images"] == UNKNOWN
+
+
 def test_the_same_cell_of_two_projects_can_be_compared(tmp_path):
     for name, image in (("here", 90.0), ("there", 85.0)):
         finished(tmp_path / name, cell(), (image, image))

@@ -16,6 +16,7 @@ from folders import make_category, mask_of, truncate, write_mask
 from bgad import cli
 from bgad.errors import BgadError, ConfigError, DataError, FileError
 from bgad.features import LEVELS
+from bgad.features.cache import sha256_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,7 +88,7 @@ class Here:
             "paths": [image["path"] for image in images],
             "seconds": 0,
             "weights_sha256": "",
-            "sha256": "-",
+            "sha256": sha256_of(folder),
         }
         (folder / "features.json").write_text(json.dumps(record))
 

@@ -41,7 +41,7 @@ class Here:
         SPLIT.save(root / "resources/splits/own/mvtec/bottle/seen/seed0.json")
         features = root / "resources/features/tf_efficientnet_lite0/256/mvtec/bottle/features.json"
         features.parent.mkdir(parents=True)
-        features.write_text(json.dumps({"weights_sha256": "d" * 64}))
+        features.write_text(json.dumps({"weights_sha256": "d" * 64, "sha256": "e" * 64}))
         for name in paths.CELL_FILES:
             write(root, CELL, name, "")
         rows = [f"{path},{path.split('/')[1]},{int('good' not in path)},{score}" for path, score in TESTED.items()]
@@ -80,7 +80,7 @@ def text(here) -> dict[str, str]:
 
 def test_a_cell_whose_origins_are_those_of_today(here):
     found = explain(here.folder)
-    assert {found[name]["today"] for name in ("split", "recipe", "code", "weights")} == {"unchanged"}
+    assert {found[name]["today"] for name in ("split", "recipe", "features", "code", "weights")} == {"unchanged"}
     assert found["split"]["file"] == "resources/splits/own/mvtec/bottle/seen/seed0.json"
     assert found["split"]["known"] == ["test/cut/003.png", "test/hole/001.png"]
     assert (found["missing"], found["logs"]) == ([], ["train.log"])
@@ -94,11 +94,11 @@ def test_a_cell_whose_origins_are_those_of_today(here):
     assert shown["commit"].endswith("abc1234")
 
 
-@pytest.mark.parametrize("name", ["split", "code", "recipe", "weights"])
+@pytest.mark.parametrize("name", ["split", "code", "recipe", "features", "weights"])
 def test_what_changed_since_is_said(here, name):
     here.write(**{f"{name.replace('code', 'source')}_sha256": "0" * 64})
     found = explain(here.folder)
-    assert [of for of in ("split", "code", "recipe", "weights") if found[of]["today"] == "changed"] == [name]
+    assert [of for of in ("split", "code", "recipe", "features", "weights") if found[of]["today"] == "changed"] == [name]
     assert found[name]["sha256"] == "0" * 64
     # Code and recipes are in the repository, so that the commit brings them back.
     back = ["git switch --detach abc1234"] if name in ("code", "recipe") else []

@@ -192,3 +192,17 @@ def test_a_damaged_cache_is_an_error_that_names_it(cache, part, damage):
     damage(cache / part)
     with pytest.raises(FileError, match=str(cache)):
         features.load(cache)
+
+
+def changed(path):
+    """One bit of the last value."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["level1", "level2", "level3", "masks"])
+def test_a_cache_that_does_not_match_its_recorded_hash_is_an_error_that_names_it(cache, part):
+    changed(cache / f"{part}.npy")
+    with pytest.raises(FileError, match=str(cache)):
+        features.load(cache)

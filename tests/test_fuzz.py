@@ -292,9 +292,8 @@ def cache(tmp_path) -> Path:
         np.save(folder / f"level{level}.npy", np.zeros((2, side**2, 3), np.float32))
     np.save(folder / "masks.npy", np.zeros((2, 32, 32), bool))
     np.save(folder / "thumbnails.npy", np.zeros((2, 4, 4, 3), np.uint8))
-    write_json(
-        folder / "features.json", {"image_size": 32, "paths": ["a", "b"], "seconds": 1.0, "weights_sha256": "", "sha256": ""}
-    )
+    record = {"image_size": 32, "paths": ["a", "b"], "seconds": 1.0, "weights_sha256": "", "sha256": features.sha256_of(folder)}
+    write_json(folder / "features.json", record)
     return folder
 
 

@@ -6,13 +6,16 @@ import shutil
 import pytest
 import yaml
 from conftest import ROOT
+from folders import make_category, write_image
 from synthetic import cell, metrics, suite, table, under, write_cell
 
 from bgad.config import methods
+from bgad.config.settings import Dataset
+from bgad.data.layouts import build_index
 from bgad.data.splits import Split
 from bgad.io import read_json
 from bgad.report.collect import collect
-from bgad.report.compare import Side, compare
+from bgad.report.compare import OTHER, Side, compare
 from bgad.report.export.tidy import write_results
 from bgad.report.page.page import page
 from bgad.report.stale import Today
@@ -56,6 +59,50 @@ def test_a_recipe_of_other_values_makes_all_its_cells_stale(root):
     assert statuses(root, stale_too=True) == ["done", "done"]
     file.unlink()
     assert statuses(root) == ["done", "done"], "nothing to hold it against"
+
+
+def test_an_image_swapped_under_its_name_makes_the_cells_of_its_category_stale(root):
+    folder, index = make_category(root / "data", "bottle", types={"cut": 2}), root / "resources/index/mvtec/bottle.json"
+
+    def indexed():
+        found = build_index("mvtec", "bottle", root / "data", Dataset(path=root / "data"))
+        found.save(index)
+        return found.sha256
+
+    before = indexed()
+    for of, image in zip(CELLS, (90.0, 80.0), strict=True):
+        write_cell(root, of, metrics((image, image)))
+    assert read_json(root / CELLS[0].folder / "metrics.json")["index_sha256"] == before
+    assert statuses(root) == ["done", "done"]
+    write_image(folder / "test/good/000.png", "another")
+    assert indexed() != before
+    assert statuses(root) == [f"stale: images {NEW}"] * 2
+    sides = [Side(name, [of], root) for name, of in zip("AB", CELLS, strict=True)]
+    write_cell(root, CELLS[0], metrics((90.0, 90.0)))
+    assert compare(*sides, stale_too=True).pairs[0].images == OTHER
+    index.unlink()
+    assert statuses(root) == ["done", "done"], "nothing to hold it against"
+
+
+def test_other_features_make_their_cells_stale_and_a_record_without_their_hash_does_too(root):
+    record = root / Today(root).features(CELLS[0]) / "features.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"sha256": read_json(root / CELLS[0].folder / "metrics.json")["features_sha256"]}))
+    assert statuses(root) == ["done", "done"]
+    for content in ({"sha256": "0" * 64}, {}):
+        record.write_text(json.dumps(content))
+        assert statuses(root) == [f"stale: features {NEW}"] * 2
+
+
+def test_a_cell_older_than_a_hash_is_not_stale_for_lack_of_it(root):
+    features = root / Today(root).features(CELLS[0]) / "features.json"
+    features.parent.mkdir(parents=True)
+    features.write_text(json.dumps({"sha256": "0" * 64}))
+    for of in CELLS:
+        values = read_json(root / of.folder / "metrics.json")
+        del values["features_sha256"]
+        (root / of.folder / "metrics.json").write_text(json.dumps(values))
+    assert statuses(root) == ["done", "done"]
 
 
 def test_what_cannot_be_read_did_not_make_a_cell(root):

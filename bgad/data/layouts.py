@@ -7,6 +7,7 @@ The index is the door: it opens every image and mask once, and reports what late
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,11 @@ class Index:
         They are tested on at image level, left out of pixel metrics, and never known.
         """
         return frozenset(image.path for image in self.images if self.has_masks and image.anomalous and image.mask is None)
+
+    @property
+    def sha256(self) -> str:
+        """Of which images there are, their content and how they are read; not of the notes, whose words may change."""
+        return hashlib.sha256(json.dumps(asdict(replace(self, notes=())), sort_keys=True).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
         values = asdict(self)

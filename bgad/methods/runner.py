@@ -94,7 +94,7 @@ def run_cell(
     write_json(output / "likelihoods.json", _likelihoods(scorer, model, recipe, normal, types_known, evaluation))
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
     values = {
-        **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known, index.notes),
+        **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known, index),
         **_released_test_command(scorer, model, cell, recipe, split, index),
         "source_sha256": method_sha256(cell.method),
         "timing": outputs.timing(started, features_seconds, epochs.seconds, scorer.seconds, device),

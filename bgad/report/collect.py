@@ -35,7 +35,7 @@ CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind",
 COLUMNS = [*CELL, "metric", "last", "best", "best_epoch", "status"]
 BY_TYPE = [*CELL, "type", "known", "n", "image_auroc", "pixel_auroc"]
 HISTORY = [*CELL, "epoch", *METRICS]
-ORIGINS = [*CELL, "device", "torch", "git_commit", "recipe_sha256", "source_sha256", "split_sha256", "weights_sha256"]
+ORIGINS = [*CELL, "device", "torch", "git_commit", *PARTS, "weights_sha256"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False)
         rows["metrics"] += _metric_rows(of_cell, found)
         if cell.k == 0:
             rows["full_test"] += _metric_rows(of_cell, found.full_test if found else None)
-        last_only = (found.released_test_command if found else None) or {}
-        rows["released_test"] += [{**of_cell, "metric": metric, "last": last_only.get(metric)} for metric in METRICS]
+        rows["released_test"] += [
+            {**of_cell, "metric": m, "last": found and found.released_test_command.get(m)} for m in METRICS
+        ]
         if found:
             rows["by_type"] += [{**fields, "type": name, **of.model_dump()} for name, of in found.by_type.items()]
             rows["history"] += [{**fields, **row} for row in _history(root / cell.folder / "history.csv")]
@@ -164,13 +165,15 @@ class Record(OneSet):
     """metrics.json without the cell's names."""
 
     full_test: OneSet | None = None
-    released_test_command: dict[str, Percent] | None = None  # only with recipes that have that quirk
+    released_test_command: dict[str, Percent] = {}  # only with recipes that have that quirk
     by_type: dict[Text, ByType]
     notes: list[Text] = []  # missing in older cells
     recipe_sha256: str
     source_sha256: str
     split_sha256: str
-    weights_sha256: str = ""  # missing in older cells
+    weights_sha256: str = ""  # these three are missing in older cells
+    index_sha256: str = ""
+    features_sha256: str = ""
     counts: Annotated[dict[CountKey, Count], Field(min_length=4)]
     timing: dict[str, float | None]
     environment: dict[Text, Text | int | float | None]

@@ -7,7 +7,7 @@ in data set, category and seed. Two single cells may also have different seeds.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,12 @@ from bgad.config.cells import Cell
 from bgad.errors import BgadError, ConfigError
 from bgad.evaluation.metrics import METRICS
 from bgad.report.averages import SETTING, Row, Setting, category_rows, measured_means, paired, settings
-from bgad.report.collect import DONE, Collected, collect, scores_of
+from bgad.report.collect import CELL, DONE, Collected, collect, scores_of
 from bgad.report.statistics import difference_of_aurocs, number, signed
 from bgad.report.tables.format import NAMES, NONE, SHOWN, title
 
 MAY_DIFFER = ("recipe", "split", "k", "method")
+HASHES = {"split_sha256": "Splits", "index_sha256": "Images of the category", "features_sha256": "Features"}
 SAME, OTHER, UNKNOWN = "the same", "different", "not known"
 
 
@@ -35,12 +36,15 @@ class Side(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A cell of each side, and whether their splits (by split_sha256, which covers the known anomalies) and their test images
-    (by the paths in scores.csv) are the same, different or not known."""
+    """A cell of each side, and whether these are the same, different or not known: their splits (by split_sha256, which covers
+    the known anomalies), the images of their category (index_sha256), their features (features_sha256), and their test images
+    (by the paths in scores.csv; with other images in the category, the same path says nothing)."""
 
     a: Cell
     b: Cell
     split: str
+    images: str
+    features: str
     test_images: str
 
 
@@ -99,11 +103,13 @@ def compare(a: Side, b: Side, rule: str = "last", stale_too: bool = False) -> Co
         same.append("seed")
     matched, unpaired = _matched(a, b, same)
     of_a, of_b = (collect([pair[place] for pair in matched], side.root, stale_too) for place, side in enumerate((a, b)))
-    split_a, split_b = ({tuple(row[:7]): row.split_sha256 for row in of.origins.itertuples(index=False)} for of in (of_a, of_b))
+    hashes_a, hashes_b = (of.origins.set_index(CELL[:7])[[*HASHES]].T.to_dict("list") for of in (of_a, of_b))
     pairs = []
     for one, other in matched:
-        split = _agree(split_a.get(tuple(vars(one).values())), split_b.get(tuple(vars(other).values())))
-        pairs.append(Pair(one, other, split, _agree(_tested(a, one), _tested(b, other))))
+        of_pair = (hashes.get(astuple(cell), [None] * len(HASHES)) for hashes, cell in ((hashes_a, one), (hashes_b, other)))
+        split, images, features = map(_agree, *of_pair)
+        tested = _agree(_tested(a, one), _tested(b, other))
+        pairs.append(Pair(one, other, split, images, features, UNKNOWN if (tested, images) == (SAME, OTHER) else tested))
     statuses = ((side, cell, status) for side, of in (("A", of_a), ("B", of_b)) for cell, status in of.status.items())
     unmeasured = [f"{side}: {cell.folder.as_posix()}: {status}" for side, cell, status in statuses if status != DONE]
     found = list(_differences(of_a, of_b, same, rule))
@@ -260,8 +266,11 @@ def _types_table(by_type: pd.DataFrame) -> str:
 def _test_images(pairs: list[Pair]) -> list[str]:
     """Whether the pairs have the same test images; otherwise a difference means little."""
     images = Counter(pair.test_images for pair in pairs)
-    splits = Counter(pair.split for pair in pairs)
-    lines = [f"Test images: {_counted(images)}. Splits (split_sha256): {_counted(splits)}."]
+    lines = [f"Test images: {_counted(images)}."]
+    lines += [
+        f"{name} ({key}): {_counted(Counter(of))}."
+        for (key, name), of in zip(HASHES.items(), [*zip(*pairs, strict=True)][2:5], strict=True)
+    ]
     if set(images) != {SAME}:
         lines.append("WARNING: some pairs may have different test images, which can cause a difference.")
     return lines

@@ -40,18 +40,17 @@ class Image:
 def explain(folder: Path) -> dict:
     """What is known about the finished cell in ``folder``, as JSON values: its metrics.json, and what has changed since.
 
-    ``split``, ``recipe``, ``code`` and ``weights`` have the cell's SHA-256 and ``today``: "unchanged", "changed" or "missing
-    today"; weights are compared with the record of the feature cache. ``missing``: the cell's files that are not there;
-    ``again``: the commands that make it again. FileError for a cell that is not finished, with the command that makes it.
+    ``split``, ``recipe``, ``images``, ``features``, ``code`` and ``weights`` have the cell's SHA-256 and ``today``:
+    "unchanged", "changed" or "missing today"; weights are compared with the record of the feature cache. ``missing``: the
+    cell's files that are not there; ``again``: the commands that make it again. FileError for a cell that is not finished, with
+    the command that makes it.
     """
     cell, root = _finished(folder)
     metrics = read_json(folder / "metrics.json")
     today = Today(root)
-    recipe, (split_file, split) = today.recipe(cell), today.split(cell)
-    features = None
-    if recipe:
-        features = paths.FEATURES.format(**asdict(cell), backbone=recipe.backbone, image_size=recipe.image_size)
-    of_recipe, of_split, code = (_then_and_today(metrics[key], now) for key, now in today.sha256(cell).items())
+    recipe, (split_file, split), features = today.recipe(cell), today.split(cell), today.features(cell)
+    hashes = [_then_and_today(metrics.get(key), now) for key, now in today.sha256(cell).items()]
+    of_recipe, of_split, of_index, of_features, code = hashes
     changed = CHANGED in (code["today"], of_recipe["today"])
     if of_split["today"] != SAME:
         split = None
@@ -62,6 +61,8 @@ def explain(folder: Path) -> dict:
         "logs": [name for name in LOGS if (folder / name).is_file()],
         "split": {"file": split_file, **of_split, "known": list(split.known(cell.k)) if split else None},
         "recipe": {"file": paths.recipe_file(cell.recipe).as_posix(), **of_recipe},
+        "images": {"file": paths.INDEX.format(**asdict(cell)), **of_index},
+        "features": {"file": features, **of_features},
         "code": code,
         "weights": {"backbone": recipe.backbone if recipe else None, "features": features, **weights},
         "again": _again(cell, folder, root, split, metrics["environment"].get("git_commit") if changed else None),
@@ -159,7 +160,10 @@ def as_text(found: dict, image: Image | None) -> str:
         ("known anomalies", "\n".join(known)),
         ("trained on", f"{counts['train_normal']} normal, {counts['train_anomalous']} known anomalous images"),
         ("tested on", f"{counts['test_normal']} normal, {counts['test_anomalous']} anomalous images"),
-        *((name, f"{found[name].get('file') or ''} {_hash(found[name])}".strip()) for name in ("recipe", "code")),
+        *(
+            (name, f"{found[name].get('file') or ''} {_hash(found[name])}".strip())
+            for name in ("recipe", "images", "features", "code")
+        ),
         ("weights", f"{found['weights']['backbone'] or ''} {_hash(found['weights'])}".strip()),
         ("commit", environment.get("git_commit") or "not known"),
         ("environment", ", ".join(f"{key} {value}" for key, value in environment.items() if key != "git_commit")),

@@ -31,7 +31,14 @@ ABOUT = "bgad"
 NEEDS = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-4  # between scores, which lie between about 0 and the number of levels, 3
 CHECKED = 8  # test images, spread over scores.csv
-HASHES = ("recipe_sha256", "source_sha256", "split_sha256", "weights_sha256")  # from metrics.json
+HASHES = (
+    "recipe_sha256",
+    "source_sha256",
+    "split_sha256",
+    "index_sha256",
+    "features_sha256",
+    "weights_sha256",
+)  # from metrics.json
 
 
 def export_model(folder: Path, root: Path, output: Path, weights: Path | None = None) -> tuple[int, float, float]:
