@@ -20,6 +20,8 @@ def recipe(name, **sampling):
     values = read_yaml(RECIPES / f"{name}.yaml")
     values["image_size"] = 32
     values["schedule"]["sub_epochs"] = 2
+    if {"level_shares", "level_steps"} & {*sampling}:  # a recipe has one of the two
+        values["sampling"] = {key: value for key, value in values["sampling"].items() if not key.startswith("level_")}
     values["sampling"].update(sampling)
     return Recipe.model_validate(values)
 
@@ -254,3 +256,14 @@ def test_steps_count_the_draws_of_each_level():
             of_level = [batch for batch in batches if batch.level == level]
             assert [batch.step for batch in of_level] == list(range(sub_epoch * steps, (sub_epoch + 1) * steps))
             assert {batch.steps_per_epoch for batch in of_level} == {2 * steps}
+
+
+def test_stated_steps_do_not_depend_on_the_number_of_images():
+    # 448, 112 and 28 vectors in steps of 10: level 3 goes through its 28 vectors more than three times.
+    batches = one_pass(recipe("cpu", vectors=10, level_steps=[5, 11, 9]), [])
+    assert [batch.level for batch in batches] == [0] * 5 + [1] * 11 + [2] * 9
+    coarsest = vectors_of(batches, 2)
+    assert len(coarsest) == 90
+    for start in (0, 28, 56):
+        assert len(set(coarsest[start : start + 28])) == 28  # all of them before any repeats
+    assert len(set(vectors_of(batches, 1))) == 110

@@ -29,6 +29,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=150)]
 Method = Annotated[Name, AfterValidator(_is_a_method)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 T = TypeVar("T", bound=BaseModel)
 MANY = 1_000_000  # no sensible count is higher
 
@@ -83,9 +84,20 @@ class VectorDraws(Settings):
 
     kind: Literal["vector_draws"]
     vectors: int = Field(ge=2, le=MANY, description="vectors in a step")
-    level_shares: tuple[Share, Share, Share] = Field(description="share of each level's vectors that a pass draws")
+    level_steps: tuple[Steps, Steps, Steps] | None = Field(
+        default=None, description="steps of each level in a pass, whatever the number of images"
+    )
+    level_shares: tuple[Share, Share, Share] | None = Field(
+        default=None, description="instead: share of each level's vectors that a pass draws"
+    )
     anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that come from the known anomalies")
     defect_share: float = Field(ge=0, le=1, description="share of those that are on the defects")
+
+    @model_validator(mode="after")
+    def _has_steps_or_shares(self):
+        if (self.level_steps is None) == (self.level_shares is None):
+            raise ValueError("state level_steps or level_shares, one of the two")
+        return self
 
 
 STRATEGIES = {

@@ -116,14 +116,16 @@ def _vector_draws(
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
-    """A share of each level's normal vectors, without repetition; each step adds vectors of the entries."""
+    """Each level's steps of normal vectors, which only repeat once all have been drawn; each step adds vectors of the entries."""
     from_entries = min(round(sampling.vectors * sampling.anomaly_share), sampling.vectors - 1) if entries else 0
     from_normal = sampling.vectors - from_entries
-    for level, share in enumerate(sampling.level_shares):
+    for level in range(len(normal)):
         images, count, channels = normal[level].shape
-        steps = max(1, int(images * count * share) // from_normal)
+        steps = _steps(sampling, level, images * count, from_normal)
         flat = normal[level].reshape(-1, channels)
-        order = torch.randperm(images * count, generator=rng, device=rng.device)[: steps * from_normal].to(flat.device)
+        rounds = -(-steps * from_normal // len(flat))  # through all the vectors; the last one stops early
+        shuffled = [torch.randperm(len(flat), generator=rng, device=rng.device) for _ in range(rounds)]
+        order = torch.cat(shuffled)[: steps * from_normal].to(flat.device)
         pools = _defect_pools(sampling, entries, level, from_entries)
         for step, chunk in enumerate(order.split(from_normal)):
             vectors, positions, flags = [flat[chunk]], [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]
@@ -140,6 +142,14 @@ def _vector_draws(
                 step=sub_epoch * steps + step,
                 steps_per_epoch=steps * sub_epochs,
             )
+
+
+def _steps(sampling: VectorDraws, level: int, vectors: int, in_a_step: int) -> int:
+    """The steps of a level in a pass: as the recipe states them, or as many as a share of the level's ``vectors`` fills."""
+    if sampling.level_steps is not None:
+        return sampling.level_steps[level]
+    assert sampling.level_shares is not None  # the recipe has one of the two
+    return max(1, int(vectors * sampling.level_shares[level]) // in_a_step)
 
 
 def _defect_pools(
