@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-slurm fuzz kills bench lint lock clean
+.PHONY: help demo test test-slurm fuzz kills bench results-page lint lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make fuzz         feeds 10,000 malformed inputs to each reader of untrusted files"
 	@echo "make kills        kills a suite at 50 random moments and compares its results with an undisturbed run"
 	@echo "make bench        measures the speed-up over a straightforward implementation (MVTEC=<folder> for bottle of MVTec AD)"
+	@echo "make results-page stores what is measured and writes the tables of README.md and reports/README.md"
 	@echo "make lint         runs ruff, snakefmt and mypy"
 	@echo "make lock         updates requirements.lock from the ranges in pyproject.toml"
 	@echo "make clean        removes results, resources and reports; keeps .venv"
@@ -38,6 +39,9 @@ test-slurm: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py $(if $(MVTEC),--mvtec "$(MVTEC)")
+
+results-page: $(READY)
+	@$(BIN)/python -m bgad results-page
 
 lint: $(READY)
 	@$(BIN)/python -m ruff check .

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, SuiteName, data_root, suite_cells
+from bgad.cli.options import Datasets, SuiteName, check_in_project, data_root, suite_cells
 
 
 @app.command()
@@ -51,6 +51,22 @@ def report(
 
     definition, wanted, left_out = suite_cells(suite, datasets)
     write_page(suite, definition, wanted, output, Path(), left_out)
+
+
+@app.command()
+def results_page(datasets: Datasets = None) -> None:
+    """Keeps what is measured in reports/measured, and writes the tables of README.md and reports/README.md from it.
+
+    Example: bgad results-page --datasets '{"mvtec": {"path": "/data/mvtec"}}'
+    """
+    from bgad.report.results_page import PAGES, store, suites_of, write_pages
+
+    check_in_project()
+    pages = [Path(name) for name in PAGES]
+    if Path("results").is_dir():
+        for suite in suites_of(pages):
+            print(store(suite, suite_cells(suite, datasets)[1]))
+    write_pages(pages)
 
 
 @app.command()

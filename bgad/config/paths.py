@@ -40,6 +40,7 @@ SYNTHETIC = Pattern("resources/{kind}/{draws}/{backbone}/{image_size}/{dataset}/
 RECIPE = "config/recipes/{recipe}.yaml"
 SUITE = "config/suites/{suite}.yaml"
 REPORT = "reports/{suite}"
+MEASURED = "reports/measured/{suite}.csv"  # what was measured, kept in git; where from is next to it as .json
 # A report's plots in order, each <name>.svg and <name>.png, with their captions.
 PLOTS = {
     "auroc-by-k": "Metrics against the number of known anomalies",

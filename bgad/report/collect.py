@@ -35,7 +35,7 @@ CELL = ["recipe", "dataset", "category", "split", "k", "method", "seed", "kind",
 COLUMNS = [*CELL, "metric", "last", "best", "best_epoch", "status"]
 BY_TYPE = [*CELL, "type", "known", "n", "image_auroc", "pixel_auroc"]
 HISTORY = [*CELL, "epoch", *METRICS]
-ORIGINS = [*CELL, "device", "torch", "git_commit", *PARTS, "weights_sha256"]
+ORIGINS = [*CELL, "device", "cpu", "torch", "git_commit", *PARTS, "weights_sha256"]
 
 
 @dataclass(frozen=True)
