@@ -66,7 +66,8 @@ def main() -> None:
         suite = load_suite(Path(f"config/suites/{name}.yaml"))
         every = expand(suite, lambda dataset: catalogue(dataset, config.datasets[dataset]))
         cells = [cell for cell in every if cell.method in PAPER_METHODS]  # other methods have no steps to count
-        work = sum((work_of(cell, counts) for cell in cells), Counter()) + shared_work(cells, counts)
+        made = dict.fromkeys([*cells, *(cell.training for cell in cells)])
+        work = sum((work_of(cell, counts) for cell in made), Counter()) + shared_work(cells, counts)
         hours: defaultdict[str, float] = defaultdict(float)
         totals: Counter[str] = Counter()
         for (what, *of), count in work.items():
@@ -88,7 +89,7 @@ def work_of(cell: Cell, counts: CountsOf) -> Counter:
     schedule, kinds = recipe.schedule, recipe.anomalies.kinds
     entries = recipe.anomalies.repeat * cell.k * (1 + len(kinds)) if cell.method == "bgad" else 0
     work: Counter[tuple] = Counter()
-    for epoch in range(schedule.meta_epochs):
+    for epoch in range(schedule.meta_epochs if cell == cell.training else 0):
         for level, steps in enumerate(steps_of_pass(recipe, train, entries if epoch else 0)):
             work["step", cell.recipe, level] += schedule.sub_epochs * steps
     if entries and recipe.anomalies.synthetic == "every_pass":

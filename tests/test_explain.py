@@ -191,10 +191,3 @@ def test_the_command(here, capsys, monkeypatch):
     values = json.loads(capsys.readouterr().out)
     assert values["image"]["rank"] == 1
     assert values["metrics"] == json.loads((here.folder / "metrics.json").read_text())
-
-
-def test_the_files_of_a_whole_cell_are_the_outputs_of_the_rule():
-    rule = (ROOT / "workflow/rules/train.smk").read_text()
-    listed, sheets = re.findall(r'multiext\(f"{paths.CELL}/(?:gallery/)?", (.*)\),', rule)
-    assert sheets == "*paths.GALLERY"
-    assert [*json.loads(f"[{listed}]"), *(f"gallery/{name}" for name in paths.GALLERY)] == list(paths.CELL_FILES)

@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import job_counts
 
-from bgad.config.paths import CELL_FILES
+from bgad.config.paths import CELL_FILES, SCORED
 from bgad.report.collect import WHY_KILLED, status_without_metrics
 
 CELL = "results/demo/mini/brick/seen/k0/bgad-wo/seed0"
@@ -17,7 +17,7 @@ echo $1 >> memory
 touch {CELL}/checkpoint.pt
 echo "epoch 1/3"
 test -e well || kill -9 $$
-touch {" ".join(f"{CELL}/{name}" for name in CELL_FILES)}
+touch {" ".join(f"{CELL}/{name}" for name in (*CELL_FILES, SCORED))}
 """
 
 

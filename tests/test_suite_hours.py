@@ -55,6 +55,7 @@ def test_the_work_of_a_cell():
     without = work_of(cell(recipe="paper", k=0), BOTTLE)
     assert without["step", "paper", 2] == 8 * 25 * 6 * 2
     assert not without["synthetic", "cutpaste"]
+    assert work_of(cell(recipe="paper", k=0, split="hard-cut"), BOTTLE) == {("evaluation", "paper"): 25 * 83}
 
 
 def test_shared_work_counts_once():

@@ -75,14 +75,19 @@ def _of_pool(
 def _chosen(
     real: AnomalousImages, pools: dict[str, AnomalousImages], count: int, names: tuple, passes: int
 ) -> Iterator[AnomalyEntries]:
-    """For each pass ``count`` images of each pool, drawn without repetition."""
+    """For each pass ``count`` images of each pool, drawn without repetition for as long as the pool lasts."""
     rngs = {kind: torch_generator(kind, *names) for kind in pools}
     number = 0
     while True:
-        rows = {kind: torch.randperm(len(pool), generator=rngs[kind])[:count] for kind, pool in pools.items()}
+        rows = {kind: _rows(count, len(pool), rngs[kind]) for kind, pool in pools.items()}
         if number >= passes:
             yield [real, *(pool[rows[kind]] for kind, pool in pools.items())]
         number += 1
+
+
+def _rows(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
+    """``count`` of ``size`` rows in a random order; if there are fewer, all of them again and again, each time shuffled."""
+    return torch.cat([torch.randperm(size, generator=rng) for _ in range(-(-count // size))])[:count]
 
 
 def _check_weights(weights_sha256: str, other: str, whose: str) -> None:

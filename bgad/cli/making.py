@@ -51,7 +51,7 @@ def make(cell: Cell, dataset: dict, root: Path, quiet: bool = False) -> dict:
     command += ["--config", f"datasets={json.dumps({cell.dataset: dataset}, ensure_ascii=False)}"]
     with tempfile.NamedTemporaryFile("w", suffix=".log") as output:
         with Path(output.name).open(encoding="utf-8", errors="replace") as said, _process(command, root, output) as process:
-            _follow(process, said, folder / "train.log", quiet)
+            _follow(process, said, root / cell.training.folder / "train.log", quiet)
         if process.returncode:
             raise failure(Path(output.name).read_text(encoding="utf-8", errors="replace"), root)
     return read_json(folder / "metrics.json")

@@ -184,6 +184,10 @@ def cell(
     device: Device = "auto",
     threads: Threads = None,
     checkpoint_every: Annotated[float, Option(min=0, help="Seconds of training between checkpoints.")] = 60,
+    trained: Annotated[
+        Path | None,
+        Option(help="With k 0 on hard-<type>: folder of the same cell on seen, to evaluate its model instead of training."),
+    ] = None,
 ) -> None:
     """Trains and evaluates one cell and writes metrics.json, history.csv, scores.csv, model.pt and more into its folder.
 
@@ -216,7 +220,7 @@ def cell(
                 print(line)
                 advance(1)
 
-            metrics = run_cell(*inputs, pools, root, chosen, folder, weights, log, workers, checkpoint)
+            metrics = run_cell(*inputs, pools, root, chosen, folder, weights, log, workers, checkpoint, trained)
         _print_notes(metrics["notes"])
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -31,6 +31,11 @@ class Cell:
     @property
     def folder(self) -> Path:
         return Path(paths.CELL.format(**vars(self)))  # planning asks thousands of times, and asdict is slow
+
+    @property
+    def training(self) -> "Cell":
+        """The cell that trains this one's model: with k 0 the one on ``seen``, since the split changes only the test set."""
+        return self if self.k else replace(self, split="seen")
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Cell":

@@ -27,6 +27,8 @@ CELL_FILES = (
     *(f"gallery/{name}" for name in GALLERY),
 )
 
+SCORED = "scored.pt"  # of cells with k 0 on seen, for those on hard-<type>: bgad/evaluation/scored.py
+
 DATASET = "resources/datasets/{dataset}"
 ARCHIVES = "resources/archives/{dataset}"
 INDEX = Pattern("resources/index/{dataset}/{category}.json")

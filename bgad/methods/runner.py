@@ -1,6 +1,7 @@
 """One cell, whatever its method: from its split and cached features to metrics.json and the files next to it.
 
-The steps: fit the method on the normal images (and k known anomalies), evaluate it on the test set, write what it leaves.
+The steps: fit the method on the normal images (and k known anomalies), evaluate it on the test set, write what it leaves. With
+k 0, a category and seed are trained once, on ``seen``; a cell on hard-<type> evaluates that training on its own test set.
 """
 
 import inspect
@@ -23,20 +24,23 @@ from bgad.config.provenance import method_sha256
 from bgad.config.settings import Recipe
 from bgad.data.layouts import Index
 from bgad.data.splits import Split
-from bgad.errors import DataError, TrainingError
+from bgad.errors import DataError, FileError, TrainingError
 from bgad.evaluation import outputs
 from bgad.evaluation.evaluate import Evaluation, TestSet, check_finite, evaluate, evaluate_maps, test_sets, together
 from bgad.evaluation.likelihoods import BOUNDARY_IMAGES, histograms_of_levels
 from bgad.evaluation.metrics import best_f1_threshold
+from bgad.evaluation.scored import Found, Scored, on_cpu
 from bgad.features.cache import FeatureCache
 from bgad.io import write_json
 from bgad.memory import in_smaller_batches
 from bgad.methods import Images, Setting
 from bgad.model import flow
 from bgad.randomness import torch_generator
+from bgad.tensors import load_tensors
 from bgad.training.checkpoint import Checkpoint
 from bgad.training.train import Epochs
 
+SCORES = "scores"  # the key of a row of the history that keeps what was scored; checkpoints have it, history.csv does not
 IMAGES_AT_ONCE = 16  # that are scored; bounds memory, and is halved where memory does not suffice
 
 
@@ -54,13 +58,17 @@ def run_cell(
     log: Callable[[str], None] = print,
     workers: int = 0,
     checkpoint: Checkpoint | None = None,
+    trained: Path | None = None,
 ) -> dict:
     """Fits and evaluates ``cell``, writes its files to ``output`` and returns the content of metrics.json.
 
     ``pools`` holds the cache of each kind of synthetic images (cutpaste, pseudo), for a recipe that has pools; other recipes
     make them in each pass, in ``workers`` processes next to the training, from the images in ``root``, the data set's folder.
-    Every draw depends on the cell's own names. A training that was stopped resumes from its ``checkpoint``. DataError if
-    anomalies should be known and there are no masks; TrainingError if the method diverges or returns what cannot be used.
+    Every draw depends on the names of ``cell.training`` only. A training that was stopped resumes from its ``checkpoint``. With
+    the folder ``trained`` of that cell, nothing is trained: its model is evaluated, to the same metrics.
+
+    DataError if anomalies should be known and there are no masks; FileError if ``trained`` lacks a file; TrainingError if the
+    method diverges or returns what cannot be used.
     """
     started = time.perf_counter()
     known = split.known(cell.k)
@@ -71,15 +79,25 @@ def run_cell(
         )
     method = methods.load(cell.method)
     cache = replace(cache, levels=[level.to(device) for level in cache.levels])
-    scorer = Scorer(method, cache, root / cell.category, test_sets(cache, index, split, cell.k))
+    keep = cell.k == 0 and cell.split == "seen"
+    scorer = Scorer(method, cache, root / cell.category, test_sets(cache, index, split, cell.k), keep)
     maker = SyntheticMaker(index, split, root / cell.category, cache.image_size)
-    setting = Setting(cell, recipe, device, maker, known, cache.weights_sha256, pools, weights, workers)
+    setting = Setting(cell.training, recipe, device, maker, known, cache.weights_sha256, pools, weights, workers)
     normal = cache.rows_of(split.train_normal)
     epochs = Epochs(scorer.row_of_epoch, log, checkpoint)
 
-    model = _fit(method, scorer.training_images(normal, setting), torch_generator("train", *astuple(cell)), epochs)
-    # Nothing was evaluated here yet where training had ended before, as the checkpoint says.
-    evaluations = scorer.evaluations or scorer.evaluate(model, epochs.history[-1]["epoch"])
+    kept = _kept_model(trained, device) if trained else {}
+    if trained and kept:
+        _evaluate_again(scorer, epochs, Scored.load(trained, cell.training, recipe, cache, device))
+        model = _restored(method, kept["model"], recipe, cache, device)
+    else:
+        rng = torch_generator("train", *astuple(cell.training))
+        model = _fit(method, scorer.training_images(normal, setting), rng, epochs)
+        kept = _saved(method, model, log)
+    scores = {row["epoch"]: row.pop(SCORES) for row in epochs.history if SCORES in row}
+    if not scorer.evaluations:  # training had ended before, as the checkpoint says
+        scorer.row_of_epoch(model, epochs.history[-1]["epoch"])
+    evaluations = scorer.evaluations
 
     test, evaluation = scorer.tests["test"], evaluations["test"]
     types = {image.path: image.type for image in index.images}
@@ -89,9 +107,11 @@ def run_cell(
     outputs.save_scores(output, test, evaluation)
     outputs.save_curves(output, test, evaluation)
     outputs.save_history(output, epochs.history)
-    outputs.save_model(output, cell, recipe, cache, threshold, evaluation, _saved(method, model, log) | depth)
+    outputs.save_model(output, cell, recipe, cache, threshold, evaluation, kept | depth)
     outputs.save_gallery(output, cache, test, evaluation, threshold)
     write_json(output / "likelihoods.json", _likelihoods(scorer, model, recipe, normal, types_known, evaluation))
+    if keep:
+        Scored(epochs.history, epochs.seconds, scores).save(output, cell, recipe, cache)
     features_seconds = cache.seconds + sum(pool.seconds for pool in pools.values())
     values = {
         **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known, index),
@@ -104,7 +124,7 @@ def run_cell(
     return values
 
 
-def score_images(method: ModuleType, model: Any, images: Images) -> list[Tensor] | Tensor:
+def score_images(method: ModuleType, model: Any, images: Images) -> Found:
     """What the method's ``score`` returns for ``images``: log-likelihoods, (N, h, w) a level, as they are, or maps, brought to
     (N, S, S) bilinearly, float32, on the CPU. TrainingError if the maps cannot be used."""
     with torch.inference_mode():
@@ -137,23 +157,27 @@ class Scorer:
     cache: FeatureCache
     category: Path  # folder
     tests: dict[str, TestSet]
+    keep: bool = False  # what every evaluation scored, in the row of its epoch
     seconds: float = 0.0  # of all evaluations
     evaluations: dict[str, Evaluation] = field(default_factory=dict)  # the last one of each test set
 
     def row_of_epoch(self, model: Any, epoch: int) -> dict:
         """The metrics of an epoch as columns of history.csv."""
-        return outputs.metrics_row(self.evaluate(model, epoch))
-
-    def evaluate(self, model: Any, epoch: int) -> dict[str, Evaluation]:
         started = time.perf_counter()
-        self.evaluations = self.evaluated(self.tests, model, epoch)
+        found = self.score(model, together(self.tests)[0])
+        self.seconds += time.perf_counter() - started
+        kept = {SCORES: on_cpu(found)} if self.keep else {}
+        return outputs.metrics_row(self.evaluate(found, epoch)) | kept
+
+    def evaluate(self, found: Found, epoch: int) -> dict[str, Evaluation]:
+        """Each test set's evaluation, where ``found`` is what an epoch's model made of the images of all, each once."""
+        started = time.perf_counter()
+        self.evaluations = self.evaluated(self.tests, found, epoch)
         self.seconds += time.perf_counter() - started
         return self.evaluations
 
-    def evaluated(self, tests: dict[str, TestSet], model: Any, epoch: int) -> dict[str, Evaluation]:
-        """Each test set's evaluation; an image that is in several of them is scored once."""
-        rows, places = together(tests)
-        found = self.score(model, rows)
+    def evaluated(self, tests: dict[str, TestSet], found: Found, epoch: int) -> dict[str, Evaluation]:
+        places = together(tests)[1]
         if isinstance(found, Tensor):
             return {name: evaluate_maps(found[places[name]], test) for name, test in tests.items()}
         # This also finds out about the last step of an epoch, whose effect no loss shows.
@@ -161,10 +185,10 @@ class Scorer:
         size = self.cache.image_size
         return {name: evaluate([level[places[name]] for level in found], test, size) for name, test in tests.items()}
 
-    def score(self, model: Any, rows: Tensor) -> list[Tensor] | Tensor:
+    def score(self, model: Any, rows: Tensor) -> Found:
         """As ``score_images``, for the cache's images in ``rows``; needs memory for IMAGES_AT_ONCE of them."""
 
-        def in_batches(count: int) -> list[Tensor] | Tensor:
+        def in_batches(count: int) -> Found:
             found = [score_images(self.method, model, self.images(part)) for part in rows.split(count)]
             if isinstance(found[0], Tensor):
                 return torch.cat(found)  # type: ignore[arg-type]
@@ -202,9 +226,34 @@ def _fit(method: ModuleType, images: Images, rng: torch.Generator, epochs: Epoch
     epochs.seconds = time.perf_counter() - started
     row = epochs.evaluate(model, 0)
     epochs.history.append({"epoch": 0, **row, "seconds": round(epochs.seconds, 3)})
-    shown = [f"{name} {value:.2f}" for name, value in row.items() if value is not None]
+    shown = [f"{name} {value:.2f}" for name, value in row.items() if isinstance(value, float)]
     epochs.log("  ".join([f"fitted in {epochs.seconds:.1f} s", *shown]))
     return model
+
+
+def _evaluate_again(scorer: Scorer, epochs: Epochs, scored: Scored) -> None:
+    """Evaluates what another cell ``scored`` on this one's test sets, epoch by epoch."""
+    for row in scored.history:
+        found = scored.found.get(row["epoch"])
+        epochs.history.append(row if found is None else row | outputs.metrics_row(scorer.evaluate(found, row["epoch"])))
+    epochs.seconds = scored.seconds
+
+
+def _kept_model(trained: Path, device: torch.device) -> dict:
+    """The model of model.pt as ``_saved`` gave it; nothing if it was not kept, so that the method has to be fitted again."""
+    path = trained / "model.pt"
+    try:
+        content = load_tensors(path, device)
+    except (FileNotFoundError, ValueError) as error:
+        raise FileError(f"{path}: missing or damaged; run its cell again.") from error
+    return {"model": content["model"]} if "model" in content else {}
+
+
+def _restored(method: ModuleType, model: Any, recipe: Recipe, cache: FeatureCache, device: torch.device) -> Any:
+    if not hasattr(method, "restore"):
+        return model
+    sides = [cache.side(level) for level in range(len(cache.levels))]
+    return method.restore(model, recipe, [level.shape[2] for level in cache.levels], sides, device)
 
 
 def _likelihoods(
@@ -228,7 +277,8 @@ def _released_test_command(scorer: Scorer, model: Any, cell: Cell, recipe: Recip
     if cell.k == 0 or not recipe.quirks.test_command_keeps_known or cell.method != "bgad":
         return {}
     everything = {"test": TestSet.of(scorer.cache, split.full_test(), index)}
-    return {"released_test_command": scorer.evaluated(everything, model, recipe.schedule.meta_epochs - 1)["test"].metrics}
+    found = scorer.score(model, together(everything)[0])
+    return {"released_test_command": scorer.evaluated(everything, found, recipe.schedule.meta_epochs - 1)["test"].metrics}
 
 
 def _saved(method: ModuleType, model: Any, log: Callable[[str], None]) -> dict:

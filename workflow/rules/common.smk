@@ -194,16 +194,22 @@ def in_a_row_option(wildcards, input):
 
 @or_exit
 def inputs_of(wildcards):
-    """The inputs of a cell by name: its split, the features for its recipe, and its pools of synthetic images.
+    """The inputs of a cell by name: its split, the features for its recipe, its pools of synthetic images, and with k 0 on
+    hard-<type> the model and scores of the cell that trains for it.
 
     One function for all three: Snakemake's time per input function adds up over thousands of cells. A cache is represented by
     its record, which is written last.
     """
     names = names_of(wildcards)
-    cells.check(cells.Cell(**names | {"k": int(wildcards.k), "seed": int(wildcards.seed)}), catalogue_of)
+    cell = cells.Cell(**names | {"k": int(wildcards.k), "seed": int(wildcards.seed)})
+    cells.check(cell, catalogue_of)
     recipe = recipe_of(wildcards.recipe)
     features = paths.FEATURES.format(**names, backbone=recipe.backbone, image_size=recipe.image_size)
-    return {"split": splits.file_of(recipe, names), "features": f"{features}/features.json", **pools_of(names, recipe)}
+    inputs = {"split": splits.file_of(recipe, names), "features": f"{features}/features.json", **pools_of(names, recipe)}
+    # With too few anomalies for a pool there is no split seen, so the cell trains for itself.
+    if cell.training != cell and sum(catalogue_of(cell.dataset)[cell.category].values()) > CONFIG.datasets[cell.dataset].pool:
+        inputs |= {"model": cell.training.folder / "model.pt", "trained": cell.training.folder / paths.SCORED}
+    return inputs
 
 
 def pools_of(names, recipe):
@@ -218,8 +224,8 @@ def pools_of(names, recipe):
 
 
 def caches_option(wildcards, input):
-    """`--features FOLDER`, and `--cutpaste FOLDER` or `--pseudo FOLDER` for a cell's pools."""
-    records = {name: input[name] for name in ("features", "cutpaste", "pseudo") if name in input.keys()}
+    """`--features FOLDER`, `--cutpaste FOLDER` or `--pseudo FOLDER` for a cell's pools, `--trained FOLDER`."""
+    records = {name: input[name] for name in ("features", "cutpaste", "pseudo", "trained") if name in input.keys()}
     return " ".join(f"--{name} {shlex.quote(str(Path(record).parent))}" for name, record in records.items())
 
 

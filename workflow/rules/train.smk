@@ -7,12 +7,13 @@ rule train:
         index=paths.INDEX,
     output:
         # metrics.json is written last: once it is there, the cell is complete.
-        multiext(f"{paths.CELL}/", "metrics.json", "history.csv", "scores.csv", "curves.npz", "model.pt", "likelihoods.json"),
-        multiext(f"{paths.CELL}/gallery/", *paths.GALLERY),
+        [f"{paths.CELL}/{name}" for name in paths.CELL_FILES],
     log:
         f"{paths.CELL}/train.log",
     benchmark:
         f"{paths.CELL}/benchmark.tsv"
+    wildcard_constraints:
+        k=r"[1-9]\d*",
     conda:
         "../envs/bgad.yaml"
     threads: cores_of
@@ -41,3 +42,21 @@ rule train:
         " --checkpoint-every {resources.checkpoint_every} > {log:q} 2>&1"
         # A process killed with signal 9 cannot write to its log; if the log's disk is full, the shell fails here and says so.
         " || {{ code=$?; case $code in 137) echo 'error: killed';; *) echo;; esac >> {log:q}; exit $code; }}"
+
+
+# With k 0 the split changes only the test set: a category and seed are trained once, on seen, and evaluated on every split.
+use rule train as train_k0 with:
+    output:
+        [f"{paths.CELL}/{name}" for name in (*paths.CELL_FILES, paths.SCORED)],
+    wildcard_constraints:
+        split="seen",
+        k="0",
+
+
+use rule train as evaluate_k0 with:
+    wildcard_constraints:
+        split="hard-[^/]+",
+        k="0",
+    message:
+        "Evaluating {wildcards.recipe}: {wildcards.dataset}/{wildcards.category} {wildcards.split} k0 {wildcards.method}"
+        " seed {wildcards.seed}"
