@@ -45,6 +45,7 @@ def test_a_hard_split_of_the_training_on_seen_is_what_its_own_training_gives(cat
     seen, of_seen = run(category, method, "seen", f"{method} seen")
     own, of_own = run(category, method, "hard-cut", f"{method} own")
     again, of_again = run(category, method, "hard-cut", f"{method} again", trained=of_seen)
+    assert again.pop("trained_in") == f"results/tiny/own/part/seen/k0/{method}/seed0"
     assert again | {"timing": 0} == own | {"timing": 0}
     assert again["by_type"].keys() == {"hole"} and seen["by_type"].keys() == {"cut", "hole"}
     assert again["full_test"] == seen["full_test"]

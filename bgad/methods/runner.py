@@ -87,7 +87,9 @@ def run_cell(
     epochs = Epochs(scorer.row_of_epoch, log, checkpoint)
 
     kept = _kept_model(trained, device) if trained else {}
+    from_other = {"trained_in": cell.training.folder.as_posix()} if kept else {}
     if trained and kept:
+        log(f"evaluating the training of {cell.training.folder.as_posix()}, whose training time this is")
         _evaluate_again(scorer, epochs, Scored.load(trained, cell.training, recipe, cache, device))
         model = _restored(method, kept["model"], recipe, cache, device)
     else:
@@ -116,6 +118,7 @@ def run_cell(
     values = {
         **outputs.metrics(cell, recipe, split, cache, epochs.history, test, evaluation, types_known, index),
         **_released_test_command(scorer, model, cell, recipe, split, index),
+        **from_other,
         "source_sha256": method_sha256(cell.method),
         "timing": outputs.timing(started, features_seconds, epochs.seconds, scorer.seconds, device),
         "environment": outputs.environment(device) | {"blocks": flow.describe(device)},
