@@ -9,6 +9,7 @@ from bgad.report.page.page import page
 from bgad.report.plots.cells import training_curves
 from bgad.report.plots.epochs import best_epoch
 from bgad.report.plots.means import auroc_by_k
+from bgad.report.plots.methods import methods
 
 
 def history(*images):
@@ -76,14 +77,19 @@ def test_epochs_are_of_methods_that_have_some(small):
         assert not any("PatchCore" in label for label in labels)
 
 
-def test_a_detector_has_a_mark_of_its_own_against_k(small):
+def test_a_detector_has_a_lane_of_its_own_and_none_against_k(small):
     root, cells = small
-    figure = auroc_by_k(collect(cells, root), "t")
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[:3] == ["seen splits", "seen splits, PaDiM", "seen splits, PatchCore"]
-    lines = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "X", "P")]
-    drawn = {line.get_marker(): line.get_ydata().tolist() for line in lines}
-    assert drawn == {"o": [90.0, 95.0], "X": [70.0], "P": [80.0]}  # bgad-wo is BGAD's k 0, and nobody's mean is mixed
+    axis = methods(collect(cells, root), "t").axes[0]
+    lanes = dict(zip([label.get_text() for label in axis.get_yticklabels()], axis.get_yticks(), strict=True))
+    drawn = {line.get_ydata()[0]: line.get_xdata()[0] for line in axis.lines if line.get_marker() == "o"}
+    assert {name: drawn[y] for name, y in lanes.items()} == {
+        "PaDiM, k = 0": 70.0,
+        "PatchCore, k = 0": 80.0,
+        "bgad-wo, k = 0": 90.0,
+        "bgad, k = 10": 95.0,
+    }
+    (line,) = (line for line in auroc_by_k(collect(cells, root), "t").axes[0].lines if line.get_marker() == "o")
+    assert line.get_ydata().tolist() == [90.0, 95.0]  # bgad-wo is BGAD's k 0, and nobody's mean is mixed
 
 
 def test_the_page_names_them(small):

@@ -45,6 +45,7 @@ REPORT = "reports/{suite}"
 MEASURED = "reports/measured/{suite}.csv"  # what was measured, kept in git; where from is next to it as .json
 # A report's plots in order, each <name>.svg and <name>.png, with their captions.
 PLOTS = {
+    "methods": "The methods next to each other",
     "auroc-by-k": "Metrics against the number of known anomalies",
     "known-unseen": "Known and unseen defect types, with and without known anomalies",
     "by-category": "Categories: every seed, and the mean over seeds",

@@ -23,6 +23,7 @@ from bgad.report.plots.style import (
     looks,
     nothing_to_show,
     panels,
+    titled,
 )
 from bgad.report.tables.format import SHOWN, column_names
 
@@ -31,8 +32,8 @@ LIMITS = (-0.01, 1.01)
 
 
 def by_category(collected: Collected, title: str) -> Figure:
-    """A panel for each metric and kind of split: each category's seeds (last), the mean of last and the mean of best."""
-    title = f"{title}: every category"
+    """A panel for each metric and kind of split: each category's seeds at the last epoch, and their mean."""
+    title = titled(title, "every category")
     metrics = collected.metrics
     if metrics["last"].isna().all():
         return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
@@ -49,8 +50,7 @@ def by_category(collected: Collected, title: str) -> Figure:
     figure, axes, handles = category_panels(metrics, 0.13, draw)
     for axis in axes[-1]:
         axis.set_xlabel("percent")
-    handles.append(handle("mean of last", color=PALE, marker="|", ms=11, mew=2, ls=""))
-    handles.append(handle("mean of best", color=PALE, marker="D", ms=6, mfc="none", ls=""))
+    handles.append(handle("mean over seeds", color=PALE, marker="|", ms=11, mew=2, ls=""))
     handles += [handle(text, color=INK, ls="--", lw=1) for text in lines]
     caption = "A dot is one seed at its last epoch"
     if (metrics["kind"] == "hard").any():
@@ -68,7 +68,7 @@ def by_category(collected: Collected, title: str) -> Figure:
 
 def training_curves(collected: Collected, title: str) -> Figure:
     """A panel for each category and metric: every cell's evaluations, with the last and the best marked."""
-    title = f"{title}: training curves"
+    title = titled(title, "training curves")
     history = collected.history[collected.history["method"].isin(PAPER_METHODS)]  # a detector has no curve
     if history.empty:
         return nothing_to_show(
@@ -101,7 +101,7 @@ def training_curves(collected: Collected, title: str) -> Figure:
 
 def curves(collected: Collected, title: str) -> Figure:
     """Two panels for each setting, ROC and precision against recall: a line for each cell, from its scores.csv."""
-    title = f"{title}: ROC and precision-recall curves"
+    title = titled(title, "ROC and precision-recall curves")
     measured = [cell for cell, status in collected.status.items() if status == DONE]
     by_setting: dict[Setting, list[Cell]] = {}
     for cell in measured:
@@ -159,13 +159,12 @@ def _curves_of(collected: Collected, cells: list[Cell]) -> dict[Cell, tuple]:
 
 
 def _categories(axis, part: pd.DataFrame, y_of, look: dict) -> None:
-    last, best = by_seed(part, "last"), by_seed(part, "best")
+    last = by_seed(part, "last")
     for category in last.index:
         y = y_of(category)
         seeds = last.loc[category].dropna()
         axis.plot(seeds, [y] * len(seeds), ls="", ms=3.5, alpha=0.6, mew=0, **look)
         axis.plot([seeds.mean()], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
-        axis.plot([best.loc[category].mean()], [y], ls="", marker="D", ms=5, mfc="none", color=look["color"])
 
 
 def _curves(axis, of_group: pd.DataFrame, metric: str, look: dict) -> None:

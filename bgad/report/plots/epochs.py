@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bgad.config.methods import PAPER_METHODS
 from bgad.report.averages import by_seed
 from bgad.report.collect import DONE, Collected
-from bgad.report.plots.style import PALE, category_panels, finish, handle, nothing_to_show
+from bgad.report.plots.style import PALE, category_panels, finish, handle, nothing_to_show, titled
 from bgad.report.statistics import Spread
 from bgad.report.tables.epochs import evaluations_text, few_evaluations, gains, nothing_to_choose
 from bgad.report.tables.format import SHOWN
@@ -20,7 +20,7 @@ BAND: dict[str, Any] = {"lw": 5, "alpha": 0.25, "solid_capstyle": "butt"}
 
 def best_epoch(collected: Collected, title: str) -> Figure:
     """A panel for each metric, data set and kind of split: the gains of each category's cells with mean and interval."""
-    title = f"{title}: what choosing the epoch on the test set adds"
+    title = titled(title, "what choosing the epoch on the test set adds")
     table = gains(collected)
     reason = nothing_to_choose(table)
     if reason:

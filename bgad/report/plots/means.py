@@ -7,77 +7,60 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bgad.config.methods import display_name
 from bgad.report import published
-from bgad.report.averages import RULES, complete_categories, over_categories, types_against_k0
+from bgad.report.averages import complete_categories, over_categories, types_against_k0
 from bgad.report.collect import Collected
-from bgad.report.plots.style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels
-from bgad.report.tables.format import NAMES, SHOWN
+from bgad.report.plots.style import COLOURS, INK, PALE, finish, handle, head_columns, nothing_to_show, panels, titled
+from bgad.report.tables.format import SHOWN
 
-RULE_NAMES = {"last": "last epoch", "best": "best evaluation on the test set"}
-LINE = ["recipe", "dataset", "kind"]
 BGAD = ("bgad", "bgad-wo")  # one line, whose k = 0 is bgad-wo
-OTHERS = "XPDv*^"  # marks of the other methods
 TYPE_GROUPS = {
     ("seen", True): "known types (seen splits)",
     ("seen", False): "unseen types (seen splits)",
     ("hard", False): "unseen types (hard splits)",
 }
+APART = 0.04  # half the distance between the marks of one dumbbell
 BARS = "Bars span the lowest to the highest seed."
 
 
 def auroc_by_k(collected: Collected, title: str) -> Figure:
-    """Every metric against k: a line for each recipe, data set and kind of split; last on top, best below."""
-    title = f"{title}: metrics against the number of known anomalies"
-    metrics = collected.metrics
-    lines = list(metrics.groupby(LINE, sort=False))
+    """BGAD's metrics against k, at the last epoch: panels for each recipe and data set, a line for each kind of split."""
+    title = titled(title, "metrics against the number of known anomalies")
+    metrics = collected.metrics[collected.metrics["method"].isin(BGAD)]
     if metrics["last"].isna().all():
-        return nothing_to_show(title, "No cell of this suite is measured yet, so there is nothing to show.")
-
-    counts = sorted(metrics["k"].unique())
-    figure, axes = panels(len(RULES), len(SHOWN), 3.7, [2.5] * len(RULES), sharex=True, sharey="col")
+        return nothing_to_show(title, "No cell of BGAD is measured yet, so there is nothing to show.")
+    rows = list(metrics.groupby(["recipe", "dataset"], sort=False))
+    kinds, counts = list(metrics["kind"].unique()), sorted(metrics["k"].unique())
+    figure, axes = panels(len(rows), len(SHOWN), 3.7, [2.3] * len(rows), sharex=True)
     head_columns(axes, SHOWN)
-    others = [method for method in metrics["method"].unique() if method not in BGAD]
-    marks = {method: {"marker": OTHERS[i % len(OTHERS)], "ms": 6} for i, method in enumerate(others)}
-    several = [name for name in ("recipe", "dataset") if metrics[name].nunique() > 1]
-    handles, captions = [], []
+    captions: dict[str, None] = {}
     dashed: dict[str, None] = {}
-    for i, (key, of_line) in enumerate(lines):
-        label = ", ".join([f"{key[2]} splits", *(of_line[name].iloc[0] for name in several)])
-        look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4.5, "lw": 1.4}
-        means_over = {}
-        for column, metric in enumerate(SHOWN):
-            of_metric = of_line[of_line["metric"] == metric]
-            of_metric, categories, over = _the_same_at_every_k(of_metric)
-            if categories:
-                means_over[metric] = over
-                column_of_axes = [row[column] for row in axes]
-                x_of = {k: place + 0.06 * (i - (len(lines) - 1) / 2) for place, k in enumerate(counts)}
-                _lines(column_of_axes, of_metric, categories, x_of, look, marks)
-                dashed |= dict.fromkeys(_published_lines(column_of_axes, of_metric, categories))
-        if means_over:
-            captions.append(_means_caption(label, means_over))
-            handles += [handle(label, **look)] if of_line["method"].isin(BGAD).any() else []
-            there = [method for method in others if (of_line["method"] == method).any()]
-            handles += [handle(f"{label}, {display_name(method)}", **look | marks[method], ls="") for method in there]
+    for of_row, ((recipe, dataset), of_group) in zip(axes, rows, strict=True):
+        of_row[0].set_ylabel(f"{dataset}, recipe {recipe}\npercent")
+        for axis, metric in zip(of_row, SHOWN, strict=True):
+            for i, kind in enumerate(kinds):
+                of_metric = of_group[(of_group["kind"] == kind) & (of_group["metric"] == metric)]
+                of_metric, categories, over = _the_same_at_every_k(of_metric)
+                if categories:
+                    captions[f"{dataset}, {kind} splits: mean over {over}."] = None
+                    x_of = {k: place + 0.12 * (i - (len(kinds) - 1) / 2) for place, k in enumerate(counts)}
+                    _line(axis, of_metric, categories, x_of, COLOURS[i])
+                    dashed |= dict.fromkeys(_published_lines(axis, of_metric, categories))
     if not captions:
         return nothing_to_show(title, "No category is complete at every k, so there is no mean over categories to show.")
-
-    for row, rule in enumerate(RULES):
-        axes[row][0].set_ylabel(f"{RULE_NAMES[rule]}\npercent")
     for axis in axes[-1]:
         axis.set_xticks(range(len(counts)), [str(k) for k in counts])
         axis.set_xlim(-0.4, len(counts) - 0.6)
         axis.set_xlabel("known anomalies k")
+    handles = [handle(f"{kind} splits", color=COLOURS[i], marker="o") for i, kind in enumerate(kinds)]
     handles += [handle(text, color=INK, ls="--", lw=1) for text in dashed]
-    apart = f"; {', '.join(map(display_name, others))}: separate marks" if others else ""
-    caption = f"{' '.join(captions)} k = 0 is bgad-wo, every other k is bgad{apart}. {BARS}"
+    caption = f"The last epoch. {' '.join(captions)} k = 0 is bgad-wo, every other k is bgad. {BARS}"
     return finish(figure, title, caption, handles)
 
 
 def known_unseen(collected: Collected, title: str) -> Figure:
     """Types that training knew and types that it did not know at each k, joined to the same types at k = 0."""
-    title = f"{title}: known against unseen defect types"
+    title = titled(title, "known against unseen defect types")
     types = types_against_k0(collected)
     if types.empty:
         return nothing_to_show(title, "No measured cell knows an anomaly, so every defect type is unseen.")
@@ -102,8 +85,9 @@ def known_unseen(collected: Collected, title: str) -> Figure:
             axis.set_xticks(range(len(counts)), [str(k) for k in counts])
             axis.set_xlim(-0.5, len(counts) - 0.5)
             axis.grid(axis="x", visible=False)
-            low, high = axis.get_ylim()
-            axis.set_ylim(low - 0.12 * (high - low), high)
+    for axis in axes[0]:  # the panels of a column share their scale; below the marks is room for the counts
+        low, high = axis.get_ylim()
+        axis.set_ylim(low - 0.12 * (high - low), high)
     for axis in axes[-1]:
         axis.set_xlabel("known anomalies k")
     handles = [handle(name, color=COLOURS[i], marker="o", ls="") for i, name in enumerate(groups.values())]
@@ -139,21 +123,16 @@ def _the_same_at_every_k(of_metric: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     return same, categories, words + (f", over {types} of {every} types, those there at every k" if types < every else "")
 
 
-def _lines(
-    axes: list[Axes], of_metric: pd.DataFrame, categories: list[str], x_of: dict[int, float], look: dict, marks: dict[str, dict]
-) -> None:
-    """Last in the first of ``axes``, best in the second. bgad-wo and bgad share a line; the methods of ``marks`` are apart."""
-    for axis, rule in zip(axes, RULES, strict=True):
-        for method, of_line in of_metric.groupby(of_metric["method"].replace("bgad-wo", "bgad")):
-            means = {k: over_categories(part, categories, rule) for k, part in of_line.groupby("k")}
-            points = [(x_of[k], s.mean(), s.min(), s.max()) for k, s in means.items() if len(s)]
-            if points:
-                x, mean, low, high = np.array(points).T
-                style = look | marks.get(method, {})
-                axis.errorbar(x, mean, yerr=np.maximum([mean - low, high - mean], 0), capsize=3, **style)
+def _line(axis: Axes, of_metric: pd.DataFrame, categories: list[str], x_of: dict[int, float], colour: str) -> None:
+    means = {k: over_categories(part, categories, "last") for k, part in of_metric.groupby("k")}
+    points = [(x_of[k], of.mean(), of.min(), of.max()) for k, of in means.items() if len(of)]
+    if points:
+        x, mean, low, high = np.array(points).T
+        bars = np.maximum([mean - low, high - mean], 0)
+        axis.errorbar(x, mean, yerr=bars, capsize=3, color=colour, marker="o", ms=4.5, lw=1.4)
 
 
-def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list[str]) -> list[str]:
+def _published_lines(axis: Axes, of_metric: pd.DataFrame, categories: list[str]) -> list[str]:
     """Draws BGAD's published means and returns their names; none if our mean is over other categories."""
     dataset, kind, metric = of_metric[["dataset", "kind", "metric"]].iloc[0]
     if set(categories) != set(published.categories_of_mean(dataset)):
@@ -161,18 +140,11 @@ def _published_lines(axes: list[Axes], of_metric: pd.DataFrame, categories: list
     names = []
     for k in sorted(of_metric["k"].unique()):
         for one in published.lookup(dataset, "mean", "bgad", kind, "", int(k), metric)[:1]:
-            for axis in axes:
-                axis.axhline(one.value, ls="--", lw=1, color=INK)
-                left = axis.get_yaxis_transform()
-                axis.text(0.02, one.value, f"{one.value:.1f}", transform=left, va="bottom", color=INK)
+            axis.axhline(one.value, ls="--", lw=1, color=INK)
+            left = axis.get_yaxis_transform()
+            axis.text(0.02, one.value, f"{one.value:.1f}", transform=left, va="bottom", color=INK)
             names.append(f"published mean: {one.paper}, k = {k} (its best evaluations)")
     return names
-
-
-def _means_caption(label: str, words: dict[str, str]) -> str:
-    if len(set(words.values())) == 1:
-        return f"{label.capitalize()}: mean over {next(iter(words.values()))}."
-    return f"{label.capitalize()}: mean over {'; '.join(f'{text} ({NAMES[m]})' for m, text in words.items())}."
 
 
 def _dumbbell(axis: Axes, x: float, of: pd.DataFrame, metric: str, colour: str) -> None:
@@ -181,9 +153,10 @@ def _dumbbell(axis: Axes, x: float, of: pd.DataFrame, metric: str, colour: str) 
     at_k = cells[metric].mean()
     at_k0 = math.nan if of[f"{metric}_k0"].isna().any() else cells[f"{metric}_k0"].mean()
     seeds = cells[metric].groupby("seed").mean()
-    axis.plot([x, x], [at_k0, at_k], color=colour, lw=1, alpha=0.6)
-    axis.plot([x], [at_k0], color=colour, marker="o", ms=6, mfc="white", ls="")
+    before, after = x - APART, x + APART  # or small gains would hide the white mark
+    axis.plot([before, after], [at_k0, at_k], color=colour, lw=1, alpha=0.6)
+    axis.plot([before], [at_k0], color=colour, marker="o", ms=6, mfc="white", ls="")
     low, high = min(seeds.min(), at_k), max(seeds.max(), at_k)
-    axis.errorbar([x], [at_k], yerr=[[at_k - low], [high - at_k]], color=colour, marker="o", ms=6, capsize=3)
+    axis.errorbar([after], [at_k], yerr=[[at_k - low], [high - at_k]], color=colour, marker="o", ms=6, capsize=3)
     n = len(of[["category", "type"]].drop_duplicates())
     axis.text(x, 0.02, str(n), transform=axis.get_xaxis_transform(), ha="center", color=colour, fontsize=8.5)

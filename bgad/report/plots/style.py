@@ -52,6 +52,11 @@ def panels(rows: int, columns: int, width: float, heights: list[float], **option
     return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights, **options).tolist()
 
 
+def titled(suite: str, what: str) -> str:
+    """ "Demo: every category"; what a suite asks keeps its own mark."""
+    return f"{suite} {what[0].upper()}{what[1:]}" if suite.endswith(("?", ".", "!")) else f"{suite}: {what}"
+
+
 def finish(figure: Figure, title: str, caption: str, handles: list, columns: int = 3) -> Figure:
     """Title at the top, legend below it, caption at the bottom."""
     width = int(figure.get_figwidth() * 14)

@@ -9,9 +9,11 @@ from bgad.report.collect import collect
 from bgad.report.plots.cells import by_category, curves, training_curves
 from bgad.report.plots.epochs import best_epoch
 from bgad.report.plots.means import auroc_by_k, known_unseen
+from bgad.report.plots.methods import methods
 from bgad.report.plots.style import save, style
 
-DRAWINGS = dict(zip(paths.PLOTS, (auroc_by_k, known_unseen, by_category, curves, training_curves, best_epoch), strict=True))
+DRAW = (methods, auroc_by_k, known_unseen, by_category, curves, training_curves, best_epoch)
+DRAWINGS = dict(zip(paths.PLOTS, DRAW, strict=True))
 
 
 def write_plots(suite: Suite, cells: list[Cell], folder: Path, root: Path = Path()) -> None:
