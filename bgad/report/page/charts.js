@@ -16,15 +16,17 @@ function plot(id, traces, layout) {
     ...(printing ? { width: PAPER } : { autosize: true }), // a printed page is laid out after it is drawn
   };
   for (const key of Object.keys(layout).filter(key => /^[xy]axis/.test(key))) all[key] = { ...axis, ...layout[key] };
-  Plotly.react(id, traces, all, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+  Plotly.react(id, traces, all, { displayModeBar: false, responsive: true }); // the bar would cover the top
 }
 
 function empty(id, text) {
+  by_id(id).style.height = "";
   const word = { text, showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" };
   plot(id, [], { xaxis: { visible: false }, yaxis: { visible: false }, annotations: [word] });
 }
 
-// A line for each setting, a point with its interval for each k. Returns the points without a complete seed.
+// A line for each setting, a point with its interval for each k; lines are a little apart so that none covers another. Returns the
+// points without a complete seed.
 function lines(id, rows, name_of) {
   const incomplete = [];
   const traces = [...grouped(rows, name_of)].map(([name, of_line], place) => {
@@ -33,21 +35,30 @@ function lines(id, rows, name_of) {
       .sort((a, b) => a.k - b.k);
     const color = COLOURS[place % COLOURS.length];
     return {
-      name, mode: "lines+markers", x: points.map(point => point.k), y: points.map(point => point.found.mean),
+      name, mode: "lines+markers", y: points.map(point => point.found.mean),
       error_y: { type: "data", array: points.map(point => point.found.half ?? 0), thickness: 1.5 },
-      customdata: points.map(point => point.found.n),
-      hovertemplate: "k %{x}: %{y:.2f} (%{customdata} seeds)<extra>%{fullData.name}</extra>",
+      customdata: points.map(point => [point.k, point.found.n]),
+      hovertemplate: "k %{customdata[0]}: %{y:.2f} (%{customdata[1]} seeds)<extra>%{fullData.name}</extra>",
       line: { color, dash: DASHES[place % DASHES.length] },
       marker: { color, symbol: MARKS[place % MARKS.length], size: 9 },
     };
-  }).filter(trace => trace.x.length);
+  }).filter(trace => trace.y.length);
   if (!traces.length) {
     empty(id, rows.length ? "The chosen cells have no complete seed." : "The chosen cells have nothing to draw.");
     return incomplete;
   }
-  const tickvals = [...new Set(traces.flatMap(trace => trace.x))].sort((a, b) => a - b);
+  const counts = [...new Set(traces.flatMap(trace => trace.customdata.map(([k]) => k)))].sort((a, b) => a - b);
+  traces.forEach((trace, place) => {
+    const apart = 0.6 * ((place + 0.5) / traces.length - 0.5);
+    trace.x = trace.customdata.map(([k]) => counts.indexOf(k) + apart);
+  });
+  const height = 300, of_legend = 20 * traces.length; // pixels; the legend has a row for each line
+  by_id(id).style.height = `${height + of_legend}px`;
   plot(id, traces, {
-    xaxis: { title: { text: "known anomalies k", standoff: 8 }, tickvals }, yaxis: { title: { text: "percent" } },
+    xaxis: { title: { text: "known anomalies k", standoff: 8 }, tickvals: counts.map((_, place) => place), ticktext: counts.map(String),
+      range: [-0.5, counts.length - 0.5], zeroline: false },
+    yaxis: { title: { text: "percent" } },
+    margin: { l: 55, r: 15, t: 15, b: 60 + of_legend }, legend: { x: 0, y: -60 / (height - 75), yanchor: "top" },
   });
   return incomplete;
 }

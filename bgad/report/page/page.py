@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,10 +37,13 @@ from bgad.report.collect import (
     read_likelihoods,
     scores_of,
 )
+from bgad.report.plots.methods import methods
+from bgad.report.plots.style import DOTS_PER_INCH, style
 from bgad.report.stale import STALE
 from bgad.report.statistics import CONFIDENCE
-from bgad.report.tables.format import NAMES
-from bgad.report.tables.published import published_section, verdict_lines
+from bgad.report.tables.format import NAMES, escaped
+from bgad.report.tables.published import verdict_lines
+from bgad.report.tables.suite import summary
 
 TEMPLATES = Path(__file__).parent
 STYLES, SCRIPTS = ("page.css",), ("data.js", "address.js", "grid.js", "charts.js", "likelihoods.js", "gallery.js", "page.js")
@@ -77,7 +81,7 @@ def page(
     collected = collect(cells, root)
     collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
     status = list(collected.status.values())
-    _, records = published_section(collected)
+    lines, records = summary(collected)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     return environment.get_template("page.html").render(
         suite_name=suite_name,
@@ -89,18 +93,33 @@ def page(
             "failed": sum(text.startswith(FAILED) for text in status),
             "stale": sum(text.startswith(STALE) for text in status),
         },
-        verdicts=MarkdownIt("commonmark", {"html": False}).render("\n".join(verdict_lines(records))),
-        compared=[record for record in records if record["section"] == "published"],
-        others=sum(record["section"] == "others" for record in records),
+        verdicts=_html(verdict_lines(records)),
+        methods=_png(collected, suite.title),
+        summary=_html(lines),
         without_metrics={cell.folder.as_posix(): text for cell, text in collected.status.items() if text != DONE},
         notes={note: [cell.folder.as_posix() for cell in cells] for note, cells in collected.notes.items()},
         left_out=list(left_out),
-        names=NAMES,
         styles="".join(_text(name) for name in STYLES),
         plotly=get_plotlyjs(),
         scripts="".join(_text(name) for name in SCRIPTS),
         data=_for_script(_data(collected, root)),
     )
+
+
+def _html(lines: list[str]) -> str:
+    """Lines of a suite's table.md. A wide table scrolls on its own, and no interval is broken."""
+    text = MarkdownIt("commonmark", {"html": False}).enable("table").render("\n".join(map(escaped, lines)))
+    text = re.sub(r"(\[[+-]?[\d.]+), ([+-]?[\d.]+\])", "\\1,\u00a0\\2", text)
+    text = text.replace("<table>", '<div class="wide" tabindex="0" role="region" aria-label="Table"><table>')
+    return text.replace("</table>", "</table></div>")
+
+
+def _png(collected: Collected, title: str) -> str:
+    """The first plot as a data address."""
+    content = io.BytesIO()
+    with style():
+        methods(collected, title).savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
 
 
 def _data(collected: Collected, root: Path) -> dict:

@@ -18,7 +18,7 @@ from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, c
 from bgad.report.stale import STALE
 from bgad.report.tables.claim import claim_section
 from bgad.report.tables.epochs import epochs_section
-from bgad.report.tables.format import NAMES, escaped, literal, markdown
+from bgad.report.tables.format import NAMES, Section, escaped, literal, markdown
 from bgad.report.tables.published import published_section, verdict_lines
 from bgad.report.tables.recipes import recipes_section
 from bgad.report.tables.records import full_test_records, released_records, type_records
@@ -49,11 +49,7 @@ def write_table(
     its reason. FileError if a metrics.json belongs to another cell.
     """
     collected = collect(cells, root)
-    lines, records = [], []
-    for section in (published_section, results_section, claim_section, recipes_section, epochs_section):
-        section_lines, section_records = section(collected)
-        lines += ["", *section_lines] if section_lines else []
-        records += section_records
+    lines, records = summary(collected)
     for more in (type_records, full_test_records, released_records, noticed_records, missing_records):
         records += more(collected)
     write_text(output_csv, _csv(records))
@@ -62,6 +58,17 @@ def write_table(
     lines += _plots(Path(plots_folder), folder)
     lines += _origin(suite_name, collected, left_out, Path(os.path.relpath(output_csv, folder)).as_posix())
     write_text(output_md, "\n".join(map(escaped, lines)) + "\n")
+
+
+def summary(collected: Collected) -> Section:
+    """What people read of a suite, for its table and its page: each section after a blank line."""
+    lines: list[str] = []
+    records: list[dict] = []
+    for section in (published_section, results_section, claim_section, recipes_section, epochs_section):
+        section_lines, section_records = section(collected)
+        lines += ["", *section_lines] if section_lines else []
+        records += section_records
+    return lines, records
 
 
 def _head(suite: Suite, collected: Collected, records: list[dict]) -> list[str]:
