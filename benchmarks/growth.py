@@ -80,7 +80,7 @@ def main() -> None:
                 print(what, {key: round(value, 1) for key, value in runs[what][-1].items()}, flush=True)
 
     results: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "cores": os.cpu_count()}
-    results |= devices.describe(devices.choose("cpu", 1)) | {"recipe": "cpu with 2 meta epochs and a tenth of the vectors"}
+    results |= devices.describe(devices.choose("cpu", 1)) | {"recipe": "cpu with 2 meta epochs of a tenth of the steps"}
     columns: dict[str, Sequence[CellSize | Plan]] = {**COLUMNS, **PLANS}
     results |= {name: [facts[s] | {"runs": runs[s]} for s in column] for name, column in columns.items()}
     write_json(options.output / "growth.json", results)
@@ -124,7 +124,8 @@ def recipe_of(size: CellSize) -> Recipe:
     full = load_recipe(Path("config/recipes/cpu.yaml"))
     assert isinstance(full.sampling, VectorDraws)  # the recipe cpu
     schedule = full.schedule.model_copy(update={"meta_epochs": 2})
-    sampling = full.sampling.model_copy(update={"level_shares": [share / 10 for share in full.sampling.level_shares]})
+    assert full.sampling.level_steps is not None
+    sampling = full.sampling.model_copy(update={"level_steps": [steps // 10 for steps in full.sampling.level_steps]})
     return full.model_copy(update={"image_size": size.image_size, "schedule": schedule, "sampling": sampling})
 
 

@@ -91,7 +91,7 @@ def recorder(monkeypatch) -> OperationRecorder:
 
 def recipe_of(name, quirk):
     schedule = {"meta_epochs": 2, "learning_rate": 1e-3}
-    sampling = {"level_shares": [0.2, 0.5, 1.0]} if name == "cpu" else {}
+    sampling = {"level_steps": [7, 4, 2]} if name == "cpu" else {}
     return tiny(name, quirks={"idle_levels_keep_momentum": quirk}, schedule=schedule, flow={"blocks": 1}, sampling=sampling)
 
 

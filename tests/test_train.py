@@ -26,8 +26,7 @@ def tiny(name="paper", **changes):
     values["image_size"] = 32
     values["flow"] |= {"blocks": 2, "position_channels": 8}
     values["schedule"] |= {"meta_epochs": 2, "sub_epochs": 2}
-    sampling = {"images": 4, "vectors": 16} if name == "paper" else {"vectors": 16}
-    values["sampling"] |= sampling
+    values["sampling"] |= {"images": 4, "vectors": 16} if name == "paper" else {"vectors": 16, "level_steps": [5, 3, 2]}
     for section, change in changes.items():
         values[section] |= change
     return Recipe.model_validate(values)
@@ -238,7 +237,7 @@ def test_training_lowers_the_loss_of_every_level(name):
 def test_known_anomalies_become_less_likely():
     # The defects are normal vectors with a shift of two standard deviations. The same steps with and without push.
     schedule = {"meta_epochs": 8, "sub_epochs": 4, "learning_rate": 5e-3}
-    recipe = tiny("cpu", schedule=schedule, sampling={"level_shares": [1.0, 1.0, 1.0], "vectors": 64})
+    recipe = tiny("cpu", schedule=schedule, sampling={"level_steps": [6, 2, 1], "vectors": 64})
     normal, entries = normal_images(), anomaly_entries(4)
     for level in range(3):
         entries[0].levels[level][:] = normal[level][:4]
@@ -263,7 +262,7 @@ def test_rotations_stay_as_drawn():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize(("name", "steps"), [("paper", 8), ("cpu", 4)])
+@pytest.mark.parametrize(("name", "steps"), [("paper", 8), ("cpu", 6)])
 def test_diverged_training_is_an_error_that_names_meta_epoch_level_and_step(monkeypatch, name, steps, value):
     """Level 2 has ``steps`` in a meta epoch; in its third of the second, the loss is ``value``."""
     taken, batches = [], []
@@ -282,6 +281,24 @@ def test_diverged_training_is_an_error_that_names_meta_epoch_level_and_step(monk
     monkeypatch.setattr(train, "maximum_likelihood", spoilt)
     with pytest.raises(TrainingError, match=rf"meta epoch 1 .*level 2 .*step 3 of {steps} .*schedule\.learning_rate"):
         run(tiny(name), "nf")
+
+
+def test_gradients_are_scaled_down_to_the_norm_of_a_recipe(monkeypatch):
+    norms = []
+
+    def kept(adam):
+        gradients = [parameter.grad for parameter in adam.parameters if parameter.grad is not None]
+        norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
+
+    monkeypatch.setattr(train.Adam, "step", kept)
+    run(tiny("cpu", schedule={"gradient_norm": None}), "nf")
+    free = norms.copy()
+    norms.clear()
+    bound = sorted(free)[len(free) // 2]  # some steps are above it
+    run(tiny("cpu", schedule={"gradient_norm": bound}), "nf")
+    # The weights never move, so the gradients are the same but for the bound.
+    assert norms == pytest.approx([min(norm, bound) for norm in free], rel=1e-4)
+    assert max(free) > 1.01 * bound
 
 
 def test_flows_of_a_recipe():

@@ -64,6 +64,9 @@ class Schedule(Settings):
     )
     sub_epochs: int = Field(ge=1, le=MANY, description="passes over the data in each meta epoch")
     learning_rate: float = Field(gt=0, description="Adam's learning rate, before cosine and warm-up")
+    gradient_norm: float | None = Field(
+        default=None, gt=0, description="gradients whose norm is larger are scaled down to it, level by level"
+    )
     final_rate: float = Field(ge=0, le=1, description="where the cosine ends, as a share of learning_rate")
     warm_up_epochs: int = Field(ge=0, le=MANY, description="meta epochs of linear warm-up, to the cosine's value at their end")
     warm_up_from: float = Field(gt=0, le=1, description="where the warm-up starts, as a share of learning_rate")

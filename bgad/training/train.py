@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from bgad.anomalies.entries import AnomalyEntries
 from bgad.config.settings import Method, Recipe
@@ -83,6 +84,8 @@ def train(
             loss = bgad_loss(log_likelihood, batch.is_anomaly, **constants)
         optimizer.zero_grad(set_to_none=not quirks.idle_levels_keep_momentum)
         loss.backward()
+        if schedule.gradient_norm is not None:
+            clip_grad_norm_(flows[batch.level].parameters(), schedule.gradient_norm)
         optimizer.step()
         losses[batch.level].add_(loss.detach())
         finite_steps[batch.level].add_(losses[batch.level].isfinite())  # a sum that is not finite stays so
