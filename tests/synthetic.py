@@ -3,10 +3,16 @@
 import csv
 import json
 import re
+import zlib
 from dataclasses import asdict
+
+import numpy as np
+import pytest
 
 from bgad.config.cells import Cell
 from bgad.config.settings import Block, Suite
+from bgad.evaluation.curves import Curves
+from bgad.report import bootstrap
 from bgad.report.stale import Today
 from bgad.report.tables.suite import write_table
 
@@ -62,6 +68,42 @@ def write(root, of, name, text):
     path = root / of.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_replicates():
+    """For the tests that import it: they check what becomes of the intervals, not their width."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "REPLICATES", 50)
+        bootstrap.draws.cache_clear()
+        yield
+    bootstrap.draws.cache_clear()
+
+
+def write_images(root, of, easy=None, normal=20, types=("cut",)):
+    """scores.csv and curves.npz of ``of``: ``easy``, normal images first, plus 2 if anomalous, as scores and pixels.
+
+    Without ``easy``, a normal image ties with one of each type's 400, another in each cell, so that the images leave next to
+    no chance.
+    """
+    if easy is None:
+        normal, place = 400, zlib.crc32(repr(of).encode()) % 400
+        easy = np.zeros((1 + len(types), 400))
+        easy[:, place] = [1, *[-1] * len(types)]
+        easy = easy.ravel()
+    types = ["good"] * normal + [types[i % len(types)] for i in range(len(easy) - normal)]
+    if normal == 400:
+        types = ["good"] * 400 + sorted(types[400:], key=types[400:].index)
+    scores = easy + 2.0 * (np.arange(len(easy)) >= normal)
+    rows = [
+        f"test/{kind}/{i:03}.png,{kind},{int(kind != 'good')},{score}"
+        for i, (kind, score) in enumerate(zip(types, scores, strict=True))
+    ]
+    write(root, of, "scores.csv", "\n".join(["path,type,anomalous,score", *rows]))
+    masks = np.zeros((len(scores), 2, 2), dtype=bool)
+    masks[normal:, 0, 0] = True
+    maps = scores[:, None, None] * (masks | ~masks.any(axis=(1, 2), keepdims=True))
+    Curves.of(masks, maps.astype(np.float32)).save(root / of.folder / "curves.npz")
 
 
 def type_metrics(image, pixel=98.0, n=10, known=True):

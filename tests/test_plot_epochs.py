@@ -1,5 +1,7 @@
 """The plot of what choosing the epoch adds: its dots, means and intervals, read back from the axes."""
 
+import math
+
 import pytest
 from synthetic import cell, metrics, write_cell
 
@@ -36,10 +38,12 @@ def test_each_lane_has_the_cells_gains_with_their_mean_and_interval(cells, tmp_p
     """Halves are 4.3027 sd / sqrt(3): 2.484 for carpet at k0, none at k10, 4.303 for tile; what is below 0 is cut."""
     image, pixel, aupro = best_epoch(collect(cells, tmp_path), "T").axes
     assert drawn(image, -0.2) == {"dots": [0, 1, 2], "interval": [0, 3.484], "mean": [1]}
-    assert drawn(image, 0.2) == {"dots": [2, 2, 2], "interval": [2, 2], "mean": [2]}
+    # Equal gains have no interval.
+    for axis, y, gain in ((image, 0.2, 2), (pixel, -0.2, 0.5), (aupro, -0.2, 0)):
+        equal = drawn(axis, y)
+        assert equal.pop("interval") == pytest.approx([math.nan] * 2, nan_ok=True)
+        assert equal == {"dots": [gain] * 3, "mean": [gain]}
     assert drawn(image, 0.8) == {"dots": [1, 1, 4], "interval": [0, 6.303], "mean": [2]}
-    assert drawn(pixel, -0.2) == {"dots": [0.5] * 3, "interval": [0.5, 0.5], "mean": [0.5]}
-    assert drawn(aupro, -0.2) == {"dots": [0] * 3, "interval": [0, 0], "mean": [0]}
     assert image.get_xlim() == pytest.approx((-0.15, 5.0))  # the largest gain, 4, and a quarter of it
 
 

@@ -7,7 +7,7 @@ from synthetic import MVTEC
 
 from bgad.report import published
 from bgad.report.published import lookup
-from bgad.report.statistics import TOLERANCE
+from bgad.report.statistics import ROUNDING
 
 
 def test_the_headline_comes_before_the_official_codes_single_run():
@@ -60,4 +60,4 @@ def test_the_tolerance_is_half_the_last_digit_of_every_published_number():
     with Path(published.__file__).with_name("published.csv").open(newline="") as file:
         digits = {len(line["value"].partition(".")[2]) for line in csv.DictReader(file)}
     assert digits == {1}
-    assert TOLERANCE == 0.5 * 10**-1
+    assert ROUNDING == 0.5 * 10**-1

@@ -1,10 +1,21 @@
 """Whether the boundary and the known anomalies help: paired differences worked out by hand, t(0.975, 2) = 4.3027."""
 
 import pytest
-from synthetic import cell, differences, metrics, rows_under, table, type_metrics, under, write_cell
+from synthetic import (
+    cell,
+    differences,
+    few_replicates,  # noqa: F401
+    metrics,
+    rows_under,
+    table,
+    type_metrics,
+    under,
+    write_cell,
+    write_images,
+)
 
 from bgad.report.collect import collect
-from bgad.report.statistics import HELPS, HURTS, NO_DIFFERENCE, Spread, judgement, number, signed
+from bgad.report.statistics import HELPS, HURTS, NO_DIFFERENCE, Chance, Spread, judgement, number, signed
 from bgad.report.tables.claim import claim_section
 
 HEADING = "What helps"
@@ -24,6 +35,7 @@ def measured(root, levels, split="seen", **types):
             for seed, image in enumerate(images):
                 one = cell(category, split, 10 if method == "bgad" else 0, method, seed)
                 write_cell(root, one, metrics((image, 100.0)), by_type=types.get(method.replace("-", "_")))
+                write_images(root, one, types=list(types.get(method.replace("-", "_")) or ["cut"]))
                 cells.append(one)
     return cells
 
@@ -47,20 +59,21 @@ def test_differences_are_paired_over_seeds_with_their_interval(tmp_path):
         ("bgad-wo - nf", "seen", "0", "carpet", "3", "+2.00 [-0.48, +4.48] no difference seen"),
         ("bgad-wo - nf", "seen", "0", "tile", "3", "+3.00 [+0.52, +5.48] helps"),
         ("bgad - bgad-wo", "seen", "10", "carpet", "3", "+0.00 [-2.48, +2.48] no difference seen"),
-        ("bgad - bgad-wo", "seen", "10", "tile", "3", "+10.00 [+10.00, +10.00] helps"),  # equal: of no width
+        ("bgad - bgad-wo", "seen", "10", "tile", "3", "+10.00 [+10.00, +10.00]"),  # equal: of no width
         ("bgad - nf", "seen", "10", "carpet", "3", "+2.00 [-2.97, +6.97] no difference seen"),
         ("bgad - nf", "seen", "10", "tile", "3", "+13.00 [+10.52, +15.48] helps"),
     ]
     # Pixel AUROC and AUPRO are the same everywhere.
-    assert all(row[2:] == ["+0.00 [+0.00, +0.00] no difference seen"] * 2 for row in rows.values())
+    assert all(row[2:] == ["+0.00 [+0.00, +0.00]"] * 2 for row in rows.values())
     shown = [row[1:7] for row in rows_under(lines, HEADING)[1:]]
     assert shown == [[*key, *rows[key][:2]] for key in list(rows)[:2]]  # the means, without both together
 
 
 def test_what_the_tables_hold_is_counted(tmp_path):
-    """Three comparisons over the categories and six for one, of three metrics each; of the means, only image AUROC helps."""
+    """Three comparisons over the categories and six for one, of three metrics each; only image AUROC differs from seed to
+    seed, and helps."""
     section = under(table(tmp_path, measured(tmp_path, LEVELS))[0], HEADING)[""]
-    words = "helps in 1, hurts in 0, no difference seen in 2 of the 3 mean differences"
+    words = "helps in 1, hurts in 0, no difference seen in 0 of the 1 mean differences"
     assert f"- **The explicit boundary** (bgad-wo - nf): {words}." in section
     assert f"- **Both together** (bgad - nf): {words}." in section
     assert " 27 such intervals" in section and "one in twenty" in section
@@ -105,7 +118,7 @@ def test_an_undefined_metric_is_a_dash_and_no_judgement(tmp_path):
     for one in cells:
         write_cell(tmp_path, one, metrics((80.0, 80.0), None, None, None))
     rows = differences(table(tmp_path, cells)[1])
-    assert rows == {("bgad-wo - nf", "seen", "0", "a"): ["2", "+0.00 [+0.00, +0.00] no difference seen", "—", "—"]}
+    assert rows == {("bgad-wo - nf", "seen", "0", "a"): ["2", "+0.00", "—", "—"]}
 
 
 def test_hard_types_are_averaged_first(tmp_path):
@@ -128,9 +141,9 @@ def test_known_and_unseen_types_of_seen_splits_apart(tmp_path):
     levels = {"bgad-wo": {"carpet": (80.0, 80.0)}, "bgad": {"carpet": (81.0, 81.0)}}
     _, records = table(tmp_path, measured(tmp_path, levels, bgad_wo=wo, bgad=bgad))
     rows = {key[1]: row[1:] for key, row in differences(records).items()}
-    assert rows["seen"][0] == "+1.00 [+1.00, +1.00] helps"
-    assert rows["seen, known types"] == ["+3.00 [+3.00, +3.00] helps", "+0.00 [+0.00, +0.00] no difference seen", "—"]
-    assert rows["seen, unseen types"] == ["-5.00 [-5.00, -5.00] hurts", "-1.00 [-1.00, -1.00] hurts", "—"]
+    assert rows["seen"][0] == "+1.00 [+1.00, +1.00]"
+    assert rows["seen, known types"] == ["+3.00 [+3.00, +3.00]", "+0.00 [+0.00, +0.00]", "—"]
+    assert rows["seen, unseen types"] == ["-5.00 [-5.00, -5.00]", "-1.00 [-1.00, -1.00]", "—"]
     assert {r["row"] for r in records if r["section"] == "claim"} == {"carpet", "carpet, known types", "carpet, unseen types"}
 
 
@@ -143,10 +156,10 @@ def test_types_are_compared_only_with_all_of_their_counterparts_and_in_the_categ
     levels = {"bgad-wo": {"tile": (80.0,) * 2}, "bgad": {"tile": (81.0,) * 2}}
     cells += measured(tmp_path, levels, bgad_wo={"cut": wo["cut"]}, bgad={"cut": bgad["cut"]})
     rows = {key[1:4:2]: row[1:3] for key, row in differences(table(tmp_path, cells)[1]).items()}
-    assert rows["seen, known types", "carpet"] == ["+3.00 [+3.00, +3.00] helps", "—"]
-    assert rows["seen, known types", "tile"] == ["+4.00 [+4.00, +4.00] helps", "+1.00 [+1.00, +1.00] helps"]
-    assert rows["seen, known types", "mean over 2 categories"] == ["+3.50 [+3.50, +3.50] helps", "—"]
-    assert rows["seen, unseen types", "carpet"][0] == "-5.00 [-5.00, -5.00] hurts"
+    assert rows["seen, known types", "carpet"] == ["+3.00 [+3.00, +3.00]", "—"]
+    assert rows["seen, known types", "tile"] == ["+4.00 [+4.00, +4.00]", "+1.00 [+1.00, +1.00]"]
+    assert rows["seen, known types", "mean over 2 categories"] == ["+3.50 [+3.50, +3.50]", "—"]
+    assert rows["seen, unseen types", "carpet"][0] == "-5.00 [-5.00, -5.00]"
     assert [over for split, over in rows if split == "seen, unseen types"] == ["carpet"]
 
 
@@ -165,7 +178,7 @@ def test_a_category_that_is_not_measured_yet_is_asked_of_its_types_too(tmp_path)
     asked = {over for split, over in rows if split == "seen, known types"}
     assert "mean over the 3 complete of 4 categories, without grid" in asked and "mean over 4 categories" not in asked
     key = ("seen, unseen types", "mean over the 2 complete of 3 categories, without grid")
-    assert rows[key] == ["2", "-4.00 [-4.00, -4.00] hurts"]
+    assert rows[key] == ["2", "-4.00 [-4.00, -4.00]"]
     assert rows["seen, unseen types", "grid"] == ["0 of 2", "not measured"]
     assert ("seen, unseen types", "leather") not in rows
 
@@ -210,22 +223,26 @@ def test_a_missing_k0_cell_removes_the_seed_of_its_types(tmp_path):
     cells = measured(tmp_path, levels, bgad_wo=wo, bgad=bgad)
     remove(tmp_path, cells[2])
     rows = differences(table(tmp_path, cells)[1])
-    assert rows["bgad - bgad-wo", "seen, known types", "10", "carpet"][:2] == ["2 of 3", "+4.00 [+4.00, +4.00] helps"]
+    assert rows["bgad - bgad-wo", "seen, known types", "10", "carpet"][:2] == ["2 of 3", "+4.00 [+4.00, +4.00]"]
 
 
 def test_only_seeds_that_both_have_are_paired(tmp_path):
     levels = {"nf": {"carpet": (80.0, 81.0)}, "bgad-wo": {"carpet": (81.0, 82.0, 99.0)}}
     (row,) = differences(table(tmp_path, measured(tmp_path, levels))[1]).values()
-    assert row[:2] == ["2", "+1.00 [+1.00, +1.00] helps"]
+    assert row[:2] == ["2", "+1.00 [+1.00, +1.00]"]
 
 
 def test_a_single_seed_has_a_difference_and_no_judgement(tmp_path):
     levels = {method: {category: images[:1] for category, images in of.items()} for method, of in LEVELS.items()}
     lines, records = table(tmp_path, measured(tmp_path, levels))
     rows = differences(records)
-    assert rows["bgad-wo - nf", "seen", "0", "mean over 2 categories"] == ["1", "+2.00", "+0.00", "+0.00"]
+    assert rows["bgad-wo - nf", "seen", "0", "mean over 2 categories"] == [
+        "1",
+        "+2.00 [+2.00, +2.00]",
+        *["+0.00 [+0.00, +0.00]"] * 2,
+    ]
     section = under(lines, HEADING)[""]
-    assert "(bgad-wo - nf): no mean difference has an interval." in section and "one in twenty" not in section
+    assert "(bgad-wo - nf): no mean difference has an interval over seeds and test images." in section
     assert {r["verdict_difference"] for r in records if r["section"] == "claim"} == {""}
 
 
@@ -233,9 +250,9 @@ def test_a_single_seed_has_a_difference_and_no_judgement(tmp_path):
     ("values", "word"),
     [
         ([-1.0, -1.2, -1.1], HURTS),
-        ([0.0, 0.0], NO_DIFFERENCE),
-        ([0.004, 0.004], NO_DIFFERENCE),  # is printed as 0.00
-        ([-1e-14, -1e-14], NO_DIFFERENCE),
+        ([0.0, 0.01], NO_DIFFERENCE),
+        ([0.0, 0.0], ""),  # ties
+        ([1.0, 1.0, 1.0, 1.0, 1.0], ""),
         ([1.0, 1.7871, 2.5742], NO_DIFFERENCE),  # from -0.168
         ([1.0, 1.672, 2.344], NO_DIFFERENCE),  # from 0.0027, which is printed as 0.00
         ([1.0, 1.66, 2.32], HELPS),  # from 0.0205
@@ -244,12 +261,18 @@ def test_a_single_seed_has_a_difference_and_no_judgement(tmp_path):
     ],
 )
 def test_a_judgement_is_of_the_interval_as_it_is_printed(values, word):
-    assert judgement(Spread.of(values)) == word
+    assert judgement(Spread.of(values, Chance(1e-4))) == word
+
+
+def test_an_interval_over_seeds_or_images_alone_has_no_judgement():
+    assert judgement(Spread.of([1.0, 1.1, 1.2])) == judgement(Spread.of([1.0], Chance(0.1))) == ""
+    assert judgement(Spread.of([1.0, 1.1, 1.2], Chance(0.1))) == HELPS
+    assert judgement(Spread.of([1.0, 1.1, 1.2], Chance(1.0))) == NO_DIFFERENCE  # the images could do it
 
 
 def test_minus_zero_is_not_printed():
-    assert Spread.of([-0.001, -0.001]).text(number) == "0.00 [0.00, 0.00]"
-    assert Spread.of([-0.001, -0.001]).text(signed) == "+0.00 [+0.00, +0.00]"
+    spread = Spread.of([-0.001, -0.001], Chance(1e-4))
+    assert (spread.text(number), spread.text(signed)) == ("0.00 [0.00, 0.00]", "+0.00 [+0.00, +0.00]")
 
 
 @pytest.mark.parametrize("method", ["bgad", "nf"])

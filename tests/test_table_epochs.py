@@ -46,15 +46,14 @@ def rows_of(records):
         ([1.0, 2.0, 6.0], (3 - 4.302653 * 7**0.5 / 3**0.5, 3 + 4.302653 * 7**0.5 / 3**0.5)),  # sd = sqrt(14 / 2)
         ([1.0, 2.0], (1.5 - 12.706205 * 0.5, 1.5 + 12.706205 * 0.5)),  # sd / sqrt(2) = 0.5
         ([1.0, 2.0, 3.0, 4.0, 5.0], (3 - 2.776445 * 0.5**0.5, 3 + 2.776445 * 0.5**0.5)),  # sd = sqrt(2.5)
-        ([2.5, 2.5, 2.5], (2.5, 2.5)),
     ],
 )
 def test_the_interval_is_students_t(values, interval):
     assert Spread.of(values).interval == pytest.approx(interval, abs=1e-5)
 
 
-@pytest.mark.parametrize("values", [[], [3.0]])
-def test_fewer_than_two_values_have_no_interval(values):
+@pytest.mark.parametrize("values", [[], [3.0], [2.5, 2.5, 2.5], [0.1, 0.1, 0.1]])
+def test_fewer_than_two_different_values_have_no_interval(values):
     assert [str(value) for value in Spread.of(values).interval] == ["nan", "nan"]
 
 
@@ -62,7 +61,7 @@ def test_the_sentence_is_over_all_cells_with_the_interval_over_seeds(tmp_path):
     """Seeds' means 0.5, 1, 3: mean 1.5, sd sqrt(1.75) = 1.3229, half 4.3027 x 1.3229 / sqrt(3) = 3.2862."""
     section = under(table(tmp_path, measured(tmp_path))[0], HEADING)[""]
     assert "Over 6 cells with 5 evaluations each" in section
-    assert "1.50 [-1.79, 4.79] in image AUROC, 0.25 [0.25, 0.25] in pixel AUROC and 0.00 [0.00, 0.00] in AUPRO on" in section
+    assert "1.50 [-1.79, 4.79] in image AUROC, 0.25 in pixel AUROC and 0.00 in AUPRO on" in section
     assert "at most 4.00 in image AUROC, 0.25 in pixel AUROC and 0.00 in AUPRO in a single cell" in section
     assert "Few evaluations" in section and "the released protocol has 25." in section
 
@@ -131,8 +130,8 @@ def test_a_single_seed_has_no_interval(tmp_path):
 def test_recipes_and_data_sets_have_a_sentence_each(tmp_path):
     cells = measured(tmp_path, of={"carpet": (1.0, 1.0)}) + measured(tmp_path, of={"brick": (3.0, 3.0)}, dataset="mini")
     section = under(table(tmp_path, cells)[0], HEADING)[""]
-    assert "- mvtec, recipe cpu: over 2 cells with 5 evaluations each" in section and "adds 1.00 [1.00, 1.00]" in section
-    assert "- mini, recipe cpu: over 2 cells with 5 evaluations each" in section and "adds 3.00 [3.00, 3.00]" in section
+    assert "- mvtec, recipe cpu: over 2 cells with 5 evaluations each" in section and "adds 1.00" in section
+    assert "- mini, recipe cpu: over 2 cells with 5 evaluations each" in section and "adds 3.00" in section
 
 
 def test_a_single_evaluation_leaves_nothing_to_choose(tmp_path):

@@ -41,6 +41,7 @@ SuiteName = Annotated[str, Argument(help="Name of a suite, as in config/suites."
 RecipeName = Annotated[str, Option("--recipe", help="Name of a recipe, as in config/recipes.", autocompletion=recipe_names)]
 FinishedCell = Annotated[Path, Option("--cell", help="Folder of a finished cell.", autocompletion=finished_cells)]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else, for scripts.")]
+Margin = Annotated[float | None, Option(help="Margin of the verdicts in points; by default that of config/config.yaml.")]
 Datasets = Annotated[str | None, Option(help="Data sets as JSON; by default those of config/config.yaml.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, SuiteName, check_in_project, data_root, suite_cells
+from bgad.cli.options import Datasets, Margin, SuiteName, check_in_project, configuration, data_root, suite_cells
 
 
 @app.command()
@@ -26,6 +26,7 @@ def table(
     output: Annotated[Path, Option(help="Markdown file to write; a CSV file goes next to it.")],
     plots: Annotated[Path, Option(help="Folder of the plots that the table links to.")],
     datasets: Datasets = None,
+    margin: Margin = None,
 ) -> None:
     """Writes a suite's table from its finished cells, and names the others.
 
@@ -34,7 +35,9 @@ def table(
     from bgad.report.tables.suite import write_table
 
     definition, wanted, left_out = suite_cells(suite, datasets)
-    write_table(suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out)
+    write_table(
+        suite, definition, wanted, output, output.with_suffix(".csv"), plots, Path(), left_out, margin or configuration().margin
+    )
 
 
 @app.command()
@@ -42,6 +45,7 @@ def report(
     suite: SuiteName,
     output: Annotated[Path, Option(help="HTML file to write.")],
     datasets: Datasets = None,
+    margin: Margin = None,
 ) -> None:
     """Writes a suite's report from its finished cells, as one HTML file that opens offline.
 
@@ -50,7 +54,7 @@ def report(
     from bgad.report.page.page import write_page
 
     definition, wanted, left_out = suite_cells(suite, datasets)
-    write_page(suite, definition, wanted, output, Path(), left_out)
+    write_page(suite, definition, wanted, output, Path(), left_out, margin or configuration().margin)
 
 
 @app.command()

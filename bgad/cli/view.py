@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bgad.cli.app import app
-from bgad.cli.options import Datasets, check_in_project, suite_cells
+from bgad.cli.options import Datasets, check_in_project, configuration, suite_cells
 from bgad.errors import ConfigError
 
 
@@ -39,9 +39,11 @@ def view(
         print(json.dumps(status_of(wanted).as_json(), indent=1))
         return
 
+    margin = configuration().margin
+
     def made(status):
         states = {cell: state for cell, state in status.states.items() if state in (RUNNING, QUEUED)}
-        return page(suite, definition, wanted, left_out=left_out, states=states)
+        return page(suite, definition, wanted, left_out=left_out, states=states, margin=margin)
 
     with Live(wanted, made) as live, serve(live, definition.title, port) as server:
         address = f"http://{LOOPBACK}:{server.server_port}/"

@@ -32,6 +32,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 T = TypeVar("T", bound=BaseModel)
 MANY = 1_000_000  # no sensible count is higher
+MARGIN = 0.3  # percentage points; config/config.yaml has the reason
 
 
 class Settings(BaseModel):
@@ -239,6 +240,7 @@ class Config(Settings):
     gpu_mb: int = Field(default=4000, ge=1, le=10 * MANY, description="GPU memory that a training may need, in MB")
     workers: int = Field(default=0, ge=0, le=MANY, description="processes that make synthetic images while a GPU trains")
     checkpoint_every: int = Field(default=60, ge=0, le=MANY, description="seconds of training between a cell's checkpoints")
+    margin: float = Field(default=MARGIN, gt=0, le=100, description="of verdicts on published numbers, in percentage points")
 
 
 class _Based(Settings):

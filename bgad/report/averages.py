@@ -12,6 +12,7 @@ import pandas as pd
 from bgad.config.methods import PAPER_METHODS
 from bgad.evaluation.metrics import METRICS
 from bgad.report import published
+from bgad.report.bootstrap import chance_of, differences
 from bgad.report.collect import DONE, Collected
 from bgad.report.statistics import Spread
 
@@ -116,7 +117,8 @@ def mean_rows(setting: Setting, part: pd.DataFrame, columns: Sequence[str]) -> l
         for metric, of_metric in of_group.groupby("metric", sort=False):
             for column in columns:
                 whole = complete[metric] == group
-                spread[metric, column] = Spread.of(over_categories(of_metric, group, column) if whole else [])
+                values = over_categories(of_metric, group, column) if whole else pd.Series(dtype=float)
+                spread[metric, column] = _spread(of_metric, values, column)
         category, label = MEAN, f"mean over {_count(len(group), 'category', 'categories')}"
         if group != categories:
             category = ""
@@ -166,6 +168,8 @@ def paired(part: pd.DataFrame, base: pd.DataFrame, same: list[str]) -> pd.DataFr
     pairs = part.merge(base, on=[*same, "metric"], suffixes=("", "_base"))
     measured = pairs["status"] == DONE
     status = (measured & (pairs["status_base"] == DONE)).map({True: DONE, False: ""})
+    if "moved" in pairs:
+        pairs = pairs.assign(moved=differences(pairs["moved"], pairs["moved_base"]))
     return pairs.assign(last=pairs["last"] - pairs["last_base"], status=status, measured=measured)
 
 
@@ -184,12 +188,20 @@ def _means(groups) -> pd.Series:
     return groups.mean().where(groups.count() == groups.size())
 
 
+def _spread(of_metric: pd.DataFrame, of_seed: pd.Series, column: str) -> Spread:
+    """Of the seeds' values in ``column``, from the cells behind them. Only the last epoch has a bootstrap over test images."""
+    there = of_seed.dropna()
+    chance = chance_of(of_metric[of_metric["seed"].isin(there.index)]) if column == "last" else None
+    is_level = column in RULES and "last_base" not in of_metric  # else a difference
+    return Spread.of(there, chance, is_level)
+
+
 def _row(label: str, category: str, known_type: str, part: pd.DataFrame, columns: Sequence[str]) -> Row:
     spread = {}
-    for column in columns:
-        of_seed = _means(part.groupby(["metric", "seed"], sort=False)[column])
-        for metric, of_metric in of_seed.groupby("metric", sort=False):
-            spread[metric, column] = Spread.of(of_metric)
+    for metric, of_metric in part.groupby("metric", sort=False):
+        for column in columns:
+            of_seed = _means(of_metric.groupby("seed", sort=False)[column])
+            spread[metric, column] = _spread(of_metric, of_seed, column)
     return Row(label, category, known_type, part["seed"].nunique(), spread, _missing(part))
 
 

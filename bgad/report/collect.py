@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from bgad.config.cells import Cell
 from bgad.config.names import check_text
+from bgad.config.settings import MARGIN
 from bgad.errors import BgadError, FileError
 from bgad.evaluation.metrics import METRICS
 from bgad.io import content_of, end_of, read_json
@@ -51,6 +52,7 @@ class Collected:
     history:    a row per measured cell and evaluation: epoch and the metrics, in percent
     origins:    a row per measured cell: device, torch version, commit and hashes
     notes:      each warning about the data, with the measured cells that it concerns
+    margin:     percentage points that a verdict on a published number allows
     """
 
     root: Path
@@ -62,6 +64,7 @@ class Collected:
     history: pd.DataFrame
     origins: pd.DataFrame
     notes: dict[str, list[Cell]]
+    margin: float = MARGIN
 
 
 def collect(cells: Iterable[Cell], root: Path = Path(), stale_too: bool = False) -> Collected:

@@ -33,6 +33,11 @@ class Published:
     source: str
     note: str
 
+    @property
+    def is_single_run(self) -> bool:
+        """Whether it is one run next to the number that its paper claims."""
+        return "single run" in self.note
+
 
 def lookup(dataset: str, category: str, method: str, setting: str, known_type: str, k: int, metric: str) -> list[Published]:
     """Every published number with this key, the paper's own before later ones; empty if there is none.

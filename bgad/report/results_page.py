@@ -18,6 +18,7 @@ from bgad.config.provenance import method_sha256
 from bgad.config.settings import load_recipe
 from bgad.errors import BgadError, FileError
 from bgad.io import read_json, write_json, write_text
+from bgad.report.bootstrap import with_images
 from bgad.report.collect import DONE, Collected, collect
 from bgad.report.statistics import HELPS, HURTS
 from bgad.report.tables.claim import claim_section
@@ -56,7 +57,7 @@ def store(suite: str, cells: list[Cell], root: Path = Path()) -> str:
     Only rows of which every cell is measured and up to date. A record with more rows stays: delete it to replace it.
     FileError if a metrics.json belongs to another cell.
     """
-    collected = collect(cells, root)
+    collected = with_images(collect(cells, root))
     missing = [f"  {cell.folder.as_posix()}: {status}" for cell, status in collected.status.items() if status != DONE]
     done = len(cells) - len(missing)
     of_sections = [section(collected)[1] for section in (results_section, claim_section, epochs_section)]

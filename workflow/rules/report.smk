@@ -101,12 +101,13 @@ rule table:
         suite="{suite}",
         folder=lambda wildcards, input: str(Path(input.examples).parent),
         datasets=lambda wildcards: DATASETS_JSON,
+        margin=CONFIG.margin,
         source=source_sha256("report"),
     message:
         "Table of suite {wildcards.suite}"
     shell:
         "bgad table {params.suite} --output {output.md:q} --plots {params.folder:q}"
-        " --datasets {params.datasets:q} > {log:q} 2>&1"
+        " --datasets {params.datasets:q} --margin {params.margin} > {log:q} 2>&1"
 
 
 rule page:
@@ -132,11 +133,13 @@ rule page:
         gpu=0,
     params:
         datasets=lambda wildcards: DATASETS_JSON,
+        margin=CONFIG.margin,
         source=source_sha256("report"),
     message:
         "Page of suite {wildcards.suite}"
     shell:
-        "bgad report {wildcards.suite} --output {output:q} --datasets {params.datasets:q} > {log:q} 2>&1"
+        "bgad report {wildcards.suite} --output {output:q} --datasets {params.datasets:q} --margin {params.margin}"
+        " > {log:q} 2>&1"
 
 
 use rule table as paper_table with:
@@ -165,6 +168,7 @@ use rule table as paper_table with:
         suite="paper",
         folder=lambda wildcards, input: str(Path(input.examples).parent),
         datasets=lambda wildcards: DATASETS_JSON,
+        margin=CONFIG.margin,
         source=source_sha256("report"),
     message:
         "Table of the paper suite"

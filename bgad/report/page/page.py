@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -21,11 +22,12 @@ from scipy.special import stdtrit
 from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.methods import display_name
-from bgad.config.settings import Suite
+from bgad.config.settings import MARGIN, Suite
 from bgad.data.images import decode
 from bgad.errors import BgadError, FileError
 from bgad.evaluation.metrics import METRICS
 from bgad.io import content_of, write_text
+from bgad.report.bootstrap import with_images
 from bgad.report.collect import (
     CELL,
     DONE,
@@ -60,13 +62,14 @@ def write_page(
     output: Path,
     root: Path = Path(),
     left_out: Sequence[str] = (),
+    margin: float = MARGIN,
 ) -> None:
-    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` as for the table.
+    """Writes the page of ``cells`` (their folders under ``root``); ``left_out`` and ``margin`` as for the table.
 
     The page names cells without metrics, and images that are missing, damaged or beyond LIMIT. FileError if a metrics.json
     belongs to another cell.
     """
-    write_text(output, page(suite_name, suite, cells, root, left_out))
+    write_text(output, page(suite_name, suite, cells, root, left_out, margin=margin))
 
 
 def page(
@@ -76,9 +79,10 @@ def page(
     root: Path = Path(),
     left_out: Sequence[str] = (),
     states: Mapping[Cell, str] | None = None,
+    margin: float = MARGIN,
 ) -> str:
     """The page as text. ``states``: what to call unfinished cells instead of interrupted or not run, while a suite runs."""
-    collected = collect(cells, root)
+    collected = replace(with_images(collect(cells, root)), margin=margin)
     collected.status.update({cell: state for cell, state in (states or {}).items() if collected.status.get(cell, DONE) != DONE})
     status = list(collected.status.values())
     lines, records = summary(collected)

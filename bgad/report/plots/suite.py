@@ -5,6 +5,7 @@ from pathlib import Path
 from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.settings import Suite
+from bgad.report.bootstrap import with_images
 from bgad.report.collect import collect
 from bgad.report.plots.cells import by_category, curves, training_curves
 from bgad.report.plots.epochs import best_epoch
@@ -21,7 +22,7 @@ def write_plots(suite: Suite, cells: list[Cell], folder: Path, root: Path = Path
 
     A plot with nothing to show says so. FileError if a metrics.json belongs to another cell.
     """
-    collected = collect(cells, root)
+    collected = with_images(collect(cells, root))
     with style():
         for name, draw in DRAWINGS.items():
             save(draw(collected, suite.title), Path(folder) / name)

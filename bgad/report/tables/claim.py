@@ -6,6 +6,7 @@ import pandas as pd
 
 from bgad.evaluation.metrics import METRICS
 from bgad.report.averages import Setting, paired, settings
+from bgad.report.bootstrap import differences, mean_moved
 from bgad.report.collect import Collected
 from bgad.report.tables.differences import (
     READING,
@@ -97,9 +98,13 @@ def _by_known(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.D
         # A measured category without such types is left out; one that is not measured may have them and counts as missing.
         lacking = set(pairs.loc[pairs["measured"], "category"]) - set(of_known["category"])
         for metric in METRICS[:2]:
-            by_pair = of_known.assign(last=of_known[metric] - of_known[f"{metric}_base"]).groupby(PAIR)["last"]
-            means = by_pair.agg(lambda of_types: of_types.mean(skipna=False))
+            of_metric = of_known.assign(last=of_known[metric] - of_known[f"{metric}_base"])
+            means = {"last": ("last", lambda of_types: of_types.mean(skipna=False))}
+            if "moved" in pairs:
+                of_metric = of_metric.assign(moved=differences(of_known[f"moved_{metric}"], of_known[f"moved_{metric}_base"]))
+                means["moved"] = ("moved", mean_moved)
             asked = pairs[(pairs["metric"] == metric) & ~pairs["category"].isin(lacking)]
-            parts.append(asked.drop(columns="last").merge(means.reset_index(), on=PAIR, how="left"))
+            by_pair = of_metric.groupby(PAIR).agg(**means).reset_index()
+            parts.append(asked.drop(columns=list(means)).merge(by_pair, on=PAIR, how="left"))
         result[known] = pd.concat(parts)
     return result

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bgad.report.averages import Row, Setting, category_rows, measured_means
-from bgad.report.statistics import HELPS, HURTS, NO_DIFFERENCE, NOT_MEASURED, judgement, signed
+from bgad.report.statistics import COVERS, HELPS, HURTS, NO_DIFFERENCE, NOT_MEASURED, judgement, signed
 from bgad.report.tables.format import NAMES, SHOWN, literal, markdown, record_of
 
 READING = (
-    "Each seed's difference is a mean over hard types first, then over the categories that have every pair. Brackets are 95 % "
-    f"intervals over seeds (Student's t). **{HELPS}**: the interval is above 0. **{HURTS}**: it is below 0. "
-    f"**{NO_DIFFERENCE}**: it contains 0, which does not prove that there is no difference. A single seed gets no judgement."
+    "Each seed's difference is a mean over hard types first, then over the categories that have every pair. Brackets are "
+    f"{COVERS} **{HELPS}**: the interval is above 0. **{HURTS}**: it is below 0. **{NO_DIFFERENCE}**: it contains 0, which "
+    "does not prove that there is no difference. An interval that covers only seeds or only images gets no such word, nor "
+    "do seeds that all have the same difference."
 )
 
 
@@ -73,7 +74,11 @@ def counted(found: Iterable[Difference]) -> str:
     words = [judgement(row.of(metric, "last")) for one in found for row in one.means for metric in SHOWN]
     words = [word for word in words if word]
     counts = ", ".join(f"{word} in {words.count(word)}" for word in (HELPS, HURTS, NO_DIFFERENCE))
-    return f"{counts} of the {len(words)} mean differences" if words else "no mean difference has an interval"
+    return (
+        f"{counts} of the {len(words)} mean differences"
+        if words
+        else "no mean difference has an interval over seeds and test images"
+    )
 
 
 def chance(records: list[dict]) -> str:

@@ -22,7 +22,7 @@ def full_test_records(collected: Collected) -> list[dict]:
     for setting, part in settings(collected.full_test if seen.empty else seen):
         table = rows(setting, part)
         records += [metric_record("full_test", setting, row, metric) for row in table for metric in METRICS]
-        others += other_records(f"{OTHERS}, whole test set", setting, table, "unsupervised")
+        others += other_records(f"{OTHERS}, whole test set", setting, table, "unsupervised", collected.margin)
     return records + others
 
 

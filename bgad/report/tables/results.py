@@ -6,6 +6,7 @@ from bgad.config.methods import PAPER_METHODS
 from bgad.evaluation.metrics import METRICS
 from bgad.report.averages import Setting, rows, settings
 from bgad.report.collect import Collected
+from bgad.report.statistics import COVERS
 from bgad.report.tables.format import (
     NAMES,
     SHOWN,
@@ -19,8 +20,8 @@ from bgad.report.tables.format import (
 )
 
 INTRODUCTION = (
-    "Each entry is **last**, what you get without looking at the test set, with its 95 % interval over seeds (Student's t; one "
-    "seed has none). In round brackets is **best**, the maximum over the evaluations on the test set: optimistic, but the rule "
+    f"Each entry is **last**, what you get without looking at the test set, with its interval in square brackets: "
+    f"{COVERS} In round brackets is **best**, the maximum over the evaluations on the test set: optimistic, but the rule "
     "behind BGAD's published numbers. Both are means over seeds, in percent; a detector has only last. A mean over categories "
     "is taken for each seed first."
 )

@@ -8,12 +8,14 @@ import io
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bgad.config import paths
 from bgad.config.cells import Cell
-from bgad.config.settings import Suite
+from bgad.config.settings import MARGIN, Suite
 from bgad.io import write_text
+from bgad.report.bootstrap import with_images
 from bgad.report.collect import DONE, FAILED, INTERRUPTED, NOT_RUN, Collected, collect
 from bgad.report.stale import STALE
 from bgad.report.tables.claim import claim_section
@@ -26,11 +28,12 @@ from bgad.report.tables.results import results_section
 
 NAMED = 5  # cells that a note or a status lists
 COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric", "n", "asked"]
-COLUMNS += ["last", "last_sd", "last_low", "last_high", "best", "best_sd", "best_low", "best_high"]
+COLUMNS += ["last", "last_sd", "last_low", "last_high", "last_covers"]
+COLUMNS += ["best", "best_sd", "best_low", "best_high", "best_covers"]
 COLUMNS += ["published_method", "published", "published_sd", "last_minus_published", "best_minus_published"]
 COLUMNS += ["verdict_last", "verdict_best", "source"]
 COLUMNS += ["types", "last_at_k0", "last_minus_k0"]
-COLUMNS += ["against", "difference", "difference_low", "difference_high", "verdict_difference", "note"]
+COLUMNS += ["against", "difference", "difference_low", "difference_high", "difference_covers", "verdict_difference", "note"]
 
 
 def write_table(
@@ -42,13 +45,14 @@ def write_table(
     plots_folder: Path,
     root: Path = Path(),
     left_out: Sequence[str] = (),
+    margin: float = MARGIN,
 ) -> None:
     """Writes the table of ``cells`` (their folders under ``root``) as Markdown, and with every number as CSV.
 
     ``plots_folder`` has the plots of bgad.report.plots.suite. ``left_out`` lists what the suite's hard-* cannot have, each with
-    its reason. FileError if a metrics.json belongs to another cell.
+    its reason. ``margin`` (percentage points) is the verdicts'. FileError if a metrics.json belongs to another cell.
     """
-    collected = collect(cells, root)
+    collected = replace(with_images(collect(cells, root)), margin=margin)
     lines, records = summary(collected)
     for more in (type_records, full_test_records, released_records, noticed_records, missing_records):
         records += more(collected)
