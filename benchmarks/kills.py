@@ -108,7 +108,7 @@ def copy_of_project(folder: Path, seeds: int) -> Path:
     (folder / "profiles").symlink_to("workflow/profiles")
     config = folder / "config"
     recipe = yaml.safe_load((config / "recipes/demo.yaml").read_text())
-    recipe["image_size"], recipe["flow"]["blocks"] = 64, 2
+    recipe["image_size"], recipe["flow"]["blocks"], recipe["sampling"]["level_steps"] = 64, 2, [40, 20, 10]
     recipe["schedule"] |= {"meta_epochs": EPOCHS, "evaluate_every": 3}
     (config / "recipes/kills.yaml").write_text(yaml.safe_dump(recipe))
     of_all = {"recipe": "kills", "dataset": "mini", "categories": ["gravel"], "splits": ["seen"], "seeds": [*range(seeds)]}

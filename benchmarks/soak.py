@@ -46,6 +46,7 @@ RECIPE = {  # a second of training; this measures what is around it
     "image_size": 32,
     "flow": {"blocks": 1},
     "schedule": {"meta_epochs": 2, "evaluate_every": 1},
+    "sampling": {"level_steps": [20, 10, 5]},
     "anomalies": {"strategy": "repeat"},
 }
 GROWTH_MOST = 1.1  # allowed growth of Snakemake's memory and of a cell's processor time, from the first of a run to the last

@@ -33,7 +33,7 @@ def small(project):
     """The project with a suite of three quick cells, run to its table and page."""
     config = project.folder / "config"
     recipe = yaml.safe_load((config / "recipes" / "demo.yaml").read_text())
-    recipe["image_size"], recipe["flow"]["blocks"] = 64, 2
+    recipe["image_size"], recipe["flow"]["blocks"], recipe["sampling"]["level_steps"] = 64, 2, [40, 20, 10]
     recipe["schedule"] |= {"meta_epochs": 3, "evaluate_every": 2}
     (config / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     (config / "suites" / "tiny.yaml").write_text(SUITE)

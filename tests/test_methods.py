@@ -68,7 +68,9 @@ class Category:
         compute(self.index, root, load_backbone("tf_efficientnet_lite0", CPU), 32, root / "features")
         self.cache = load(root / "features")
         self.split = draw(self.index, "seen", 0)
-        self.recipe = Recipe.model_validate(read_yaml(RECIPES / "demo.yaml") | {"image_size": 32})
+        values = read_yaml(RECIPES / "demo.yaml") | {"image_size": 32}
+        values["sampling"]["level_steps"] = [3, 2, 1]
+        self.recipe = Recipe.model_validate(values)
 
     def run(self, method: str, output: Path, k: int = 0, log=lambda line: None) -> dict:
         cell = Cell("tiny", "own", "part", "seen", k, method, 0)

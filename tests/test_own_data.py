@@ -214,7 +214,8 @@ class Reader:
         for old, new in {
             "image_size: 256": "image_size: 32",
             "blocks: 8": "blocks: 2",
-            "meta_epochs: 4 ": "meta_epochs: 2 ",
+            "meta_epochs: 8 ": "meta_epochs: 2 ",
+            "level_steps: [400, 400, 200]": "level_steps: [3, 2, 1]",
         }.items():
             assert old in text
             text = text.replace(old, new)

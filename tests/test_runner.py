@@ -39,7 +39,7 @@ def recipe(name="demo", **sampling) -> Recipe:
     values |= {"backbone": "tf_efficientnet_lite0", "image_size": 32}
     values["flow"] |= {"blocks": 2}
     values["schedule"] |= {"meta_epochs": 3, "sub_epochs": 1, "evaluate_every": 2}
-    values["sampling"] |= sampling
+    values["sampling"] |= ({} if name == "paper" else {"level_steps": [3, 2, 1]}) | sampling
     return Recipe.model_validate(values)
 
 

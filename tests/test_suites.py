@@ -19,11 +19,11 @@ HARD_TYPES = 73 - 1
 
 # name: (number of cells, some of its cells, some others), cells by their folders
 SUITES = {
-    # seen: 4 categories x (2 methods with k 0 + 2 k) x 2 seeds, and 2 detectors; hard-scratch: 2 categories x 2 k x 2 seeds
+    # seen: 4 categories x (5 methods x 2 seeds, and k 1); hard-scratch: 2 categories x 2 k
     "demo": (
-        4 * (2 + 2) * 2 + 4 * 2 + 2 * 2 * 2,
-        ["demo/mini/coins/hard-scratch/k10/bgad/seed1", "demo/mini/grass/seen/k0/padim/seed0"],
-        ["demo/mini/grass/hard-scratch/k10/bgad/seed1"],
+        4 * (5 * 2 + 1) + 2 * 2,
+        ["demo/mini/coins/hard-scratch/k10/bgad/seed0", "demo/mini/grass/seen/k0/padim/seed1"],
+        ["demo/mini/grass/hard-scratch/k10/bgad/seed0"],
     ),
     "paper": (
         CATEGORIES * 2 * RUNS,
@@ -85,7 +85,7 @@ SUITES = {
         ["paper/btad/03/seen/k10/bgad/seed42", "paper/btad/01/seen/k0/bgad-wo/seed0"],
         ["paper/btad/03/hard-ko/k10/bgad/seed42"],
     ),
-    # 7 categories with 4 methods at k 0 and k 1, 5 and 10; unknown types (3, 4 and 5 of MVTec AD's, one of each of mini) with k 0
+    # 7 categories with 4 methods at k 0, and k 1, 5 and 10; hard types (3, 4 and 5 of MVTec AD's, one of each of mini) with k 0
     # and 10; 3 seeds
     "claim": (
         (7 * (4 + 3) + (3 + 4 + 5 + 4) * 2) * 3,

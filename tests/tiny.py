@@ -60,7 +60,7 @@ def make_project(folder: Path) -> TinyProject:
     shutil.copytree(ROOT / "config", folder / "config")
     config = folder / "config"
     recipe = yaml.safe_load((config / "recipes/demo.yaml").read_text())
-    recipe["image_size"], recipe["flow"]["blocks"] = 32, 2
+    recipe["image_size"], recipe["flow"]["blocks"], recipe["sampling"]["level_steps"] = 32, 2, [3, 2, 1]
     (config / "recipes/tiny.yaml").write_text(yaml.safe_dump(recipe))
     (config / "suites/tiny.yaml").write_text(SUITE)
     root = folder / "data"

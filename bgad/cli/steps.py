@@ -117,7 +117,7 @@ def features(
     """Takes a category's images through the frozen backbone, once for all its cells.
 
     Example: bgad features --index resources/index/mini/brick.json --root resources/datasets/mini
-    --backbone tf_efficientnet_lite0 --image-size 128 --output resources/features/tf_efficientnet_lite0/128/mini/brick
+    --backbone tf_efficientnet_lite0 --image-size 256 --output resources/features/tf_efficientnet_lite0/256/mini/brick
     """
     from bgad import devices
     from bgad.data.layouts import Index
@@ -152,7 +152,7 @@ def synthetic(
     Example: bgad synthetic cutpaste --index resources/index/mini/brick.json --root resources/datasets/mini
     --split resources/splits/own/mini/brick/seen/seed0.json --backbone tf_efficientnet_lite0 --image-size 128
     --known 10 --each 4
-    --output resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
+    --output resources/cutpaste/own/tf_efficientnet_lite0/256/mini/brick/seen/seed0/10x4
     """
     from bgad import devices
     from bgad.anomalies.synthetic import compute_synthetic
@@ -193,8 +193,8 @@ def cell(
 
     Example: bgad cell results/demo/mini/brick/seen/k10/bgad/seed0 --recipe config/recipes/demo.yaml
     --index resources/index/mini/brick.json --split resources/splits/own/mini/brick/seen/seed0.json
-    --features resources/features/tf_efficientnet_lite0/128/mini/brick --root resources/datasets/mini
-    --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/128/mini/brick/seen/seed0/10x4
+    --features resources/features/tf_efficientnet_lite0/256/mini/brick --root resources/datasets/mini
+    --cutpaste resources/cutpaste/own/tf_efficientnet_lite0/256/mini/brick/seen/seed0/10x4
     """
     from bgad import devices
     from bgad.config.cells import Cell

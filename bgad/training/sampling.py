@@ -116,7 +116,7 @@ def _vector_draws(
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
-    """Each level's steps of normal vectors, which only repeat once all have been drawn; each step adds vectors of the entries."""
+    """Each level's steps of normal vectors, which repeat only once all have been drawn; each step adds some of the entries."""
     from_entries = min(round(sampling.vectors * sampling.anomaly_share), sampling.vectors - 1) if entries else 0
     from_normal = sampling.vectors - from_entries
     for level in range(len(normal)):

@@ -60,7 +60,7 @@ def copy_of_the_project(folder: Path, suite: str | None) -> Path:
         shutil.copytree(ROOT / name, folder / name, symlinks=True)
     if suite is None:
         recipe = yaml.safe_load((folder / "config/recipes/demo.yaml").read_text())
-        recipe["image_size"], recipe["flow"]["blocks"] = 64, 2
+        recipe["image_size"], recipe["flow"]["blocks"], recipe["sampling"]["level_steps"] = 64, 2, [40, 20, 10]
         (folder / "config/recipes/tiny.yaml").write_text(yaml.safe_dump(recipe))
         (folder / "config/suites/small.yaml").write_text(SMALL)
         change(folder / "config/config.yaml", {"suites: [": "suites: [small, "})
