@@ -43,6 +43,8 @@ def by_category(collected: Collected, title: str) -> Figure:
         dataset, kind, metric, _, k, method = panel
         if not part.empty:
             _categories(axis, part, y_of, look)
+        if not set(published.categories_of_mean(dataset)) <= set(part["category"]):
+            return
         for one in published.lookup(dataset, "mean", method, kind, "", k, metric)[:1]:
             axis.axvline(one.value, ls="--", lw=1, color=INK)
             lines[f"published mean over all categories: {one.paper}, k = {one.k} (best)"] = None
@@ -164,7 +166,8 @@ def _categories(axis, part: pd.DataFrame, y_of, look: dict) -> None:
         y = y_of(category)
         seeds = last.loc[category].dropna()
         axis.plot(seeds, [y] * len(seeds), ls="", ms=3.5, alpha=0.6, mew=0, **look)
-        axis.plot([seeds.mean()], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
+        if len(seeds) > 1:
+            axis.plot([seeds.mean()], [y], ls="", marker="|", ms=9, mew=2, color=look["color"])
 
 
 def _curves(axis, of_group: pd.DataFrame, metric: str, look: dict) -> None:
