@@ -65,8 +65,10 @@ def test_differences_are_paired_over_seeds_with_their_interval(tmp_path):
     ]
     # Pixel AUROC and AUPRO are the same everywhere.
     assert all(row[2:] == ["+0.00 [+0.00, +0.00]"] * 2 for row in rows.values())
-    shown = [row[1:7] for row in rows_under(lines, HEADING)[1:]]
-    assert shown == [[*key, *rows[key][:2]] for key in list(rows)[:2]]  # the means, without both together
+    shown = [row[:6] for row in rows_under(lines, HEADING)[1:]]  # the means, without both together
+    wo, bgad = list(rows)[:2]
+    assert shown[0] == ["the explicit boundary (bgad-wo - nf)", *wo[1:], *rows[wo][:2]]
+    assert shown[1:] == [["the known anomalies (bgad - bgad-wo)", *bgad[1:], *rows[bgad][:2]]]
 
 
 def test_what_the_tables_hold_is_counted(tmp_path):
@@ -74,8 +76,8 @@ def test_what_the_tables_hold_is_counted(tmp_path):
     seed, and helps."""
     section = under(table(tmp_path, measured(tmp_path, LEVELS))[0], HEADING)[""]
     words = "helps in 1, hurts in 0, no difference seen in 0 of the 1 mean differences"
-    assert f"- **The explicit boundary** (bgad-wo - nf): {words}." in section
-    assert f"- **Both together** (bgad - nf): {words}." in section
+    assert f"- **the explicit boundary (bgad-wo - nf)**: {words}." in section
+    assert f"- **both together (bgad - nf)**: {words}." in section
     assert " 27 such intervals" in section and "one in twenty" in section
 
 
@@ -203,7 +205,7 @@ def test_a_difference_over_fewer_types_than_at_another_k_says_so(tmp_path):
             cells.append(cell("carpet", f"hard-{kind}", k))
             write_cell(tmp_path, cells[-1], metrics((levels[cells[-1].method], 100.0)))
     lines, records = table(tmp_path, cells)
-    assert [row[4] for row in rows_under(lines, HEADING)[1:]] == ["carpet", "carpet (over 1 of 2 types)"]
+    assert [row[3] for row in rows_under(lines, HEADING)[1:]] == ["carpet", "carpet (over 1 of 2 types)"]
     assert [key[2:] for key in differences(records)] == [("1", "carpet"), ("10", "carpet")]
     of = [r for r in records if r["section"] == "claim" and r["metric"] == "aupro"]
     assert [(r["row"], r["note"]) for r in of] == [("carpet", ""), ("carpet", "over 1 of 2 types")]
@@ -242,7 +244,7 @@ def test_a_single_seed_has_a_difference_and_no_judgement(tmp_path):
         *["+0.00 [+0.00, +0.00]"] * 2,
     ]
     section = under(lines, HEADING)[""]
-    assert "(bgad-wo - nf): no mean difference has an interval over seeds and test images." in section
+    assert "(bgad-wo - nf)**: no mean difference has an interval over seeds and test images." in section
     assert {r["verdict_difference"] for r in records if r["section"] == "claim"} == {""}
 
 

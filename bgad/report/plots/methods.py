@@ -43,7 +43,9 @@ def methods(collected: Collected, title: str) -> Figure:
         handle(text, color=of, marker="o", ls="") for text, of in (("knows anomalies", COLOURS[0]), ("knows none", PALE))
     ]
     handles += [handle(text, color=INK, marker="|", ms=14, mew=1.5, ls="") for text in lines]
-    caption = "Means over the categories, at the last epoch. Bars are 95 % intervals, as in the table; one seed may have none."
+    caption = (
+        "Means over the categories, at the last epoch. Bars are 95 % intervals over seeds and test images, as in the table."
+    )
     if any(_is_incomplete(rows) for of_group in groups.values() for rows in of_group.values()):
         caption += " † cells are missing; the mean is over the complete categories."
     return finish(figure, title, caption, handles)

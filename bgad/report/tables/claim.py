@@ -8,19 +8,12 @@ from bgad.evaluation.metrics import METRICS
 from bgad.report.averages import Setting, paired, settings
 from bgad.report.bootstrap import differences, mean_moved
 from bgad.report.collect import Collected
-from bgad.report.tables.differences import (
-    READING,
-    Difference,
-    any_measured,
-    chance,
-    counted,
-    difference_records,
-    difference_table,
-)
-from bgad.report.tables.format import Section, several
+from bgad.report.tables.differences import Difference, difference_section
+from bgad.report.tables.format import Section
 
 HEADING = "## What helps, on known and on unseen types"
-TOGETHER = "both together"  # only in table.csv and in the counts
+IF_NONE = "Nothing to compare: this suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds."
+TOGETHER = "both together"  # is counted; table.csv has the differences
 # Each part of BGAD: the method that has it, and the one that lacks it (always at k = 0).
 COMPARISONS = {
     "the explicit boundary": ("bgad-wo", "nf"),
@@ -34,51 +27,32 @@ def claim_section(collected: Collected) -> Section:
     """The differences over the categories of each recipe and data set. The records also have those of each category."""
     groups = [of_group for _, of_group in collected.metrics.groupby(["recipe", "dataset"], sort=False)]
     found = [one for of_group in groups for one in _differences(of_group, collected.by_type)]
-    if not found:
-        reason = "Nothing to compare: this suite has no two of nf, bgad-wo and bgad on the same categories, splits and seeds."
-        return [HEADING, "", reason], []
-    if not any_measured(found):
-        return [HEADING, "", "No pair of cells is measured yet, so there is nothing to compare."], []
-    records = difference_records("claim", found)
-    apart = [one for one in found if one.asks != TOGETHER]
-    table = difference_table(apart or found, several([one.setting for one in found]), _what)
-    return [HEADING, "", *_introduction(found, chance(records)), "", *table], records
-
-
-def _introduction(found: list[Difference], by_chance: str) -> list[str]:
-    all_known = not any(one.types for one in found) and any(one.setting.kind == "seen" for one in found)
-    apart = (
-        "In this suite's seen splits, no category has both known and unseen types."
-        if all_known
-        else "In seen splits, known and unseen types are each tested against all normal images."
-    )
-    lines = [
+    types = "In seen splits, known and unseen types are each tested against all normal images."
+    if not any(one.types for one in found) and any(one.setting.kind == "seen" for one in found):
+        types = "In this suite's seen splits, no category has both known and unseen types."
+    introduction = (
         "Differences of the last epochs in percentage points, so no epoch is chosen on the test set. Both methods' cells share "
-        f"recipe, category, split and seed. {READING} In hard splits every tested type is unseen. {apart} If a recipe has "
-        f"focal weights, bgad-wo uses them and nf does not.{by_chance}",
-        "",
-    ]
-    for asks, (method, against) in COMPARISONS.items():
-        of_question = [one for one in found if one.asks == asks]
-        if of_question:
-            lines.append(f"- **{asks.capitalize()}** ({method} - {against}): {counted(of_question)}.")
-    return lines
+        f"recipe, category, split and seed. In hard splits every tested type is unseen. {types} If a recipe has focal weights, "
+        "bgad-wo uses them and nf does not."
+    )
+    hidden = _asks(TOGETHER)
+    return difference_section(HEADING, "claim", found, introduction, IF_NONE, ("dataset", "recipe"), hidden)
+
+
+def _asks(what: str) -> str:
+    return f"{what} ({' - '.join(COMPARISONS[what])})"
 
 
 def _differences(of_group: pd.DataFrame, by_type: pd.DataFrame) -> Iterator[Difference]:
     """Every comparison that one recipe and data set have cells for, measured or not."""
-    for asks, (method, against) in COMPARISONS.items():
+    for what, (method, against) in COMPARISONS.items():
         base = of_group[(of_group["method"] == against) & (of_group["k"] == 0)]
         for setting, part in settings(of_group[of_group["method"] == method]):
             pairs = paired(part, base, ["kind", *PAIR])
             if not pairs.empty:
-                yield Difference.of(asks, setting, against, "", pairs)
+                yield Difference.of(_asks(what), setting, against, "", pairs)
                 for known, of_types in _by_known(setting, against, pairs, by_type).items():
-                    yield Difference.of(asks, setting, against, "known types" if known else "unseen types", of_types)
-
-
-def _what(one: Difference) -> dict[str, str]:
-    return {"what helps?": one.asks, "difference": f"{one.setting.method} - {one.against}"}
+                    yield Difference.of(_asks(what), setting, against, "known types" if known else "unseen types", of_types)
 
 
 def _by_known(setting: Setting, against: str, pairs: pd.DataFrame, by_type: pd.DataFrame) -> dict[bool, pd.DataFrame]:

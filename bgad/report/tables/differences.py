@@ -1,13 +1,13 @@
 """Differences between cells that differ in one thing, at the last epoch and paired over seeds, as rows of a table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from bgad.report.averages import Row, Setting, category_rows, measured_means
 from bgad.report.statistics import COVERS, HELPS, HURTS, NO_DIFFERENCE, NOT_MEASURED, judgement, signed
-from bgad.report.tables.format import NAMES, SHOWN, literal, markdown, record_of
+from bgad.report.tables.format import NAMES, SHOWN, Section, literal, markdown, record_of, several
 
 READING = (
     "Each seed's difference is a mean over hard types first, then over the categories that have every pair. Brackets are "
@@ -36,27 +36,46 @@ class Difference:
         return cls(asks, setting, against, types, *rows)
 
 
-def any_measured(found: Iterable[Difference]) -> bool:
-    return any(row.seeds for one in found for row in one.means + one.categories)
+def difference_section(
+    heading: str,
+    section: str,
+    found: list[Difference],
+    introduction: str,
+    if_none: str,
+    fields: Sequence[str],
+    hidden: str = "",
+) -> Section:
+    """How many mean differences of each question get each judgement, and their table. The records also have each category.
+
+    ``if_none`` says why nothing was ``found``; ``fields`` (format.several) tell rows apart. The table leaves out the question
+    ``hidden``.
+    """
+    if not found:
+        return [heading, "", if_none], []
+    if not any(row.seeds for one in found for row in one.means + one.categories):
+        return [heading, "", "No pair of cells is measured yet, so there is nothing to compare."], []
+    records = _records(section, found)
+    questions = list(dict.fromkeys(one.asks for one in found))
+    counts = [f"- **{asks}**: {_counted([one for one in found if one.asks == asks])}." for asks in questions]
+    shown = [one for one in found if one.asks != hidden] or found
+    text = f"{introduction} {READING}{_chance(records)}"
+    return [heading, "", text, "", *counts, "", *_table(shown, several([one.setting for one in found], fields))], records
 
 
-def difference_table(
-    found: list[Difference], fields: dict[str, str], what: Callable[[Difference], dict[str, str]]
-) -> list[str]:
-    """The mean differences. ``what(difference)`` gives the first cells of a row by their heads, ``fields`` (format.several) the
-    fields of the setting before them."""
+def _table(found: list[Difference], fields: dict[str, str]) -> list[str]:
     shown = []
     for one in found:
-        lead = {head: getattr(one.setting, field) for field, head in fields.items()} | what(one)
-        lead |= {"split": f"{one.setting.kind}, {one.types}" if one.types else one.setting.kind, "k": one.setting.k}
+        lead = [*(getattr(one.setting, field) for field in fields), one.asks]
+        lead += [f"{one.setting.kind}, {one.types}" if one.types else one.setting.kind, one.setting.k]
         for row in one.means:
-            lead |= {"over": literal(row.full_label) + " †" * bool(row.missing), "seeds": row.seeds_text}
+            over = literal(row.full_label) + " †" * bool(row.missing)
             values = [f"{row.of(metric, 'last').text(signed)} {_word(row, metric)}".strip() for metric in SHOWN]
-            shown.append([*lead.values(), *values])
-    return markdown([*lead, *(NAMES[metric] for metric in SHOWN)], shown, left=len(lead) - 1)
+            shown.append([*lead, over, row.seeds_text, *values])
+    heads = [*fields.values(), "difference", "split", "k", "over", "seeds"]
+    return markdown([*heads, *(NAMES[metric] for metric in SHOWN)], shown, left=len(heads) - 1)
 
 
-def difference_records(section: str, found: list[Difference]) -> list[dict]:
+def _records(section: str, found: list[Difference]) -> list[dict]:
     """The mean differences of all metrics, then those of each category if there are several."""
     every = [(one, row) for one in found for row in one.means]
     every += [(one, row) for one in found if len(one.categories) > 1 for row in one.categories]
@@ -69,19 +88,15 @@ def difference_records(section: str, found: list[Difference]) -> list[dict]:
     return records
 
 
-def counted(found: Iterable[Difference]) -> str:
-    """How many mean differences get each judgement."""
-    words = [judgement(row.of(metric, "last")) for one in found for row in one.means for metric in SHOWN]
-    words = [word for word in words if word]
+def _counted(found: list[Difference]) -> str:
+    words = list(filter(None, (judgement(row.of(metric, "last")) for one in found for row in one.means for metric in SHOWN)))
+    if not words:
+        return "no mean difference has an interval over seeds and test images"
     counts = ", ".join(f"{word} in {words.count(word)}" for word in (HELPS, HURTS, NO_DIFFERENCE))
-    return (
-        f"{counts} of the {len(words)} mean differences"
-        if words
-        else "no mean difference has an interval over seeds and test images"
-    )
+    return f"{counts} of the {len(words)} mean differences"
 
 
-def chance(records: list[dict]) -> str:
+def _chance(records: list[dict]) -> str:
     """How many of ``records`` have an interval, and that some of these exclude 0 by chance; "" if none has one."""
     intervals = sum(bool(record["difference_low"]) for record in records if record["metric"] in SHOWN)
     if not intervals:

@@ -37,7 +37,7 @@ def column_names(settings: Sequence[Setting]) -> dict[tuple[str, int, str], str]
 
 def several(settings: Sequence[Setting], fields: Sequence[str] = ("dataset", "recipe")) -> dict[str, str]:
     """Which of ``fields`` have several values in ``settings`` and so need a column, each with its head."""
-    heads = {"dataset": "data set", "recipe": "recipe"}
+    heads = {"dataset": "data set", "recipe": "recipe", "method": "method"}
     return {field: heads[field] for field in fields if len({getattr(setting, field) for setting in settings}) > 1}
 
 

@@ -7,16 +7,8 @@ import pandas as pd
 from bgad.report.averages import paired, settings
 from bgad.report.collect import Collected
 from bgad.report.published import PUBLISHED_RECIPE
-from bgad.report.tables.differences import (
-    READING,
-    Difference,
-    any_measured,
-    chance,
-    counted,
-    difference_records,
-    difference_table,
-)
-from bgad.report.tables.format import Section, several
+from bgad.report.tables.differences import Difference, difference_section
+from bgad.report.tables.format import Section
 
 HEADING = "## What each recipe changes"
 SAME = ["dataset", "kind", "category", "split", "k", "method", "seed"]
@@ -30,22 +22,12 @@ def recipes_section(collected: Collected) -> Section:
         return [], []
     reference = PUBLISHED_RECIPE if PUBLISHED_RECIPE in recipes else recipes[0]
     found = list(_differences(metrics, reference))
-    if not found:
-        return [HEADING, "", f"Nothing to compare: no other recipe of this suite has the same cells as `{reference}`."], []
-    if not any_measured(found):
-        return [HEADING, "", "No pair of cells is measured yet, so there is nothing to compare."], []
-
-    records = difference_records("recipes", found)
-    table = difference_table(found, several([one.setting for one in found], ["dataset"]), _what)
-    introduction = [
+    if_none = f"Nothing to compare: no other recipe of this suite has the same cells as `{reference}`."
+    introduction = (
         f"Each recipe minus `{reference}`: differences of the last epochs in percentage points, between cells of the same "
-        f"category, split, k, method and seed. {READING}{chance(records)}",
-        "",
-    ]
-    for asks in dict.fromkeys(one.asks for one in found):
-        introduction.append(f"- **{asks}**: {counted(one for one in found if one.asks == asks)}.")
-    introduction += _other_draws(collected.origins, reference)
-    return [HEADING, "", *introduction, "", *table], records
+        f"category, split, k, method and seed.{_other_draws(collected.origins, reference)}"
+    )
+    return difference_section(HEADING, "recipes", found, introduction, if_none, ("dataset", "method"))
 
 
 def _differences(metrics: pd.DataFrame, reference: str) -> Iterator[Difference]:
@@ -57,21 +39,15 @@ def _differences(metrics: pd.DataFrame, reference: str) -> Iterator[Difference]:
             yield Difference.of(f"{setting.recipe} - {reference}", setting, reference, "", pairs)
 
 
-def _what(one: Difference) -> dict[str, str]:
-    return {"difference": one.asks, "method": one.setting.method}
-
-
-def _other_draws(origins: pd.DataFrame, reference: str) -> list[str]:
+def _other_draws(origins: pd.DataFrame, reference: str) -> str:
     """A sentence for each recipe with measured cells whose split differs from their counterpart's."""
     base = origins[origins["recipe"] == reference]
     pairs = origins[origins["recipe"] != reference].merge(base, on=SAME, suffixes=("", "_base"))
-    lines = []
+    text = ""
     for recipe, of in pairs.groupby("recipe", sort=False):
-        others = int((of["split_sha256"] != of["split_sha256_base"]).sum())
-        if others:
-            text = (
-                f"In {others} of {len(of)} measured pairs, `{recipe}` and `{reference}` draw different known anomalies and "
+        if others := int((of["split_sha256"] != of["split_sha256_base"]).sum()):
+            text += (
+                f" In {others} of {len(of)} measured pairs, `{recipe}` and `{reference}` draw different known anomalies and "
                 "test images, so the difference includes the effect of the draw."
             )
-            lines += ["", text]
-    return lines
+    return text
