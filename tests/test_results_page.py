@@ -109,6 +109,12 @@ def test_fewer_rows_do_not_replace_more(project):
     assert "wrote" in store("a", cells, root)
 
 
+def test_what_is_not_measured_of_a_stored_suite_is_said(project):
+    root, cells = project
+    store("a", cells, root)
+    assert made(root, "results dataset=other")[2:4] == ["Not measured yet.", "<!-- results:end -->"]
+
+
 def test_nothing_measured_stores_nothing_and_leaves_the_block(project, tmp_path):
     root, _ = project
     store("a", [cell("zipper")], root)
@@ -116,8 +122,8 @@ def test_nothing_measured_stores_nothing_and_leaves_the_block(project, tmp_path)
     assert "old" in made(root)
 
 
-@pytest.mark.parametrize("what", ["pictures", "results dataset=other", "results no=1"])
-def test_a_block_that_shows_nothing_is_an_error_that_names_it(project, what):
+@pytest.mark.parametrize("what", ["pictures", "results no=1"])
+def test_an_unknown_view_or_column_is_an_error_that_names_it(project, what):
     root, cells = project
     store("a", cells, root)
     with pytest.raises(FileError, match=f"README.md: <!-- results:begin a {what}"):

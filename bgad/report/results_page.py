@@ -26,6 +26,7 @@ from bgad.report.tables.epochs import epochs_section
 from bgad.report.tables.format import NAMES, SHOWN, literal, markdown
 from bgad.report.tables.results import result_tables, results_section
 
+NAMED = 10  # cells without metrics
 PAGES = ("README.md", "reports/README.md")
 COLUMNS = [
     "section",
@@ -74,13 +75,14 @@ def store(suite: str, cells: list[Cell], root: Path = Path()) -> str:
         write_text(table, text.getvalue())
         write_json(facts, {"suite": suite, "cells": len(cells), "measured": done} | _facts(collected))
         said = f"{suite}: wrote {len(rows)} rows from {done} of {len(cells)} cells to {table}."
-    return "\n".join([said, *(["Without metrics:", *missing] if missing else [])])
+    more = [f"  and {len(missing) - NAMED} more"] if len(missing) > NAMED else []
+    return "\n".join([said, *(["Without metrics:", *missing[:NAMED], *more] if missing else [])])
 
 
 def write_pages(pages: Iterable[Path], root: Path = Path()) -> None:
     """Writes the blocks of ``pages`` from reports/measured under ``root``. A block of a suite without a record stays as it is.
 
-    FileError for an unknown view, a choice without rows, or a damaged record.
+    FileError for an unknown view or column, or a damaged record.
     """
     for page in pages:
         write_text(page, written(_text(page), page, root))
@@ -93,13 +95,15 @@ def written(text: str, page: Path, root: Path = Path()) -> str:
         table, _ = _files(found["suite"], root)
         if not table.exists():
             return found[0]
-        section, tables = VIEWS.get(found["view"], ("", list))
-        chosen = [choice.partition("=")[::2] for choice in found["chosen"].split()]
+        chosen = dict(choice.partition("=")[::2] for choice in found["chosen"].split())
+        if found["view"] not in VIEWS or not set(chosen) <= set(COLUMNS):
+            views = ", ".join(VIEWS)
+            raise FileError(f"{page}: {found[1].strip()}: the views are {views}; the columns are those of {table}.")
+        section, tables = VIEWS[found["view"]]
         rows = [row for row in _rows(table) if row["section"] == section]
-        rows = [row for row in rows if all(row.get(column) in values.split(",") for column, values in chosen)]
-        if not rows:
-            raise FileError(f"{page}: {found[1].strip()}: no row of {table} fits; the views are {', '.join(VIEWS)}.")
-        return "\n".join([found[1].rstrip("\n"), origin(found["suite"], root), *tables(rows), found[5]])
+        rows = [row for row in rows if all(row[column] in values.split(",") for column, values in chosen.items())]
+        lines = [origin(found["suite"], root), *tables(rows)] if rows else ["Not measured yet."]
+        return "\n".join([found[1].rstrip("\n"), *lines, found[5]])
 
     return BLOCK.sub(block, text)
 
