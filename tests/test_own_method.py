@@ -32,7 +32,7 @@ def ran(tmp_path_factory):
     for file, old, new in (
         ("config/config.yaml", "suites: [", "suites: [own, "),
         ("config/recipes/demo.yaml", "image_size: 256", "image_size: 64"),
-        ("config/recipes/demo.yaml", "level_steps: [400, 300, 200]", "level_steps: [40, 20, 10]"),
+        ("config/recipes/demo.yaml", "level_steps: [300, 200, 130]", "level_steps: [40, 20, 10]"),
         ("config/recipes/demo.yaml", "blocks: 4", "blocks: 2"),
     ):
         text = (folder / file).read_text()

@@ -19,10 +19,10 @@ HARD_TYPES = 73 - 1
 
 # name: (number of cells, some of its cells, some others), cells by their folders
 SUITES = {
-    # seen: 4 categories x (5 methods x 2 seeds, and k 1); hard-scratch: 2 categories x 2 k
+    # seen: 4 categories x (4 methods with k 0, k 1 and k 10); hard-scratch: 2 categories x 2 k
     "demo": (
-        4 * (5 * 2 + 1) + 2 * 2,
-        ["demo/mini/coins/hard-scratch/k10/bgad/seed0", "demo/mini/grass/seen/k0/padim/seed1"],
+        4 * (4 + 2) + 2 * 2,
+        ["demo/mini/coins/hard-scratch/k10/bgad/seed0", "demo/mini/grass/seen/k0/padim/seed0"],
         ["demo/mini/grass/hard-scratch/k10/bgad/seed0"],
     ),
     "paper": (
