@@ -128,6 +128,7 @@ def steps_of_pass(recipe: Recipe, normals: int, entries: int) -> list[int]:
         return [batches * (sampling.images * count // sampling.vectors) for count in vectors]
     if sampling.level_steps is not None:
         return list(sampling.level_steps)
+    assert sampling.level_shares is not None  # a recipe has one of the two
     from_normal = sampling.vectors - (round(sampling.vectors * sampling.anomaly_share) if entries else 0)
     shares = zip(vectors, sampling.level_shares, strict=True)
     return [max(1, int(normals * count * share) // from_normal) for count, share in shares]
