@@ -111,7 +111,7 @@ def test_a_cell_is_complete_or_not_there(disk, project, capsys):
     disk.remount("size=10m")
     capsys.readouterr()
     assert project.bgad(*command) == 0
-    assert "resuming after epoch 3" in capsys.readouterr().out
+    assert "resuming after epoch 4" in capsys.readouterr().out
     for name in ("scores.csv", "curves.npz", "model.pt", "likelihoods.json"):
         assert (disk.folder / FOLDER / name).read_bytes() == (project.cell / name).read_bytes()
 

@@ -77,7 +77,7 @@ def test_twice_the_seeds_are_twice_the_cells(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     once, tables = copy_workflow(("demo",), 1, tmp_path / "once")
     twice, _ = copy_workflow(("demo",), 2, tmp_path / "twice")
-    assert (once["cells"], twice["cells"]) == (48, 96)  # 4 categories x (4 settings x 2 seeds + 2), plus 2 x 2 x 2 hard ones
+    assert (once["cells"], twice["cells"]) == (28, 56)  # 4 categories x 6 settings, plus 2 x 2 hard ones
     assert tables == ["reports/demo/table.md"]
     assert (tmp_path / "twice" / "Snakefile").is_file()
 

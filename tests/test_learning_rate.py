@@ -67,10 +67,10 @@ def test_rate_per_step_falls_within_a_meta_epoch_and_goes_on_where_it_was():
     recipe = load_recipe(RECIPES / "cpu.yaml")
     schedule = recipe.schedule.model_copy(update={"meta_epochs": 4, "warm_up_epochs": 1})
     recipe = recipe.model_copy(update={"schedule": schedule})
-    # Half through meta epoch 2 of 4: cos(pi 2.5 / 4) = -0.382683; 3e-6 + 2.997e-3 * 0.617317 / 2
-    assert train.learning_rate(recipe, 2, 5, 10) == pytest.approx(3e-6 + 2.997e-3 * 0.3086583, rel=1e-6)
+    # Half through meta epoch 2 of 4: cos(pi 2.5 / 4) = -0.382683; 6e-6 + 5.994e-3 * 0.617317 / 2
+    assert train.learning_rate(recipe, 2, 5, 10) == pytest.approx(6e-6 + 5.994e-3 * 0.3086583, rel=1e-6)
     rates = [train.learning_rate(recipe, epoch, step, 10) for epoch in range(1, 4) for step in range(10)]
     assert rates == sorted(rates, reverse=True)
     # Without a warm-up it starts at the top.
     bare = recipe.model_copy(update={"schedule": schedule.model_copy(update={"warm_up_epochs": 0})})
-    assert train.learning_rate(bare, 0, 0, 10) == pytest.approx(3e-3)
+    assert train.learning_rate(bare, 0, 0, 10) == pytest.approx(6e-3)

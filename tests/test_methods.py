@@ -149,6 +149,7 @@ def test_a_cell_leaves_the_same_files_as_any_other(category, tmp_path, method):
         "curves.npz",
         "model.pt",
         "likelihoods.json",
+        "scored.pt",
         *(f"gallery/{name}" for name in GALLERY),
     }
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == expected

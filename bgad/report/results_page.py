@@ -28,21 +28,8 @@ from bgad.report.tables.results import result_tables, results_section
 
 NAMED = 10  # cells without metrics
 PAGES = ("README.md", "reports/README.md")
-COLUMNS = [
-    "section",
-    "recipe",
-    "dataset",
-    "kind",
-    "k",
-    "method",
-    "row",
-    "metric",
-    "n",
-    "asked",
-    "last",
-    "last_low",
-    "last_high",
-]
+COLUMNS = ["section", "recipe", "dataset", "kind", "k", "method", "row", "metric"]
+COLUMNS += ["n", "asked", "last", "last_low", "last_high"]
 COLUMNS += ["best", "against", "difference", "difference_low", "difference_high", "verdict_difference", "note"]
 BLOCK = re.compile(r"(<!-- results:begin (?P<suite>\S+) (?P<view>\S+)(?P<chosen>[^\n]*?) -->\n).*?(<!-- results:end -->)", re.S)
 

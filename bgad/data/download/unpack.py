@@ -20,6 +20,8 @@ from bgad.errors import BgadError, DataError, FileError
 MAX_FILES, MAX_BYTES = 200_000, 50 * 10**9  # about ten times what MVTec AD unpacks to: more is an archive bomb
 # Images hardly compress: a small archive that grows this many times, and beyond this size, is a bomb as well.
 MAX_GROWTH, GROWS_FREELY = 100, 10**9
+# Drops owners and odd modes. Python before 3.11.4, which Debian 12 has, knows no filter; there a file gets no attributes.
+PLAIN: dict = {"filter": "data"} if hasattr(tarfile, "data_filter") else {"set_attrs": False}
 HEAD = 1 << 16  # bytes before a tar's member: enough for names of any length, and tarfile reads them into memory
 COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
@@ -89,8 +91,7 @@ def _in_tar(archive: Path) -> Iterator[Entry]:
             metered.left = member.size + HEAD  # for this member and the head of the next one
             link = member.linkname if member.islnk() or member.issym() else None
             allowed = link is not None or member.isreg() or member.isdir()
-            # The filter drops owners and odd modes.
-            yield Entry(member.name, link, member.size, allowed, partial(tar.extract, member, filter="data"))
+            yield Entry(member.name, link, member.size, allowed, partial(tar.extract, member, **PLAIN))
             metered.left = HEAD
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps all of them, with their heads
             tar.pax_headers = {}
