@@ -53,7 +53,8 @@ CountsOf = Callable[[str, str], Counts]  # (data set, category)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     config = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
-    parser.add_argument("suites", nargs="*", default=config.suites)
+    # The data of tile is not in the configuration.
+    parser.add_argument("suites", nargs="*", default=[name for name in config.suites if name != "tile"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step-ms", type=float)

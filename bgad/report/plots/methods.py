@@ -43,9 +43,12 @@ def methods(collected: Collected, title: str) -> Figure:
         handle(text, color=of, marker="o", ls="") for text, of in (("knows anomalies", COLOURS[0]), ("knows none", PALE))
     ]
     handles += [handle(text, color=INK, marker="|", ms=14, mew=1.5, ls="") for text in lines]
-    caption = (
-        "Means over the categories, at the last epoch. Bars are 95 % intervals over seeds and test images, as in the table."
-    )
+    found = {
+        row.of(metric, "last").covers for of in groups.values() for rows in of.values() for row in rows for metric in SHOWN
+    }
+    over = " or over ".join(sorted(found - {""}))
+    caption = "Means over the categories, at the last epoch."
+    caption += f" Bars are 95 % intervals over {over}, as in the table." if over else ""
     if any(_is_incomplete(rows) for of_group in groups.values() for rows in of_group.values()):
         caption += " † cells are missing; the mean is over the complete categories."
     return finish(figure, title, caption, handles)
