@@ -40,6 +40,14 @@ def test_a_profile_names_rules_that_exist(path):
     assert {line.partition("=")[0] for line in profile.get("group-components", [])} <= groups
 
 
+def test_slurm_groups_every_rule_that_makes_a_cell():
+    cells = re.findall(r"^(?:use )?rule .*?(\w+)(?: with)?:$", (ROOT / "workflow/rules/train.smk").read_text(), re.MULTILINE)
+    assert len(cells) >= 3
+    profile = read(ROOT / "workflow/profiles/slurm/profile.yaml")
+    assert {f"{rule}=cells" for rule in cells} <= set(profile["groups"])
+    assert {f"{rule}:gpu=1" for rule in cells} <= set(profile["set-resources"])
+
+
 def test_an_account_is_passed_on_only_if_there_is_one(tmp_path):
     text = (ROOT / "workflow/profiles/slurm/profile.yaml").read_text()
     assert read(ROOT / "workflow/profiles/slurm/profile.yaml")["default-resources"] == ["slurm_partition=short"]

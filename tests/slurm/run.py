@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 import yaml
 from one_node import OneNode, wait_for, what_is_missing
 
@@ -169,7 +170,10 @@ def compare(here: Path, there: Path, suite: str) -> int:
 
 
 def content(path: Path) -> bytes | dict | list:
-    """The bytes of a file; of metrics.json and history.csv, everything except times and environment."""
+    """The bytes of a file; of metrics.json, history.csv and scored.pt, everything except times and environment."""
+    if path.name == "scored.pt":  # its history has times
+        found = torch.load(path, weights_only=True)["found"]
+        return {epoch: [part.numpy().tobytes() for part in scores] for epoch, scores in found.items()}
     if path.name == "metrics.json":
         record = json.loads(path.read_text())
         return {key: value for key, value in record.items() if key not in ("timing", "environment")}
