@@ -53,8 +53,7 @@ CountsOf = Callable[[str, str], Counts]  # (data set, category)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     config = validated(Config, read_yaml(Path("config/config.yaml")), "config/config.yaml")
-    # The data of tile is not in the configuration.
-    parser.add_argument("suites", nargs="*", default=[name for name in config.suites if name != "tile"])
+    parser.add_argument("suites", nargs="*", help="by default, all whose data sets are configured")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step-ms", type=float)
@@ -63,8 +62,10 @@ def main() -> None:
     device = devices.choose(options.device, options.threads)
 
     rows, counts = [], cache(lambda dataset, category: counts_of(dataset, config.datasets[dataset], category))
-    for name in options.suites:
-        suite = load_suite(Path(f"config/suites/{name}.yaml"))
+    suites = {name: load_suite(Path(f"config/suites/{name}.yaml")) for name in options.suites or config.suites}
+    for name, suite in suites.items():
+        if not options.suites and not {block.dataset for block in suite.grid} <= config.datasets.keys():
+            continue
         every = expand(suite, lambda dataset: catalogue(dataset, config.datasets[dataset]))
         cells = [cell for cell in every if cell.method in PAPER_METHODS]  # other methods have no steps to count
         made = dict.fromkeys([*cells, *(cell.training for cell in cells)])

@@ -37,6 +37,14 @@ def on_device(rng: torch.Generator, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(rng.initial_seed())
 
 
+def permuted(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
+    """``count`` of the numbers below ``size``, (count,) int64 on the device of ``rng``: none repeats before all have come."""
+    import torch
+
+    rounds = -(-count // size)
+    return torch.cat([torch.randperm(size, generator=rng, device=rng.device) for _ in range(rounds)])[:count]
+
+
 def numpy_generator(*names: object) -> np.random.Generator:
     """A numpy generator seeded from ``names``, for draws within one run (augmentation, CutPaste)."""
     return np.random.default_rng(seed_of(*names))

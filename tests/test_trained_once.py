@@ -7,14 +7,13 @@ import pytest
 import torch
 from test_runner import CPU, Category, recipe
 
-from bgad.anomalies.entries import _rows
 from bgad.config.cells import Cell
 from bgad.data.splits import draw
 from bgad.errors import FileError
 from bgad.features.backbone import load_backbone
 from bgad.methods import padim
 from bgad.methods.runner import run_cell
-from bgad.randomness import torch_generator
+from bgad.randomness import permuted, torch_generator
 from bgad.tensors import load_tensors, save_tensors
 from bgad.training.checkpoint import Checkpoint
 
@@ -146,7 +145,7 @@ def test_the_cell_that_trains():
 
 @pytest.mark.parametrize(("count", "size"), [(5, 8), (8, 8), (20, 8), (3, 1)])
 def test_a_small_pool_gives_as_many_images_as_are_asked_for(count, size):
-    rows = _rows(count, size, torch_generator("rows"))
+    rows = permuted(count, size, torch_generator("rows"))
     assert len(rows) == count
     times = torch.bincount(rows, minlength=size)
     assert times.max() - times.min() <= 1, "each is drawn as often as the others"

@@ -19,7 +19,7 @@ from bgad.config.settings import Recipe, VectorDraws
 from bgad.errors import ConfigError, FileError
 from bgad.features.backbone import Backbone
 from bgad.features.cache import FeatureCache
-from bgad.randomness import torch_generator
+from bgad.randomness import permuted, torch_generator
 
 AnomalyEntries = list[AnomalousImages]  # of one pass: the real images, then the synthetic ones of each kind
 
@@ -79,15 +79,10 @@ def _chosen(
     rngs = {kind: torch_generator(kind, *names) for kind in pools}
     number = 0
     while True:
-        rows = {kind: _rows(count, len(pool), rngs[kind]) for kind, pool in pools.items()}
+        rows = {kind: permuted(count, len(pool), rngs[kind]) for kind, pool in pools.items()}
         if number >= passes:
             yield [real, *(pool[rows[kind]] for kind, pool in pools.items())]
         number += 1
-
-
-def _rows(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
-    """``count`` of ``size`` rows in a random order; if there are fewer, all of them again and again, each time shuffled."""
-    return torch.cat([torch.randperm(size, generator=rng) for _ in range(-(-count // size))])[:count]
 
 
 def _check_weights(weights_sha256: str, other: str, whose: str) -> None:

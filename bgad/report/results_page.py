@@ -23,7 +23,7 @@ from bgad.report.collect import DONE, Collected, collect
 from bgad.report.statistics import HELPS, HURTS
 from bgad.report.tables.claim import claim_section
 from bgad.report.tables.epochs import epochs_section
-from bgad.report.tables.format import NAMES, SHOWN, literal, markdown
+from bgad.report.tables.format import NAMES, SHOWN, literal, markdown, with_interval
 from bgad.report.tables.results import result_tables, results_section
 
 NAMED = 10  # cells without metrics
@@ -124,10 +124,9 @@ def difference_tables(rows: list[dict]) -> list[str]:
             label = row["row"].removesuffix(types)
             table = tables.setdefault(f"{NAMES[metric]}, {row['kind']}{types}", {})
             label = label if len(datasets) == 1 else f"{row['dataset']}: {label}"
-            interval = f" [{row['difference_low']}, {row['difference_high']}]" if row["difference_low"] else ""
             bold = "**" * (row["verdict_difference"] in (HELPS, HURTS))
             of = f"{row['method']} - {row['against']}, k = {row['k']}"
-            table.setdefault(label, {})[of] = f"{bold}{row['difference']}{interval}{bold}"
+            table.setdefault(label, {})[of] = f"{bold}{with_interval(row, 'difference')}{bold}"
     lines = []
     for head, table in tables.items():
         columns = list(dict.fromkeys(column for entries in table.values() for column in entries))

@@ -15,6 +15,7 @@ from bgad.anomalies.entries import AnomalyEntries
 from bgad.anomalies.synthetic import AnomalousImages
 from bgad.config.settings import ImageBatches, Recipe, VectorDraws
 from bgad.errors import ConfigError
+from bgad.randomness import permuted
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,7 @@ def _vector_draws(
         images, count, channels = normal[level].shape
         steps = _steps(sampling, level, images * count, from_normal)
         flat = normal[level].reshape(-1, channels)
-        rounds = -(-steps * from_normal // len(flat))  # through all the vectors; the last one stops early
-        shuffled = [torch.randperm(len(flat), generator=rng, device=rng.device) for _ in range(rounds)]
-        order = torch.cat(shuffled)[: steps * from_normal].to(flat.device)
+        order = permuted(steps * from_normal, len(flat), rng).to(flat.device)
         pools = _defect_pools(sampling, entries, level, from_entries)
         for step, chunk in enumerate(order.split(from_normal)):
             vectors, positions, flags = [flat[chunk]], [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]

@@ -197,7 +197,7 @@ def inputs_of(wildcards):
     """The inputs of a cell by name: its split, the features for its recipe, its pools of synthetic images, and with k 0 on
     hard-<type> the model and scores of the cell that trains for it.
 
-    One function for all three: Snakemake's time per input function adds up over thousands of cells. A cache is represented by
+    One function for all of them: Snakemake's time per input function adds up over thousands of cells. A cache is represented by
     its record, which is written last.
     """
     names = names_of(wildcards)
