@@ -10,8 +10,11 @@ extrapolated from a few passes, under that name. No number here says how well an
 
 import argparse
 import datetime
+import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -34,6 +37,7 @@ from bgad.io import write_json
 from bgad.methods.bgad import build_flows
 from bgad.methods.runner import IMAGES_AT_ONCE
 from bgad.model.flow import ConditionalFlow, describe
+from bgad.model.gpu import chain
 from bgad.model.gpu.recorded import WARM_UP, CudaRecorder, RecordedSteps, available
 from bgad.model.position import sincos_2d
 from bgad.randomness import frozen_generator, torch_generator
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny shapes: only tries the script")
     parser.add_argument("--output", type=Path, default=Path("reports/bench-gpu.json"))
     options = parser.parse_args()
+    os.environ.pop("BGAD_TRITON", None)  # each part says whether it uses the kernels
     device = devices.choose(options.device, options.threads)
     size, recipe = (QUICK, _tiny(load_recipe(RECIPE))) if options.quick else (Size(), load_recipe(RECIPE))
 
@@ -81,7 +86,7 @@ def main() -> None:
         "blocks": describe(device),
         "recorded": available(device),
     }
-    parts = {"steps": steps, "images": images, "cell": cell}
+    parts = {"steps": steps, "images": images, "cell": cell, "cell_triton": cell_triton}
     for name, part in parts.items():
         results[name] = part(recipe, size, device, results)
         print(name, *(results[name] if name == "steps" else results[name].items()), sep="\n    ", flush=True)
@@ -91,7 +96,8 @@ def main() -> None:
 
 
 def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
-    """Milliseconds of an optimizer step (forward, backward, Adam) at each level: FrEIA's own forward, ours, ours recorded."""
+    """Milliseconds of an optimizer step (forward, backward, Adam) at each level: FrEIA's own forward, ours, ours recorded,
+    and ours recorded with the Triton kernels where they take the level."""
     rows = []
     for backbone in BACKBONES:
         for level, flow in enumerate(_flows(recipe, backbone)):
@@ -111,15 +117,12 @@ def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
             row["freia_ms"] = _milliseconds(lambda: theirs(batch), size, device)  # noqa: B023
             ours = _step(recipe, _adam(flow), lambda batch: flow.log_likelihood(batch.features, batch.position))  # noqa: B023
             row["eager_ms"] = _milliseconds(lambda: ours(batch), size, device)  # noqa: B023
-            row["recorded_ms"] = None
+            row["recorded_ms"] = row["triton_ms"] = None
             if available(device):
-                of_graph = _step(
-                    recipe,
-                    _adam(flow, recordable=True),
-                    lambda batch: flow.log_likelihood(batch.features, batch.position),  # noqa: B023
-                )
-                recorded = RecordedSteps(of_graph, CudaRecorder(device))
-                row["recorded_ms"] = _milliseconds(lambda: recorded("step", batch), size, device)  # noqa: B023
+                row["recorded_ms"] = _recorded_ms(recipe, flow, batch, size, device)
+                with triton_kernels():
+                    if chain.available(features):
+                        row["triton_ms"] = _recorded_ms(recipe, flow, batch, size, device)
             rows.append(row)
     return rows
 
@@ -209,6 +212,29 @@ def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dic
         "extrapolated_making_fresh_images_core_s": made * schedule.sub_epochs * (schedule.meta_epochs - 1),
         **memory,
     }
+
+
+def cell_triton(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dict:
+    """As ``cell``, with the Triton kernels; empty where they cannot run."""
+    with triton_kernels():
+        return cell(recipe, size, device, results) if chain.switched_on(device) else {}
+
+
+@contextmanager
+def triton_kernels() -> Iterator[None]:
+    """Switches the Triton kernels on."""
+    os.environ["BGAD_TRITON"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["BGAD_TRITON"]
+
+
+def _recorded_ms(recipe: Recipe, flow: ConditionalFlow, batch: MiniBatch, size: Size, device: torch.device) -> float:
+    adam = _adam(flow, recordable=True)
+    step = _step(recipe, adam, lambda batch: flow.log_likelihood(batch.features, batch.position))
+    recorded = RecordedSteps(step, CudaRecorder(device))
+    return _milliseconds(lambda: recorded("step", batch), size, device)
 
 
 def _flows(recipe: Recipe, backbone: str) -> list[ConditionalFlow]:

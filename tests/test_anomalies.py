@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from folders import make_category
 
+from bgad.anomalies import synthetic
 from bgad.anomalies.synthetic import FreshImages, SyntheticMaker
 from bgad.config.settings import Dataset
 from bgad.data.layouts import build_index
@@ -48,6 +49,18 @@ def test_each_image_depends_on_its_kind_pass_and_number_only(maker):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(maker, workers):
     assert passes_of(maker, range(2), workers) == passes_of(maker, range(2))
+
+
+def test_images_are_read_once_and_stay_as_they_are(maker, monkeypatch):
+    for kept in (synthetic._image, synthetic._foreground, synthetic._anomaly):
+        kept.cache_clear()
+    read, exact = [], synthetic.read_image
+    monkeypatch.setattr(synthetic, "read_image", lambda path, bit_depth: read.append(path) or exact(path, bit_depth))
+    passes_of(maker, range(4))
+    assert len(read) == len(set(read)) == 6 + 2  # normal images and known anomalies; 40 synthetic images
+    bit_depth = maker.index.bit_depth
+    assert all((synthetic._image(path, bit_depth) == exact(path, bit_depth)).all() for path in read[:6])
+    assert not synthetic._image(read[0], bit_depth).flags.writeable
 
 
 def test_without_kinds_nothing_is_made(maker):

@@ -49,6 +49,12 @@ def test_in_place_when_more_than_two_thirds_lie_in_the_foreground(unaugmented):
     assert (image[~mask] == 7).all()
 
 
+def test_in_place_without_any_pixel():
+    nothing = np.zeros((4, 4), dtype=bool)
+    image, where = cutpaste._in_place(plain(4, 4), numbered(4, 4), nothing)
+    assert (image == 7).all() and not where.any()
+
+
 def test_exactly_two_thirds_move(unaugmented):
     mask = box((12, 12), slice(0, 1), slice(0, 3))
     two_of_three = points((12, 12), (0, 0), (0, 1), (8, 7))

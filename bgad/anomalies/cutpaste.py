@@ -99,7 +99,11 @@ def _at_shape(pixels: np.ndarray, shape: tuple[int, int], how: Image.Resampling 
 
 
 def _in_place(normal: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.where(mask[:, :, None], image, normal), mask.copy()
+    pasted = normal.copy()
+    if mask.any():
+        [box] = ndimage.find_objects(mask.astype(np.uint8))  # most of the image stays as it is
+        pasted[box] = np.where(mask[box][:, :, None], image[box], normal[box])
+    return pasted, mask.copy()
 
 
 def _scattered(

@@ -1,7 +1,7 @@
 """The conditional normalizing flow of one feature level: FrEIA 0.2's AllInOneBlocks, conditioned on the position code.
 
-FrEIA's own forward is the reference. Two faster versions use the same parameters: compiled code on a CPU (cpu/chain.py) and
-fewer operations on a GPU (gpu/blocks.py). $BGAD_PLAIN switches both off.
+FrEIA's own forward is the reference. Faster versions use the same parameters: compiled code on a CPU (cpu/chain.py), and on
+a GPU fewer operations (gpu/blocks.py) or Triton kernels (gpu/chain.py). $BGAD_PLAIN switches them off.
 """
 
 import math
@@ -12,8 +12,9 @@ from FrEIA.framework import SequenceINN
 from FrEIA.modules import AllInOneBlock
 from torch import Tensor, nn
 
-from bgad.model.cpu import chain
+from bgad.model.cpu import chain as cpu_chain
 from bgad.model.gpu import blocks as gpu_blocks
+from bgad.model.gpu import chain as gpu_chain
 from bgad.model.position import sincos_1d
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -50,8 +51,10 @@ class ConditionalFlow(SequenceINN):
     def log_likelihood(self, features: Tensor, position: Tensor) -> Tensor:
         """l = logp / C of single vectors: ``features`` (N, C) at ``position`` (N,), row * width + column. Returns (N,)."""
         row, column = position // self.width, position % self.width
-        if chain.available(features):
-            z, log_det = chain.through_blocks(features, column, row, self.columns, self.rows, self.module_list)
+        if cpu_chain.available(features):
+            z, log_det = cpu_chain.through_blocks(features, column, row, self.columns, self.rows, self.module_list)
+        elif gpu_chain.available(features):
+            z, log_det = gpu_chain.through_blocks(features, column, row, self.columns, self.rows, self.module_list)
         else:
             code = torch.cat([self.columns[column], self.rows[row]], dim=1)
             if gpu_blocks.available(features.device):
@@ -65,7 +68,7 @@ class ConditionalFlow(SequenceINN):
         """l of complete maps: ``features`` (N, height * width, C), row by row. Returns (N, height, width)."""
         position = torch.arange(self.height * self.width, device=features.device)
         exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
-        if features.device.type == "cpu" and not exporting and not chain.available(features):
+        if features.device.type == "cpu" and not exporting and not cpu_chain.available(features):
             # A product's rounding depends on its number of rows. One image at a time has the same bits in any batch.
             flat = torch.stack([self.log_likelihood(image, position) for image in features])
         else:
@@ -98,9 +101,11 @@ class ConditionalFlow(SequenceINN):
 
 
 def describe(device: torch.device) -> str:
-    """How flows run on ``device``, for a result's record: compiled, fused (GPU), or plain (FrEIA's own forward)."""
+    """How flows run on ``device``, for a result's record: compiled (CPU), triton or fused (GPU), or plain (FrEIA's own)."""
     if device.type == "cpu":
-        return chain.describe()
+        return cpu_chain.describe()
+    if gpu_chain.switched_on(device):
+        return "triton"
     return "fused" if gpu_blocks.available(device) else "plain"
 
 
