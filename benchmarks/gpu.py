@@ -15,55 +15,30 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import timm
 import torch
+from paper_cell import BACKBONES, PAPERS, QUICK, Size, cell, cells_at_once, paper_flows, wait
 from released import freia_flow, log_likelihood
-from torch import Tensor
 
 from bgad import devices
 from bgad.anomalies.cutpaste import cut_paste, foreground
-from bgad.anomalies.synthetic import AnomalousImages
 from bgad.config.settings import ImageBatches, Recipe, load_recipe
-from bgad.evaluation.evaluate import TestSet, evaluate
-from bgad.features.backbone import LEVELS, STRIDES
+from bgad.features.backbone import LEVELS
 from bgad.io import write_json
-from bgad.methods.bgad import build_flows
-from bgad.methods.runner import IMAGES_AT_ONCE
 from bgad.model.flow import ConditionalFlow, describe
 from bgad.model.gpu import chain
 from bgad.model.gpu.recorded import WARM_UP, CudaRecorder, RecordedSteps, available
 from bgad.model.position import sincos_2d
-from bgad.randomness import frozen_generator, torch_generator
+from bgad.randomness import torch_generator
 from bgad.training.adam import Adam
 from bgad.training.losses import bgad_loss
 from bgad.training.sampling import MiniBatch
-from bgad.training.train import Epochs, train
 
-BACKBONES = {"tf_efficientnet_b6": (40, 72, 200), "tf_efficientnet_lite0": (24, 40, 112)}
-PAPERS = "tf_efficientnet_b6"
 RECIPE = Path(__file__).parents[1] / "config" / "recipes" / "paper.yaml"
-
-
-@dataclass(frozen=True)
-class Size:
-    """The amount of work: images of bottle, its known anomalies, and repetitions."""
-
-    normal: int = 209
-    known: int = 10
-    test: int = 83
-    side: int = 900  # pixels of an image, before resizing
-    steps: int = 100
-    passes: int = 2
-
-
-QUICK = Size(normal=4, known=1, test=6, side=128, steps=1, passes=1)
 
 
 def main() -> None:
@@ -86,10 +61,10 @@ def main() -> None:
         "blocks": describe(device),
         "recorded": available(device),
     }
-    parts = {"steps": steps, "images": images, "cell": cell, "cell_triton": cell_triton}
+    parts = {"steps": steps, "images": images, "cell": cell, "cell_triton": cell_triton, "cells_at_once": cells_at_once}
     for name, part in parts.items():
         results[name] = part(recipe, size, device, results)
-        print(name, *(results[name] if name == "steps" else results[name].items()), sep="\n    ", flush=True)
+        print(name, *(results[name] if isinstance(results[name], list) else results[name].items()), sep="\n    ", flush=True)
         results["benchmark_s"] = round(time.perf_counter() - started, 1)
         write_json(options.output, results)
     print(f"\nAll numbers, after {results['benchmark_s']} s: {options.output}")
@@ -100,7 +75,7 @@ def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
     and ours recorded with the Triton kernels where they take the level."""
     rows = []
     for backbone in BACKBONES:
-        for level, flow in enumerate(_flows(recipe, backbone)):
+        for level, flow in enumerate(paper_flows(recipe, backbone)):
             sequence = freia_flow(flow, recipe).to(device)
             flow = flow.to(device)
             rng = torch_generator("bench", level, device=device)
@@ -149,71 +124,6 @@ def images(recipe: Recipe, size: Size, device: torch.device, _) -> dict:
     return {"cutpaste_ms_an_image_and_core": 1e3 * statistics.mean(taken), "backbone_ms_an_image": through / len(batch)}
 
 
-def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dict:
-    """A few passes of the paper's cell, its evaluation and its memory; and its complete time, extrapolated."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    rng, schedule = torch_generator("cell", device=device), recipe.schedule
-    entries = size.known * recipe.anomalies.repeat
-    sides = [recipe.image_size // stride for stride in STRIDES]
-
-    def random_levels(count: int) -> list[Tensor]:
-        return [
-            torch.randn(count, side**2, channels, generator=rng, device=device)
-            for side, channels in zip(sides, BACKBONES[PAPERS], strict=True)
-        ]
-
-    def random_entries() -> AnomalousImages:
-        flags = [torch.rand(entries, side**2, generator=rng, device=device) < 0.05 for side in sides]
-        return AnomalousImages(random_levels(entries), flags)
-
-    normal, tested, entries_of_pass = random_levels(size.normal), random_levels(size.test), [random_entries(), random_entries()]
-    # One meta epoch of each phase warms up and records. The third, of the second phase, is like nearly all of a cell's.
-    chosen = recipe.model_copy(
-        update={"schedule": schedule.model_copy(update={"meta_epochs": 3, "sub_epochs": size.passes, "warm_up_epochs": 1})}
-    )
-    flows = [flow.to(device) for flow in _flows(chosen, PAPERS)]
-    epochs = Epochs(lambda flows, epoch: {}, log=lambda line: None)
-    train(chosen, "bgad", flows, normal, repeat(entries_of_pass), rng, epochs)
-    ends = [0.0, *(row["seconds"] for row in epochs.history)]
-    seconds = [end - start for start, end in pairwise(ends)]
-    memory = _memory(device)
-
-    masks = np.random.default_rng(0).random((size.test, recipe.image_size // 16, recipe.image_size // 16)) < 0.05
-    masks[: size.test // 4] = False
-    masks = masks.repeat(16, 1).repeat(16, 2)
-    names = tuple(map(str, range(size.test)))
-    kinds = tuple("defect" if mask.any() else "good" for mask in masks)
-    test = TestSet(names, kinds, torch.arange(size.test), masks)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        parts = zip(*(level.split(IMAGES_AT_ONCE) for level in tested), strict=True)
-        found = [[flow.log_likelihood_maps(of) for flow, of in zip(flows, part, strict=True)] for part in parts]
-    maps = [torch.cat(level) for level in zip(*found, strict=True)]
-    _wait(device)
-    through = time.perf_counter() - start
-    evaluate(maps, test, recipe.image_size)
-    evaluation = time.perf_counter() - start
-
-    a_pass, passes = seconds[2] / size.passes, schedule.sub_epochs * schedule.meta_epochs
-    fresh = entries * results["images"]["backbone_ms_an_image"] / 1e3
-    made = entries * results["images"]["cutpaste_ms_an_image_and_core"] / 1e3
-    evaluations = schedule.meta_epochs // schedule.evaluate_every
-    return {
-        "pass_s": a_pass,
-        "first_epochs_s": seconds[:2],
-        "evaluation_s": evaluation,
-        "evaluation_of_it_likelihoods_s": through,
-        "extrapolated": f"from {size.passes} passes with anomalies to the cell's {passes}, and {evaluations} evaluations",
-        "extrapolated_steps_s": a_pass * passes,
-        "extrapolated_evaluations_s": evaluation * evaluations,
-        "extrapolated_backbone_for_fresh_images_s": fresh * schedule.sub_epochs * (schedule.meta_epochs - 1),
-        "extrapolated_making_fresh_images_core_s": made * schedule.sub_epochs * (schedule.meta_epochs - 1),
-        **memory,
-    }
-
-
 def cell_triton(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dict:
     """As ``cell``, with the Triton kernels; empty where they cannot run."""
     with triton_kernels():
@@ -235,11 +145,6 @@ def _recorded_ms(recipe: Recipe, flow: ConditionalFlow, batch: MiniBatch, size: 
     step = _step(recipe, adam, lambda batch: flow.log_likelihood(batch.features, batch.position))
     recorded = RecordedSteps(step, CudaRecorder(device))
     return _milliseconds(lambda: recorded("step", batch), size, device)
-
-
-def _flows(recipe: Recipe, backbone: str) -> list[ConditionalFlow]:
-    sides = [recipe.image_size // stride for stride in STRIDES]
-    return build_flows(recipe, list(BACKBONES[backbone]), sides, torch_generator("bench"), frozen_generator("bench"))
 
 
 def _adam(flow: ConditionalFlow, recordable: bool = False) -> Adam:
@@ -266,32 +171,13 @@ def _milliseconds(function, size: Size, device: torch.device) -> float:
         function()
     taken = []
     for _ in range(3):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         for _ in range(size.steps):
             function()
-        _wait(device)
+        wait(device)
         taken.append((time.perf_counter() - start) / size.steps)
     return 1e3 * statistics.median(taken)
-
-
-def _wait(device: torch.device) -> None:
-    """Waits until the device is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _memory(device: torch.device) -> dict:
-    """The memory of a cell's process, and how many fit; on a GPU including what the driver keeps for each process."""
-    if device.type != "cuda":
-        taken, there = devices.peak_memory_mb(device)[0], psutil.virtual_memory().total / 2**20
-        return {"peak_memory_mb": taken, "memory_mb": round(there, 1), "cells_that_fit": int(there // taken)}
-    free, there = torch.cuda.mem_get_info(device)
-    # Memory of other processes on this GPU, if any, counts as the driver's.
-    driver = there - free - torch.cuda.memory_reserved(device)
-    taken = driver + torch.cuda.max_memory_reserved(device)
-    mb = {"peak_memory_mb": taken, "peak_allocated_mb": torch.cuda.max_memory_allocated(device), "memory_mb": there}
-    return {**{name: round(value / 2**20, 1) for name, value in mb.items()}, "cells_that_fit": int(there // taken)}
 
 
 def _tiny(recipe: Recipe) -> Recipe:

@@ -85,9 +85,9 @@ class SyntheticMaker:
             known = _anomaly(self.category / anomaly, self.category / mask, self.index.bit_depth)
             pasted, pasted_mask = cut_paste(_image(normal, self.index.bit_depth), ground, *known, rng)
         else:
-            images = [_image(path, self.index.bit_depth) for path in (normal, self._normal(rng))]
+            source = _image(self._normal(rng), self.index.bit_depth)
             try:
-                pasted, pasted_mask = pseudo_anomaly(*images, rng)
+                pasted, pasted_mask = pseudo_anomaly(_image(normal, self.index.bit_depth), source, rng)
             except DataError as error:
                 raise DataError(f"{self.category}: {error}") from error
         size = (self.image_size, self.image_size)
