@@ -27,7 +27,9 @@ def test_the_gpu_benchmark_measures_all_at_tiny_shapes(tmp_path):
     for row in found["steps"]:
         assert row["freia_ms"] > 0
         assert row["eager_ms"] > 0
-        assert row["recorded_ms"] is None  # only a GPU has it
+        assert row["recorded_ms"] is None  # only a GPU has these
+        assert row["triton_ms"] is None
+    assert found["cell_triton"] == {}
     cell = found["cell"]
     # The paper's 25 meta epochs of 8 passes, of which a pass was measured.
     assert math.isclose(cell["extrapolated_steps_s"], 200 * cell["pass_s"])
@@ -38,3 +40,9 @@ def test_the_gpu_benchmark_measures_all_at_tiny_shapes(tmp_path):
         cell["extrapolated_making_fresh_images_core_s"], 192 * 5 * found["images"]["cutpaste_ms_an_image_and_core"] / 1e3
     )
     assert cell["cells_that_fit"] == int(cell["memory_mb"] // cell["peak_memory_mb"]) >= 1
+    alone, two = found["cells_at_once"]
+    assert [row["cells"] for row in (alone, two)] == [1, 2]
+    assert all(math.isclose(row["a_cell_s"], row["wall_s"] / row["cells"]) for row in (alone, two))
+    whole = cell["extrapolated_steps_s"] + cell["extrapolated_evaluations_s"]
+    assert math.isclose(alone["extrapolated_suite_s"], 15 * whole)
+    assert math.isclose(two["extrapolated_suite_s"], 15 * whole * two["a_cell_s"] / alone["a_cell_s"])
