@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from delong import difference_of_aurocs
 from scipy.stats import norm
 from synthetic import cell, metrics, type_metrics, write_cell, write_images
 
@@ -18,7 +19,6 @@ from bgad.report.statistics import (
     SEEDS_AND_IMAGES,
     Chance,
     Spread,
-    difference_of_aurocs,
     judgement,
     least_half_width,
 )

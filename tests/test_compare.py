@@ -7,9 +7,10 @@ import math
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
-from synthetic import cell, metrics, type_metrics, write, write_cell
+from synthetic import cell, metrics, type_metrics, write, write_cell, write_images
 
 from bgad import cli
 from bgad.errors import ConfigError
@@ -56,7 +57,7 @@ def test_the_difference_of_means_and_its_interval_over_seeds(three):
     half = 4.302652729911275 / math.sqrt(3)
     assert found.differences[0].means[0].of("image_auroc", "last").interval == pytest.approx((2 - half, 2 + half))
     assert found.differences[0].pairs == len(found.pairs) == 3
-    assert (found.unpaired, found.unmeasured, found.by_type, found.over_images) == ([], [], None, None)
+    assert (found.unpaired, found.unmeasured, found.by_type) == ([], [], None)
 
 
 def test_best_epochs_only_where_they_are_asked_for(three):
@@ -110,16 +111,38 @@ def test_recipes_are_compared_setting_by_setting(three):
     assert spread(found, number=1) == (93, 90, 3, 3)
 
 
-def test_one_pair_has_no_interval(three):
+def test_the_interval_covers_the_test_images_that_both_sides_share(three):
+    ten, none = (cell(k=10), cell(k=0))
+    easy = np.random.default_rng(0).normal(size=60)
+    for of, more in ((ten, 0.1), (none, 0.0)):
+        write_images(three, of, easy + more * np.random.default_rng(of.k).normal(size=60))
+    both = Side("ten", [ten], three), Side("none", [none], three)
+    values = as_values(*both, "last", compare(*both))["differences"][0]["metrics"]["image_auroc"]
+    assert (values["difference"], values["covers"], values["seeds"]) == (1, "test images", 1)
+    # Nearly the same scores of the same images: the interval is far narrower than that of either AUROC, 90 of 20 and 40 images.
+    assert -4 < values["low"] < 1 < values["high"] < 6
+    text = as_text(*both, "last", compare(*both))
+    assert next(line for line in text.splitlines() if "image AUROC" in line).split()[-3:] == ["test", "images", "1"]
+    # Other images under the same names, and the best epochs, leave the seeds, and one seed has no interval.
+    for found in (compare(*both, "best"), compare(*_with_other_images(three, ten, none))):
+        values = as_values(*both, "last", found)["differences"][0]["metrics"]["image_auroc"]
+        assert (values["low"], values["high"], values["covers"]) == (None, None, None)
+
+
+def _with_other_images(root, ten, none):
+    finished(root, none, (89.0, 89.0), index_sha256="1" * 64)
+    return Side("ten", [ten], root), Side("none", [none], root)
+
+
+def test_one_seed_without_images_has_no_interval(three):
     both = sides(three, "cpu/mvtec/carpet/seen/k10/bgad/seed0", "cpu/mvtec/carpet/seen/k0/bgad-wo/seed0")
     found = compare(*both)
     assert spread(found) == (90, 89, 1, 1)
-    assert "one pair, no interval" in as_text(*both, "last", found)
     values = as_values(*both, "last", found)["differences"][0]["metrics"]["image_auroc"]
-    assert values == {"a": 90, "b": 89, "difference": 1, "low": None, "high": None, "seeds": 1, "asked": 1}
+    assert values == {"a": 90, "b": 89, "difference": 1, "low": None, "high": None, "covers": None, "seeds": 1, "asked": 1}
 
 
-def test_single_cells_also_by_type_and_over_the_same_test_images(tmp_path):
+def test_single_cells_also_by_type_on_the_same_test_images(tmp_path):
     one = finished(tmp_path, cell(), (90.0, 90.0), by_type={"cut": type_metrics(91.0, 97.0), "dent": type_metrics(80.0)})
     other = finished(tmp_path, cell(k=0), (88.0, 88.0), by_type={"cut": type_metrics(90.0, 98.0, known=False)})
     both = [Side("A", [one], tmp_path), Side("B", [other], tmp_path)]
@@ -129,7 +152,6 @@ def test_single_cells_also_by_type_and_over_the_same_test_images(tmp_path):
     scores(tmp_path, other, [(*of, score) for of, score in zip(labels, [0.1, 0.3, 0.5, 0.4, 0.2, 0.6], strict=True)][::-1])
     found = compare(*both)
     assert found.pairs[0].split == found.pairs[0].test_images == SAME
-    assert found.over_images[0] == pytest.approx(100 * (8 / 9 - 6 / 9))
     (row,) = found.by_type.to_dict("records")
     assert (row["type"], row["known_a"], row["known_b"], row["image_auroc_a"] - row["image_auroc_b"]) == ("cut", True, False, 1)
     text = as_text(*both, "last", found)
@@ -137,7 +159,7 @@ def test_single_cells_also_by_type_and_over_the_same_test_images(tmp_path):
     assert ["cut", "10", "yes", "no", "91.00", "90.00", "+1.00", "97.00", "98.00", "-1.00"] in map(str.split, text.splitlines())
 
 
-def test_other_test_images_are_flagged_and_not_compared_image_by_image(tmp_path):
+def test_other_test_images_are_flagged(tmp_path):
     one, other = cell(seed=0), cell(seed=1)
     for of, digit in ((one, "1"), (other, "2")):
         finished(tmp_path, of, (90.0, 90.0), split_sha256=digit * 64)
@@ -145,7 +167,7 @@ def test_other_test_images_are_flagged_and_not_compared_image_by_image(tmp_path)
     both = [Side("A", [one], tmp_path), Side("B", [other], tmp_path)]
     found = compare(*both)
     assert found.differ == ["seed"]
-    assert (found.pairs[0].split, found.pairs[0].test_images, found.over_images) == (OTHER, OTHER, None)
+    assert (found.pairs[0].split, found.pairs[0].test_images) == (OTHER, OTHER)
     assert "WARNING" in as_text(*both, "last", found)
 
 
@@ -157,7 +179,7 @@ def test_the_same_paths_with_other_images_are_not_called_the_same_test_images(tm
     both = [Side("A", [one], tmp_path), Side("B", [other], tmp_path)]
     found = compare(*both)
     pair = found.pairs[0]
-    assert (pair.images, pair.features, pair.test_images, found.over_images) == (OTHER, OTHER, UNKNOWN, None)
+    assert (pair.images, pair.features, pair.test_images) == (OTHER, OTHER, UNKNOWN)
     text = as_text(*both, "last", found)
     assert "index_sha256): different" in text and "features_sha256): different" in text and "WARNING" in text
     assert as_values(*both, "last", found)["pairs"][0]["test_images"] == UNKNOWN

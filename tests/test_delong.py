@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from delong import difference_of_aurocs
 from sklearn.metrics import roc_auc_score
-
-from bgad.report.statistics import difference_of_aurocs
 
 
 def drawn(rng, normal=60, anomalous=90):

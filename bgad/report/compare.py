@@ -18,8 +18,9 @@ from bgad.config.cells import Cell
 from bgad.errors import BgadError, ConfigError
 from bgad.evaluation.metrics import METRICS
 from bgad.report.averages import SETTING, Row, Setting, category_rows, measured_means, paired, settings
+from bgad.report.bootstrap import with_images
 from bgad.report.collect import CELL, DONE, Collected, collect, scores_of
-from bgad.report.statistics import difference_of_aurocs, number, signed
+from bgad.report.statistics import number, signed
 from bgad.report.tables.format import NAMES, NONE, SHOWN, title
 
 MAY_DIFFER = ("recipe", "split", "k", "method")
@@ -64,8 +65,7 @@ class Difference:
 class Comparison:
     """``differ``: the fields in which the cells of a pair differ. ``unpaired`` and ``unmeasured``: cells, each with the reason.
 
-    Only for two single cells: ``by_type``, a row for each defect type that both tested; and ``over_images``, a - b of the image
-    AUROCs of the last epochs with the ends of its 95 % interval over test images, in percent.
+    Only for two single cells: ``by_type``, a row for each defect type that both tested.
     """
 
     differ: list[str]
@@ -74,7 +74,6 @@ class Comparison:
     unpaired: list[str]
     unmeasured: list[str]
     by_type: pd.DataFrame | None = None
-    over_images: tuple[float, float, float] | None = None
 
 
 def cells_below(folder: Path) -> Side:
@@ -112,11 +111,12 @@ def compare(a: Side, b: Side, rule: str = "last", stale_too: bool = False) -> Co
         pairs.append(Pair(one, other, split, images, features, UNKNOWN if (tested, images) == (SAME, OTHER) else tested))
     statuses = ((side, cell, status) for side, of in (("A", of_a), ("B", of_b)) for cell, status in of.status.items())
     unmeasured = [f"{side}: {cell.folder.as_posix()}: {status}" for side, cell, status in statuses if status != DONE]
+    # The bootstrap takes the same path for the same image, and is of the last epoch.
+    if rule == "last" and all(pair.images != OTHER for pair in pairs):
+        of_a, of_b = with_images(of_a), with_images(of_b)
     found = list(_differences(of_a, of_b, same, rule))
-    if not single or unmeasured:
-        return Comparison(differ, pairs, found, unpaired, unmeasured)
-    over_images = _over_images(a, b) if pairs[0].test_images == SAME else None
-    return Comparison(differ, pairs, found, unpaired, unmeasured, _types(of_a, of_b), over_images)
+    by_type = _types(of_a, of_b) if single and not unmeasured else None
+    return Comparison(differ, pairs, found, unpaired, unmeasured, by_type)
 
 
 def _values(side: Side, field: str) -> set:
@@ -183,34 +183,18 @@ def _tested(side: Side, cell: Cell) -> list[str]:
         return []
 
 
-def _over_images(a: Side, b: Side) -> tuple[float, float, float]:
-    rows = [sorted(scores_of(side.root / side.cells[0].folder)) for side in (a, b)]  # by their paths
-    labels = [row.anomalous for row in rows[0]]
-    mean, low, high = difference_of_aurocs(labels, *([row.score for row in of] for of in rows))
-    return 100 * mean, 100 * low, 100 * high
-
-
 # The comparison as text for people, and as JSON values for scripts.
 
 
 def as_text(a: Side, b: Side, rule: str, found: Comparison) -> str:
     lines = [f"A: {a.name}", f"B: {b.name}", f"They differ in {', '.join(found.differ) or 'their project'}.", ""]
-    lines += [f"Metrics of the {rule} epochs in percent; intervals are Student's t over the seeds' differences."]
-    heads = ["over", "metric", "A", "B", "A - B", "95 % interval", "seeds"]
+    lines += [f"Metrics of the {rule} epochs in percent."]
+    heads = ["over", "metric", "A", "B", "A - B", "95 % interval", "covers", "seeds"]
     for one in found.differences:
         pairs = "1 pair" if one.pairs == 1 else f"{one.pairs} pairs"
         lines += ["", f"A: {title(one.setting)}", f"B: {title(one.against)}", f"{pairs} of measured cells", ""]
         shown = [[row.full_label, NAMES[metric], *_metric_cells(row, metric)] for row in one.means for metric in SHOWN]
-        lines += [tabulate(shown, heads, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 5)]
-    if found.over_images:
-        difference, low, high = found.over_images
-        interval = NONE if math.isnan(low) else f"[{signed(low)}, {signed(high)}]"
-        interval += " (width 0 says nothing about other images)" * (low == high)
-        lines += [
-            "",
-            f"Image AUROC of the last epochs on the same test images: A - B {signed(difference)}, 95 % interval over images "
-            f"(DeLong) {interval}",
-        ]
+        lines += [tabulate(shown, heads, disable_numparse=True, colalign=["left"] * 2 + ["right"] * 4 + ["left", "right"])]
     if found.by_type is not None and len(found.by_type):
         lines += ["", "By defect type, last epochs:", "", _types_table(found.by_type)]
     lines += ["", *_test_images(found.pairs)]
@@ -221,14 +205,12 @@ def as_text(a: Side, b: Side, rule: str, found: Comparison) -> str:
 
 def as_values(a: Side, b: Side, rule: str, found: Comparison) -> dict:
     """In percent, null if not measured. Has every category and PRO (released) in addition to what the text has."""
-    over_images = found.over_images
     return {
         "a": a.name,
         "b": b.name,
         "rule": rule,
         "differ": found.differ,
         "differences": [values for one in found.differences for values in _difference(one)],
-        "over_images": over_images and dict(zip(("difference", "low", "high"), map(_value, over_images), strict=True)),
         "by_type": None
         if found.by_type is None
         else [{name: _value(value) for name, value in row.items()} for row in found.by_type.to_dict("records")],
@@ -239,13 +221,13 @@ def as_values(a: Side, b: Side, rule: str, found: Comparison) -> dict:
 
 
 def _metric_cells(row: Row, metric: str) -> list[str]:
-    """A, B, A - B, its interval and the number of seeds, as text."""
+    """A, B, A - B, its interval and what that covers, and the number of seeds, as text."""
     difference = row.of(metric, "last")
     mean, low, high = map(signed, difference.printed)
-    interval = f"[{low}, {high}]" if low else "one pair, no interval" if difference.n else ""
+    interval = f"[{low}, {high}]" if low else ""
     shown = [number(row.of(metric, side).mean) for side in ("a", "b")]
     seeds = str(difference.n) if difference.n == row.asked else f"{difference.n} of {row.asked}"
-    return [cell or NONE for cell in (*shown, mean, interval, seeds)]
+    return [cell or NONE for cell in (*shown, mean, interval, difference.covers, seeds)]
 
 
 def _types_table(by_type: pd.DataFrame) -> str:
@@ -290,7 +272,7 @@ def _metric(row: Row, metric: str) -> dict:
     difference = row.of(metric, "last")
     values = (row.of(metric, "a").mean, row.of(metric, "b").mean, difference.mean, *difference.interval)
     named = zip(("a", "b", "difference", "low", "high"), map(_value, values), strict=True)
-    return {**dict(named), "seeds": difference.n, "asked": row.asked}
+    return {**dict(named), "covers": difference.covers or None, "seeds": difference.n, "asked": row.asked}
 
 
 def _value(value):

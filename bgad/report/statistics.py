@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri, stdtrit
-from scipy.stats import rankdata
 
 CONFIDENCE = 0.95
 Z = float(ndtri((1 + CONFIDENCE) / 2))
@@ -180,34 +179,6 @@ def least_half_width(normal: int, anomalous: int) -> float:
         return (1 - a) * pairs - Z**2 * a * (1 + more * ((1 - a) / (2 - a) + a / (1 + a)))
 
     return 1 - float(brentq(excess, 0, 1)) if pairs else 1.0
-
-
-def difference_of_aurocs(labels: ArrayLike, one: ArrayLike, other: ArrayLike) -> tuple[float, float, float]:
-    """AUROC of the scores ``one`` minus that of ``other``, and the ends of its 95 % interval over images, as fractions.
-
-    The interval is DeLong's (DeLong et al., Biometrics 44, 1988), which takes the difference as normal. ``labels``, ``one``,
-    ``other``: (N,), 1 for an anomalous image, higher scores more anomalous. All three results are nan unless there are images
-    of both classes, and the ends are nan if a class has a single image. If both scores separate the classes perfectly, the
-    interval has width 0, which says nothing about other images.
-    """
-    labels = np.asarray(labels, dtype=bool)
-    if labels.all() or not labels.any():
-        return math.nan, math.nan, math.nan
-    differences = [a - b for a, b in zip(_shares(labels, one), _shares(labels, other), strict=True)]
-    mean = float(differences[0].mean())
-    if min(map(len, differences)) < 2:
-        return mean, math.nan, math.nan
-    half = Z * math.sqrt(sum(part.var(ddof=1) / len(part) for part in differences))
-    return mean, float(mean - half), float(mean + half)
-
-
-def _shares(labels: np.ndarray, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """For each anomalous image the share of normal ones that score lower, for each normal one the share of anomalous ones that
-    score higher. Ties count half. The mean of either is the AUROC."""
-    scores = np.asarray(scores, dtype=float)
-    ranks, positive, negative = rankdata(scores), scores[labels], scores[~labels]
-    lower = (ranks[labels] - rankdata(positive)) / len(negative)
-    return lower, 1 - (ranks[~labels] - rankdata(negative)) / len(positive)
 
 
 def _half_width(sd: float, n: int) -> float:

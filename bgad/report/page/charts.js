@@ -25,8 +25,8 @@ function empty(id, text) {
   plot(id, [], { xaxis: { visible: false }, yaxis: { visible: false }, annotations: [word] });
 }
 
-// A line for each setting, a point with its interval for each k; lines are a little apart so that none covers another. Returns the
-// points without a complete seed.
+// A line for each setting, a point with the range of its seeds for each k; lines are a little apart so that none covers another.
+// Returns the points without a complete seed.
 function lines(id, rows, name_of) {
   const incomplete = [];
   const traces = [...grouped(rows, name_of)].map(([name, of_line], place) => {
@@ -36,7 +36,8 @@ function lines(id, rows, name_of) {
     const color = COLOURS[place % COLOURS.length];
     return {
       name, mode: "lines+markers", y: points.map(point => point.found.mean),
-      error_y: { type: "data", array: points.map(point => point.found.half ?? 0), thickness: 1.5 },
+      error_y: { type: "data", symmetric: false, thickness: 1.5, array: points.map(({ found }) => found.high - found.mean),
+        arrayminus: points.map(({ found }) => found.mean - found.low) },
       customdata: points.map(point => [point.k, point.found.n]),
       hovertemplate: "k %{customdata[0]}: %{y:.2f} (%{customdata[1]} seeds)<extra>%{fullData.name}</extra>",
       line: { color, dash: DASHES[place % DASHES.length] },
@@ -76,7 +77,7 @@ function draw_by_k(cells) {
   const rows = cells.map(number => ({ ...DATA.cells[number], value: metrics[number]?.[state.metric]?.[state.rule] }));
   const without = lines("by-k", rows, line_of);
   by_id("by-k-caption").textContent = `${DATA.names[state.metric]}, ${state.rule}, against the number of known anomalies: ` +
-    `mean over categories, 95 % interval over seeds.${left_out(without)}`;
+    `mean over categories; bars reach from the lowest to the highest seed.${left_out(without)}`;
 }
 
 // The mean over a cell's types first, as in the suite's table, since each seed draws other known types.
@@ -90,7 +91,8 @@ function draw_by_known(cells) {
     ({ ...DATA.cells[of_cell[0].cell], known: of_cell[0].known, value: mean(of_cell.map(row => row.value)) }));
   const without = lines("by-known", rows, row => `${line_of(row)}, types ${row.known ? "known" : "not known"}`);
   by_id("by-known-caption").textContent = `${DATA.names[metric]}, last, for defect types that training knew and those it ` +
-    `did not, each against all normal images: mean over a cell's types, then over categories.${left_out(without)}`;
+    `did not, each against all normal images: mean over a cell's types, then over categories; bars reach from the lowest to the ` +
+    `highest seed.${left_out(without)}`;
 }
 
 function draw_curves(cell) {

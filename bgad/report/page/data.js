@@ -1,5 +1,5 @@
 "use strict";
-// The data, the chosen cells, and means with intervals as in the suite's table.
+// The data, the chosen cells, and their means.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIELDS = ["recipe", "dataset", "category", "split", "k", "method", "seed"];
 const BY_TYPE = ["image_auroc", "pixel_auroc"];
@@ -36,18 +36,8 @@ function grouped(items, key) {
   return groups;
 }
 
-// Mean over seeds and half the width of its 95 % interval (Student's t), null below two seeds.
-function spread(values) {
-  const n = values.length;
-  if (!n) return null;
-  const middle = mean(values);
-  if (n < 2) return { mean: middle, half: null, n };
-  const sd = Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (n - 1));
-  return { mean: middle, half: DATA.t[Math.min(n, DATA.t.length - 1)] * sd / Math.sqrt(n), n };
-}
-
-// rows: {category, split, seed, value}. The mean over a category's splits, then over categories, then over seeds. A seed counts if
-// it has every category and split that any seed has.
+// rows: {category, split, seed, value}. The mean over a category's splits, then over categories, then over seeds; and the lowest
+// and the highest seed. A seed counts if it has every category and split that any seed has.
 function over_seeds(rows) {
   const splits = grouped(rows, row => row.category);
   const found = [];
@@ -60,5 +50,5 @@ function over_seeds(rows) {
     }
     if (!means.includes(null)) found.push(mean(means));
   }
-  return spread(found);
+  return found.length ? { mean: mean(found), low: Math.min(...found), high: Math.max(...found), n: found.length } : null;
 }

@@ -17,7 +17,6 @@ import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
 from plotly.offline import get_plotlyjs
-from scipy.special import stdtrit
 
 from bgad.config import paths
 from bgad.config.cells import Cell
@@ -42,7 +41,6 @@ from bgad.report.collect import (
 from bgad.report.plots.methods import methods
 from bgad.report.plots.style import DOTS_PER_INCH, style
 from bgad.report.stale import STALE
-from bgad.report.statistics import CONFIDENCE
 from bgad.report.tables.format import NAMES, escaped
 from bgad.report.tables.published import verdict_lines
 from bgad.report.tables.suite import summary
@@ -133,7 +131,6 @@ def _data(collected: Collected, root: Path) -> dict:
     measured = collected.metrics[collected.metrics["status"] == DONE]
     values = {
         "names": {metric: NAMES[metric] for metric in METRICS},
-        "t": [None, None, *(round(float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)), 6) for n in range(2, 101))],
         "cells": [_cell(cell, collected.status[cell]) for cell in cells],
         "metrics": _placed(measured, place, ["metric", "last", "best", "best_epoch"]),
         "by_type": _placed(collected.by_type, place, ["type", "known", "n", "image_auroc", "pixel_auroc"]),
