@@ -22,7 +22,7 @@ from folders import make_category, truncate, write_image
 
 from bgad import cli
 from bgad.cli.images import train
-from bgad.cli.making import damaged_files, failure
+from bgad.cli.run_snakemake import damaged_files, failure
 from bgad.cli.own_data import copy_of, origin, plan, summary
 from bgad.config import paths
 from bgad.config.cells import Cell
@@ -276,7 +276,7 @@ def test_the_commands_of_the_guide_run_in_order(reader):
 def test_a_finished_cell_can_be_copied(reader, tmp_path, monkeypatch):
     """Instead of running Snakemake once more, which the second training has shown to repeat nothing."""
     metrics = json.loads((reader.folder / CELLS / "k10/bgad/seed0/metrics.json").read_text())
-    monkeypatch.setattr("bgad.cli.making.make", lambda *_, quiet: metrics if quiet else None)
+    monkeypatch.setattr("bgad.cli.run_snakemake.make", lambda *_, quiet: metrics if quiet else None)
     run = reader.bgad("train", "data/bolt", "--json", "--out", str(tmp_path / "a copy"))
     assert run.stderr == ""
     assert json.loads(run.stdout) == {"folder": str(tmp_path / "a copy"), **metrics}

@@ -92,7 +92,7 @@ def train(
 
     Example: bgad train /data/mine/bolt
     """
-    from bgad.cli.making import Stopped, make
+    from bgad.cli.run_snakemake import Stopped, make
     from bgad.cli.own_data import copy_of, images_found, origin, plan, summary
     from bgad.config import paths
 

@@ -1,4 +1,4 @@
-"""`bgad train`: a cell from one folder of images, planned from its content. bgad/cli/making.py makes it.
+"""`bgad train`: a cell from one folder of images, planned from its content. bgad/cli/run_snakemake.py makes it.
 
 <folder>/train/good/*    test/good/*    test/<type>/*    ground_truth/<type>/<stem>_mask.png, if there are masks
 """
