@@ -22,8 +22,8 @@ from folders import make_category, truncate, write_image
 
 from bgad import cli
 from bgad.cli.images import train
-from bgad.cli.run_snakemake import damaged_files, failure
 from bgad.cli.own_data import copy_of, origin, plan, summary
+from bgad.cli.run_snakemake import damaged_files, failure
 from bgad.config import paths
 from bgad.config.cells import Cell
 from bgad.config.paths import project_root

@@ -92,8 +92,8 @@ def train(
 
     Example: bgad train /data/mine/bolt
     """
-    from bgad.cli.run_snakemake import Stopped, make
     from bgad.cli.own_data import copy_of, images_found, origin, plan, summary
+    from bgad.cli.run_snakemake import Stopped, make
     from bgad.config import paths
 
     if out and out.exists():
