@@ -22,6 +22,7 @@ def recipe(name, **sampling):
     values["schedule"]["sub_epochs"] = 2
     if {"level_shares", "level_steps"} & {*sampling}:  # a recipe has one of the two
         values["sampling"] = {key: value for key, value in values["sampling"].items() if not key.startswith("level_")}
+    values["sampling"].pop("level_noise", None)  # here a vector has to say where it is from
     values["sampling"].update(sampling)
     return Recipe.model_validate(values)
 
@@ -267,3 +268,22 @@ def test_stated_steps_do_not_depend_on_the_number_of_images():
     for start in (0, 28, 56):
         assert len(set(coarsest[start : start + 28])) == 28  # all of them before any repeats
     assert len(set(vectors_of(batches, 1))) == 110
+
+
+def test_noise_moves_the_vectors_of_its_level_and_nothing_else():
+    entries = anomaly_entries()
+    plain = one_pass(recipe("cpu", vectors=400, level_steps=[1, 1, 1]), entries)
+    noisy = one_pass(recipe("cpu", vectors=400, level_steps=[1, 1, 1], level_noise=[0, 0, 0.5]), entries)
+    for one, other in zip(plain[:2], noisy[:2], strict=True):
+        assert torch.equal(one.features, other.features)
+    assert torch.equal(plain[2].position, noisy[2].position) and torch.equal(plain[2].is_anomaly, noisy[2].is_anomaly)
+    moved = noisy[2].features - plain[2].features
+    flat = normal_images()[2].flatten(0, 1)
+    assert (moved[:, flat.std(0) == 0] == 0).all()  # the level, which all its vectors share
+    varied = flat.std(0) > 0
+    # The standard error of a standard deviation of 400 draws is 3.5 %.
+    expected = 0.5 * flat.std(0, correction=0)[varied]
+    torch.testing.assert_close(moved[:, varied].std(0), expected, rtol=0.15, atol=0)
+    assert (moved[:, varied].mean(0).abs() < 4 * expected / 20).all()
+    again = one_pass(recipe("cpu", vectors=400, level_steps=[1, 1, 1], level_noise=[0, 0, 0.5]), entries)
+    assert torch.equal(again[2].features, noisy[2].features)

@@ -30,6 +30,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME, max_length=150)]
 Method = Annotated[Name, AfterValidator(_is_a_method)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Noise = Annotated[float, Field(ge=0, le=10)]
 T = TypeVar("T", bound=BaseModel)
 MANY = 1_000_000  # no sensible count is higher
 MARGIN = 0.3  # percentage points; config/config.yaml has the reason
@@ -93,6 +94,9 @@ class VectorDraws(Settings):
     )
     level_shares: tuple[Share, Share, Share] | None = Field(
         default=None, description="instead: share of each level's vectors that a pass draws"
+    )
+    level_noise: tuple[Noise, Noise, Noise] = Field(
+        default=(0, 0, 0), description="Gaussian noise on each level's vectors, in standard deviations of their channels"
     )
     anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that come from the known anomalies")
     defect_share: float = Field(ge=0, le=1, description="share of those that are on the defects")

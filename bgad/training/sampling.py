@@ -117,7 +117,11 @@ def _vector_draws(
     sub_epoch: int,
     rng: torch.Generator,
 ) -> Iterator[MiniBatch]:
-    """Each level's steps of normal vectors, which repeat only once all have been drawn; each step adds some of the entries."""
+    """Each level's steps of normal vectors, which repeat only once all have been drawn; each step adds some of the entries.
+
+    Where the recipe has noise, it keeps many steps from fitting a level's few vectors by heart (Rothfuss et al., "Noise
+    Regularization for Conditional Density Estimation", 2019).
+    """
     from_entries = min(round(sampling.vectors * sampling.anomaly_share), sampling.vectors - 1) if entries else 0
     from_normal = sampling.vectors - from_entries
     for level in range(len(normal)):
@@ -125,7 +129,8 @@ def _vector_draws(
         steps = _steps(sampling, level, images * count, from_normal)
         flat = normal[level].reshape(-1, channels)
         order = permuted(steps * from_normal, len(flat), rng).to(flat.device)
-        pools = _defect_pools(sampling, entries, level, from_entries)
+        pools, noise = _defect_pools(sampling, entries, level, from_entries), sampling.level_noise[level]
+        spread = noise * flat.std(0, correction=0) if noise else None
         for step, chunk in enumerate(order.split(from_normal)):
             vectors, positions, flags = [flat[chunk]], [chunk % count], [torch.zeros_like(chunk, dtype=torch.bool)]
             for part, pool, size in pools:
@@ -133,9 +138,12 @@ def _vector_draws(
                 vectors.append(part.levels[level].view(-1, channels)[drawn])
                 positions.append(drawn % count)
                 flags.append(part.defects[level].flatten()[drawn])
+            features = torch.cat(vectors)
+            if spread is not None:
+                features += spread * torch.randn(features.shape, generator=rng, device=rng.device).to(flat.device)
             yield MiniBatch(
                 level,
-                torch.cat(vectors),
+                features,
                 torch.cat(positions),
                 torch.cat(flags) if entries else None,
                 step=sub_epoch * steps + step,
