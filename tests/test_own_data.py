@@ -215,7 +215,7 @@ class Reader:
             "image_size: 256": "image_size: 32",
             "blocks: 8": "blocks: 2",
             "meta_epochs: 8 ": "meta_epochs: 2 ",
-            "level_steps: [400, 400, 200]": "level_steps: [3, 2, 1]",
+            "level_steps: [800, 800, 400]": "level_steps: [3, 2, 1]",
         }.items():
             assert old in text
             text = text.replace(old, new)
