@@ -52,8 +52,8 @@ def test_workers_change_nothing(maker, workers):
 
 
 def test_images_are_read_once_and_stay_as_they_are(maker, monkeypatch):
-    for kept in (synthetic._image, synthetic._foreground, synthetic._anomaly):
-        kept.cache_clear()
+    synthetic._kept.clear()
+    synthetic._anomaly.cache_clear()
     read, exact = [], synthetic.read_image
     monkeypatch.setattr(synthetic, "read_image", lambda path, bit_depth: read.append(path) or exact(path, bit_depth))
     passes_of(maker, range(4))
@@ -61,6 +61,19 @@ def test_images_are_read_once_and_stay_as_they_are(maker, monkeypatch):
     bit_depth = maker.index.bit_depth
     assert all((synthetic._image(path, bit_depth) == exact(path, bit_depth)).all() for path in read[:6])
     assert not synthetic._image(read[0], bit_depth).flags.writeable
+
+
+def test_what_is_kept_of_images_is_bounded(maker, monkeypatch):
+    expected = passes_of(maker, range(2))
+    synthetic._kept.clear()
+    sizes, limit = [], 3 * synthetic._image(maker.category / maker.split.train_normal[0], None).nbytes
+    monkeypatch.setattr(synthetic, "KEPT", limit)
+    exact = synthetic._remembered
+    monkeypatch.setattr(
+        synthetic, "_remembered", lambda *of: (exact(*of), sizes.append(sum(v.nbytes for v in synthetic._kept.values())))[0]
+    )
+    assert passes_of(maker, range(2)) == expected
+    assert limit / 2 < max(sizes) <= limit
 
 
 def test_without_kinds_nothing_is_made(maker):

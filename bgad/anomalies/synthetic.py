@@ -3,7 +3,8 @@
 CutPaste images come from cutpaste.py, pseudo anomalies from pseudo.py; entries.py says when each kind is used.
 """
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import starmap
@@ -25,6 +26,8 @@ from bgad.features.backbone import Backbone
 from bgad.features.cache import write
 from bgad.randomness import numpy_generator
 
+KEPT = 500_000_000  # bytes of normal images and their foregrounds that a process keeps
+_kept: OrderedDict[tuple, np.ndarray] = OrderedDict()  # the least recently used first
 IDLE = 60  # seconds until an idle worker ends, such as one whose training was killed
 
 Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W, 3) uint8 and its mask (H, W) bool
@@ -85,9 +88,9 @@ class SyntheticMaker:
             known = _anomaly(self.category / anomaly, self.category / mask, self.index.bit_depth)
             pasted, pasted_mask = cut_paste(_image(normal, self.index.bit_depth), ground, *known, rng)
         else:
-            source = _image(self._normal(rng), self.index.bit_depth)
+            target, source = _image(normal, self.index.bit_depth), _image(self._normal(rng), self.index.bit_depth)
             try:
-                pasted, pasted_mask = pseudo_anomaly(_image(normal, self.index.bit_depth), source, rng)
+                pasted, pasted_mask = pseudo_anomaly(target, source, rng)
             except DataError as error:
                 raise DataError(f"{self.category}: {error}") from error
         size = (self.image_size, self.image_size)
@@ -192,21 +195,25 @@ def compute_synthetic(
     write(folder, [anomaly for _, anomaly, _ in tasks], images, True, backbone, image_size)
 
 
-# A cell of the paper's recipe makes 9,600 images of the same few hundred normal ones, and most cells know 10 anomalies. What
-# is kept of normal images takes at most 0.5 GB of images of 900 x 900 pixels.
-
-
-@lru_cache(maxsize=160)
+# A cell of the paper's recipe makes 9,600 images from a few hundred normal ones.
 def _image(path: Path, bit_depth: int | None) -> np.ndarray:
-    return _read_only(read_image(path, bit_depth))
+    return _remembered(("image", path, bit_depth), lambda: read_image(path, bit_depth))
 
 
-@lru_cache(maxsize=160)
 def _foreground(path: Path, bit_depth: int | None, texture: bool) -> np.ndarray:
-    return _read_only(foreground(_image(path, bit_depth), texture))
+    return _remembered(("foreground", path, bit_depth, texture), lambda: foreground(_image(path, bit_depth), texture))
 
 
-@lru_cache(maxsize=16)
+def _remembered(key: tuple, make: Callable[[], np.ndarray]) -> np.ndarray:
+    if key not in _kept:
+        _kept[key] = _read_only(make())
+    _kept.move_to_end(key)
+    while len(_kept) > 1 and sum(values.nbytes for values in _kept.values()) > KEPT:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
+@lru_cache(maxsize=16)  # most cells know 10 anomalies, and each is used many times
 def _anomaly(image: Path, mask: Path, bit_depth: int | None) -> Pair:
     pixels = read_image(image, bit_depth)
     return _read_only(pixels), _read_only(read_mask(mask, pixels.shape[:2]))

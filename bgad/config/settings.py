@@ -96,7 +96,8 @@ class VectorDraws(Settings):
         default=None, description="instead: share of each level's vectors that a pass draws"
     )
     level_noise: tuple[Noise, Noise, Noise] = Field(
-        default=(0, 0, 0), description="Gaussian noise on each level's vectors, in standard deviations of their channels"
+        default=(0, 0, 0),
+        description="Gaussian noise on each level's vectors, in standard deviations of a channel over the normal images",
     )
     anomaly_share: float = Field(gt=0, lt=1, description="share of a step's vectors that come from the known anomalies")
     defect_share: float = Field(ge=0, le=1, description="share of those that are on the defects")

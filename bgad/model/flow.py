@@ -1,7 +1,7 @@
 """The conditional normalizing flow of one feature level: FrEIA 0.2's AllInOneBlocks, conditioned on the position code.
 
 FrEIA's own forward is the reference. Faster versions use the same parameters: compiled code on a CPU (cpu/chain.py), and on
-a GPU fewer operations (gpu/blocks.py) or Triton kernels (gpu/chain.py). $BGAD_PLAIN switches them off.
+a GPU fewer operations (gpu/blocks.py) or, if $BGAD_TRITON is set, Triton kernels (gpu/chain.py). $BGAD_PLAIN switches all off.
 """
 
 import math
@@ -101,7 +101,10 @@ class ConditionalFlow(SequenceINN):
 
 
 def describe(device: torch.device) -> str:
-    """How flows run on ``device``, for a result's record: compiled (CPU), triton or fused (GPU), or plain (FrEIA's own)."""
+    """How flows run on ``device``, for a result's record: compiled (CPU), fused or triton (GPU), or plain (FrEIA's own).
+
+    With triton, levels too wide for the kernels are fused.
+    """
     if device.type == "cpu":
         return cpu_chain.describe()
     if gpu_chain.switched_on(device):

@@ -119,8 +119,8 @@ def _vector_draws(
 ) -> Iterator[MiniBatch]:
     """Each level's steps of normal vectors, which repeat only once all have been drawn; each step adds some of the entries.
 
-    Where the recipe has noise, it keeps many steps from fitting a level's few vectors by heart (Rothfuss et al., "Noise
-    Regularization for Conditional Density Estimation", 2019).
+    A recipe's noise, on normal and anomalous vectors alike, keeps a long training from memorizing a level's few vectors
+    (Rothfuss et al., "Noise Regularization for Conditional Density Estimation", 2019).
     """
     from_entries = min(round(sampling.vectors * sampling.anomaly_share), sampling.vectors - 1) if entries else 0
     from_normal = sampling.vectors - from_entries

@@ -1,33 +1,34 @@
-"""The flow's chain of AllInOneBlocks on a GPU in a dozen launches, with the Triton kernels of kernels.py.
+"""The flow's chain of AllInOneBlocks on a GPU, as the two Triton kernels of kernels.py and a few products.
 
-The parameters of FrEIA's blocks are stacked, so each kind of parameter is one tensor and its gradient one product. Values and
-gradients equal those of FrEIA's own forward to 1e-5 (tests/test_gpu_chain.py, in Triton's interpreter).
+The parameters of FrEIA's blocks are stacked, so a product serves all blocks. In Triton's interpreter, values and gradients
+equal those of FrEIA's own forward to 1e-5 (tests/test_gpu_chain.py).
 
-It compiles for NVIDIA's cards but has not run on one yet, so it is off unless $BGAD_TRITON is set (docs/speed.md).
+The kernels compile for NVIDIA's cards but have not run on one, so they are off unless $BGAD_TRITON is set (docs/speed.md).
 """
 
 import functools
 import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 from types import ModuleType
 
 import torch
 from FrEIA.modules import AllInOneBlock
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 TILE, CHUNK = 16, 16  # vectors of a program, and hidden numbers that it computes at a time
 WARPS = 4
-# Of products: three TensorFloat-32 products each, about as exact as single precision. With "ieee", a program of 36 active
-# channels needs more registers than there are.
+# Three TensorFloat-32 products for one in single precision. "ieee" takes more registers than there are at 36 active channels.
 PRECISION = "tf32x3"
-WIDEST = 128  # channels; a program keeps a vector and a block's rotation in registers
+WIDEST = 128  # channels; a program keeps its vectors and a block's rotation in registers
 
 
 def switched_on(device: torch.device) -> bool:
     """Whether flows on ``device`` use this version: on a CUDA GPU with $BGAD_TRITON set and Triton installed."""
     wanted = os.environ.get("BGAD_TRITON") and not os.environ.get("BGAD_PLAIN")
-    return device.type == "cuda" and bool(wanted) and _kernels() is not None
+    return device.type == "cuda" and bool(wanted) and find_spec("triton") is not None
 
 
 def available(x: Tensor) -> bool:
@@ -66,16 +67,16 @@ class _Chain(torch.autograd.Function):
         tensors = column, row, first, by_column, by_row, last, scale, rotation
         z, log_det, keep = torch.empty_like(x), x.new_empty(len(x)), any(ctx.needs_input_grad)
         kept = [x.new_empty(len(first), len(x), size) if keep else z for size in (x.shape[1], *2 * [x.shape[1] - passive])]
-        kernels = _kernels()
-        assert kernels is not None  # see available()
         read = x, column, row, first, by_column, by_row, last, last_bias, scale, shift, rotation
         sizes, of_flow = (len(x), len(first), len(columns), len(rows)), shape(passive, x.shape[1] - passive, *first.shape[1:])
-        kernels.forward[_grid(x)](*read, z, log_det, *kept, *sizes, clamp, **of_flow, KEEP=keep, num_warps=WARPS)
+        with torch.cuda.device_of(x):  # Triton launches on the current device
+            _kernels().forward[_grid(x)](*read, z, log_det, *kept, *sizes, clamp, **of_flow, KEEP=keep, num_warps=WARPS)
         ctx.save_for_backward(columns, rows, *tensors, *kept)
         ctx.clamp = clamp
         return z, log_det
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d_z, d_log_det):
         columns, rows, column, row, first, by_column, by_row, last, scale, rotation, *kept = ctx.saved_tensors
         passive = d_z.shape[1] - last.shape[1] // 2
@@ -83,12 +84,12 @@ class _Chain(torch.autograd.Function):
         blocks, vectors = len(first), len(d_z)
         hidden, d_hidden = d_z.new_empty(2, blocks, vectors, first.shape[1])
         d_out, sums = d_z.new_empty(blocks, vectors, last.shape[1]), d_z.new_empty(2, tiles, *scale.shape)
-        kernels = _kernels()
-        assert kernels is not None
         read = d_z.contiguous(), d_log_det.contiguous(), column, row, first, by_column, by_row, last, scale, rotation, *kept
         sizes = vectors, blocks, len(columns), len(rows)
         of_flow = shape(passive, d_z.shape[1] - passive, *first.shape[1:])
-        kernels.backward[(tiles,)](*read, d_x, hidden, d_hidden, d_out, *sums, *sizes, ctx.clamp, **of_flow, num_warps=WARPS)
+        written = d_x, hidden, d_hidden, d_out, *sums
+        with torch.cuda.device_of(d_z):
+            _kernels().backward[(tiles,)](*read, *written, *sizes, ctx.clamp, **of_flow, num_warps=WARPS)
 
         code = torch.cat([columns[column], rows[row]], dim=1)
         from_x, from_code = d_hidden.mT @ kept[0][:, :, :passive], d_hidden.mT @ code
@@ -114,9 +115,7 @@ def _padded(size: int) -> int:
 
 
 @functools.cache
-def _kernels() -> ModuleType | None:
-    try:
-        from bgad.model.gpu import kernels  # Triton takes a second to import, and is not on every machine
-    except ImportError:
-        return None
+def _kernels() -> ModuleType:
+    from bgad.model.gpu import kernels  # Triton takes a second to import, and is not on every machine
+
     return kernels

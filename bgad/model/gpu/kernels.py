@@ -8,9 +8,9 @@ position's and the bias's part of the hidden layer from two tables:
     s = clamp tanh(a_s);  u = [x1, x2 exp(s) + a_t]
     y = R (scale u) + shift                                 (C)
 
-Nothing is added across programs, so the same input gives the same bits: backward stores what the weights' gradients are
-products of, and chain.py multiplies. PP, AP, TILE and CHUNK are P and A rounded up to a power of two, the vectors of a program,
-and the hidden numbers that it computes at a time.
+No program adds to what another wrote, so the same input gives the same bits. backward stores the factors of the weights'
+gradients; chain.py multiplies them. A program has TILE vectors and computes CHUNK hidden numbers at a time. PP and AP are P
+and A rounded up to powers of two.
 """
 
 import triton
