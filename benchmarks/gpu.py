@@ -22,6 +22,7 @@ import numpy as np
 import timm
 import torch
 from paper_cell import BACKBONES, PAPERS, QUICK, Size, cell, cells_at_once, paper_flows, wait
+from PIL import Image
 from released import freia_flow, log_likelihood
 
 from bgad import devices
@@ -103,17 +104,19 @@ def steps(recipe: Recipe, size: Size, device: torch.device, _) -> list[dict]:
 
 
 def images(recipe: Recipe, size: Size, device: torch.device, _) -> dict:
-    """The cost of a pass's fresh CutPaste images: making one on one core, and its features as one of a batch."""
+    """The cost of a pass's fresh CutPaste images: making one on one core, of images in memory, and its features as one of a
+    batch."""
     rng = np.random.default_rng(0)
     side = size.side
     across = np.hypot(*(np.mgrid[:side, :side] - side / 2))
     normal = np.where(across[..., None] < 0.4 * side, rng.integers(0, 99, (side, side, 3)), 255).astype(np.uint8)
     defect = np.hypot(*(np.mgrid[:side, :side] - side / 3)) < side / 16
     known = np.where(defect[..., None], 200, normal).astype(np.uint8)
-    taken = []
+    ground, taken = foreground(normal, False), []
     for _ in range(max(3, size.steps // 5)):
         start = time.perf_counter()
-        cut_paste(normal, foreground(normal, False), known, defect, rng)
+        pasted, _ = cut_paste(normal, ground, known, defect, rng)
+        Image.fromarray(pasted).resize((recipe.image_size, recipe.image_size), Image.Resampling.LANCZOS)
         taken.append(time.perf_counter() - start)
 
     backbone = timm.create_model(PAPERS, pretrained=False, features_only=True, out_indices=LEVELS).eval().to(device)

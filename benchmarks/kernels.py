@@ -29,11 +29,14 @@ POSITION_CHANNELS = 128
 NUMBERS = {"vectors": "i32", "blocks": "i32", "width": "i32", "height": "i32", "clamp": "fp32"}
 
 
-def compiled(kernel: triton.JITFunction, channels: int, card: int) -> CompiledKernel:
+KERNELS = {"forward": (kernels.forward, True), "scoring": (kernels.forward, False), "backward": (kernels.backward, False)}
+
+
+def compiled(kernel: triton.JITFunction, keep: bool, channels: int, card: int) -> CompiledKernel:
     active = channels // 2
     passive = channels - active
     inputs = passive + POSITION_CHANNELS
-    fixed = {**chain.shape(passive, active, 2 * inputs, inputs), "KEEP": True}
+    fixed = {**chain.shape(passive, active, 2 * inputs, inputs), "KEEP": keep}
     of_names = {name: "*i32" if name in ("column", "row") else "*fp32" for name in kernel.arg_names} | NUMBERS
     signature = {name: "constexpr" if name in fixed else of_names[name] for name in kernel.arg_names}
     # PyTorch's tensors start at multiples of 16 bytes.
@@ -58,11 +61,11 @@ def main() -> None:
     print(f"{'card':8}{'channels':>9}  {'kernel':9}{'shared, KB':>11}{'registers':>11}{'spilled, B':>12}")
     for card in CARDS:
         for channels in map(int, sys.argv[1:]) if sys.argv[1:] else CHANNELS:
-            for kernel in (kernels.forward, kernels.backward):
-                found = compiled(kernel, channels, card)
+            for name, (kernel, keep) in KERNELS.items():
+                found = compiled(kernel, keep, channels, card)
                 taken, spilled = registers(found, card)
                 shared = found.metadata.shared / 1024
-                print(f"{f'sm_{card}':8}{channels:9}  {kernel.__name__:9}{shared:11.1f}{taken:11}{spilled:12}", flush=True)
+                print(f"{f'sm_{card}':8}{channels:9}  {name:9}{shared:11.1f}{taken:11}{spilled:12}", flush=True)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dic
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    tested = _random_levels(recipe, size.test, torch_generator("tested", device=device))
     flows, seconds = trained(recipe, size, device)
     memory = _memory(device)
 
@@ -76,7 +77,6 @@ def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dic
     names = tuple(map(str, range(size.test)))
     kinds = tuple("defect" if mask.any() else "good" for mask in masks)
     test = TestSet(names, kinds, torch.arange(size.test), masks)
-    tested = _random_levels(recipe, size.test, torch_generator("tested", device=device))
     start = time.perf_counter()
     with torch.inference_mode():
         parts = zip(*(level.split(IMAGES_AT_ONCE) for level in tested), strict=True)
@@ -109,10 +109,13 @@ def cell(recipe: Recipe, size: Size, device: torch.device, results: dict) -> dic
 def cells_at_once(recipe: Recipe, size: Size, device: torch.device, results: dict) -> list[dict]:
     """The wall time of short trainings of the paper's shape, several processes at once; and the paper's suite from that.
 
-    A suite with one seed is 15 cells with known anomalies, as long as bottle's. Each process has one CPU thread.
+    A suite with one seed is 15 cells with known anomalies, as long as bottle's. Each process has one CPU thread. Only as many
+    as fit into the memory.
     """
     found: list[dict] = []
-    for count in size.at_once:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    for count in (count for count in size.at_once if count <= max(1, results["cell"]["cells_that_fit"])):
         ready, queue = processes.get_context("spawn").Barrier(count), processes.get_context("spawn").SimpleQueue()
         arguments = (recipe, size, device, ready, queue)
         processes.spawn(_one_of_several, arguments, nprocs=count)

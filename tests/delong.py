@@ -13,17 +13,11 @@ def difference_of_aurocs(labels: ArrayLike, one: ArrayLike, other: ArrayLike) ->
     """AUROC of the scores ``one`` minus that of ``other``, and the ends of its 95 % interval over images, as fractions.
 
     The interval is DeLong's (DeLong et al., Biometrics 44, 1988), which takes the difference as normal. ``labels``, ``one``,
-    ``other``: (N,), 1 for an anomalous image, higher scores more anomalous. All three results are nan unless there are images
-    of both classes, and the ends are nan if a class has a single image. If both scores separate the classes perfectly, the
-    interval has width 0, which says nothing about other images.
+    ``other``: (N,), 1 for an anomalous image, higher scores more anomalous.
     """
     labels = np.asarray(labels, dtype=bool)
-    if labels.all() or not labels.any():
-        return math.nan, math.nan, math.nan
     differences = [a - b for a, b in zip(_shares(labels, one), _shares(labels, other), strict=True)]
     mean = float(differences[0].mean())
-    if min(map(len, differences)) < 2:
-        return mean, math.nan, math.nan
     half = Z * math.sqrt(sum(part.var(ddof=1) / len(part) for part in differences))
     return mean, float(mean - half), float(mean + half)
 

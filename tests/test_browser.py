@@ -125,9 +125,14 @@ def rows(page):
 
 
 def chart(page, name):
-    """The points of a chart, {name of the line: {x: y}}."""
+    """The points of a chart and the ends of their bars, {name of the line: {x: (low, y, high)}}."""
     traces = json.loads(page.evaluate(f"JSON.stringify(document.getElementById('{name}').data)"))
-    return {trace["name"]: {k: y for (k, _), y in zip(trace["customdata"], trace["y"], strict=True)} for trace in traces}
+    found = {}
+    for trace in traces:
+        bars = zip(trace["y"], trace["error_y"]["arrayminus"], trace["error_y"]["array"], strict=True)
+        points = zip(trace["customdata"], bars, strict=True)
+        found[trace["name"]] = {k: (y - down, y, y + up) for (k, _), (y, down, up) in points}
+    return found
 
 
 def by_known(cells, values):
@@ -143,7 +148,7 @@ def by_known(cells, values):
 
 def by_k(cells, values):
     """What the chart against k should show: the mean over splits, then categories, then the seeds that have every category and
-    split of a setting."""
+    split of a setting, between the lowest and the highest of those seeds."""
     settings = defaultdict(list)
     for of in cells:
         settings[("hard" if of.split != "seen" else "seen") + f", {of.method}", of.k].append(of)
@@ -157,8 +162,8 @@ def by_k(cells, values):
                 categories = {category for category, _ in needed}
                 means.append(fmean(fmean(v for (c, _), v in there.items() if c == category) for category in categories))
         if means:
-            found[name][k] = fmean(means)
-    return {name: {k: pytest.approx(mean) for k, mean in points.items()} for name, points in found.items()}
+            found[name][k] = min(means), fmean(means), max(means)
+    return {name: {k: pytest.approx(of) for k, of in points.items()} for name, points in found.items()}
 
 
 def test_each_filter_changes_grid_charts_and_types(shown, report):

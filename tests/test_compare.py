@@ -119,13 +119,13 @@ def test_the_interval_covers_the_test_images_that_both_sides_share(three):
     both = Side("ten", [ten], three), Side("none", [none], three)
     values = as_values(*both, "last", compare(*both))["differences"][0]["metrics"]["image_auroc"]
     assert (values["difference"], values["covers"], values["seeds"]) == (1, "test images", 1)
-    # Nearly the same scores of the same images: the interval is far narrower than that of either AUROC, 90 of 20 and 40 images.
+    # The two score nearly alike, so the interval is far narrower than that of one AUROC of 90 from 20 and 40 images.
     assert -4 < values["low"] < 1 < values["high"] < 6
     text = as_text(*both, "last", compare(*both))
     assert next(line for line in text.splitlines() if "image AUROC" in line).split()[-3:] == ["test", "images", "1"]
     # Other images under the same names, and the best epochs, leave the seeds, and one seed has no interval.
-    for found in (compare(*both, "best"), compare(*_with_other_images(three, ten, none))):
-        values = as_values(*both, "last", found)["differences"][0]["metrics"]["image_auroc"]
+    for rule, found in (("best", compare(*both, "best")), ("last", compare(*_with_other_images(three, ten, none)))):
+        values = as_values(*both, rule, found)["differences"][0]["metrics"]["image_auroc"]
         assert (values["low"], values["high"], values["covers"]) == (None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""DeLong's interval against the definition of its parts, and against a bootstrap over images."""
+"""DeLong's interval against the definition of its parts."""
 
 import math
 
@@ -33,20 +33,3 @@ def test_it_is_the_definition_pair_by_pair():
     found = difference_of_aurocs(labels, one, other)
     assert found == pytest.approx((pairs.mean(), pairs.mean() - half, pairs.mean() + half), abs=1e-12)
     assert found[0] == pytest.approx(roc_auc_score(labels, one) - roc_auc_score(labels, other), abs=1e-12)
-
-
-def test_the_interval_is_about_a_bootstrap_s():
-    rng = np.random.default_rng(2)
-    labels, one, other = drawn(rng)
-    pairs = by_pairs(labels, one, other)
-    again = [pairs[np.ix_(*(rng.integers(size, size=size) for size in pairs.shape))].mean() for _ in range(4000)]
-    bootstrap = np.quantile(again, [0.025, 0.975])
-    _, low, high = difference_of_aurocs(labels, one, other)
-    assert (low, high) == pytest.approx(tuple(bootstrap), abs=0.1 * (high - low))
-
-
-def test_where_it_is_not_defined():
-    nan = pytest.approx(math.nan, nan_ok=True)
-    assert difference_of_aurocs([1, 1], [1, 2], [2, 1]) == (nan, nan, nan)
-    assert difference_of_aurocs([0, 1, 1], [1, 2, 0], [0, 2, 1]) == (-0.5, nan, nan)
-    assert difference_of_aurocs([0, 0, 1, 1], [1, 2, 3, 4], [0, 1, 8, 9]) == (0, 0, 0)

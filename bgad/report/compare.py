@@ -7,7 +7,7 @@ in data set, category and seed. Two single cells may also have different seeds.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,10 +111,11 @@ def compare(a: Side, b: Side, rule: str = "last", stale_too: bool = False) -> Co
         pairs.append(Pair(one, other, split, images, features, UNKNOWN if (tested, images) == (SAME, OTHER) else tested))
     statuses = ((side, cell, status) for side, of in (("A", of_a), ("B", of_b)) for cell, status in of.status.items())
     unmeasured = [f"{side}: {cell.folder.as_posix()}: {status}" for side, cell, status in statuses if status != DONE]
-    # The bootstrap takes the same path for the same image, and is of the last epoch.
+    moved_a, moved_b = of_a, of_b
+    # The bootstrap takes the same path for the same image, and there is one for last epochs only.
     if rule == "last" and all(pair.images != OTHER for pair in pairs):
-        of_a, of_b = with_images(of_a), with_images(of_b)
-    found = list(_differences(of_a, of_b, same, rule))
+        moved_a, moved_b = (with_images(replace(of, by_type=of.by_type.head(0))) for of in (of_a, of_b))
+    found = list(_differences(moved_a, moved_b, same, rule))
     by_type = _types(of_a, of_b) if single and not unmeasured else None
     return Comparison(differ, pairs, found, unpaired, unmeasured, by_type)
 
