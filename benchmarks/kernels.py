@@ -27,8 +27,6 @@ CARDS = (80, 90)
 CHANNELS = (24, 40, 72, 112)  # of lite0's and b6's levels that the kernels take
 POSITION_CHANNELS = 128
 NUMBERS = {"vectors": "i32", "blocks": "i32", "width": "i32", "height": "i32", "clamp": "fp32"}
-
-
 KERNELS = {"forward": (kernels.forward, True), "scoring": (kernels.forward, False), "backward": (kernels.backward, False)}
 
 

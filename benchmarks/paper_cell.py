@@ -115,14 +115,14 @@ def cells_at_once(recipe: Recipe, size: Size, device: torch.device, results: dic
     found: list[dict] = []
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    of_cell = results["cell"]["extrapolated_steps_s"] + results["cell"]["extrapolated_evaluations_s"]
+    context = processes.get_context("spawn")
     for count in (count for count in size.at_once if count <= max(1, results["cell"]["cells_that_fit"])):
-        ready, queue = processes.get_context("spawn").Barrier(count), processes.get_context("spawn").SimpleQueue()
-        arguments = (recipe, size, device, ready, queue)
-        processes.spawn(_one_of_several, arguments, nprocs=count)
+        ready, queue = context.Barrier(count), context.SimpleQueue()
+        processes.spawn(_one_of_several, (recipe, size, device, ready, queue), nprocs=count)
         starts, ends = zip(*(queue.get() for _ in range(count)), strict=True)
         wall = max(ends) - min(starts)
         share = wall / found[0]["wall_s"] / count if found else 1.0  # of the time of a cell alone
-        of_cell = results["cell"]["extrapolated_steps_s"] + results["cell"]["extrapolated_evaluations_s"]
         found.append({"cells": count, "wall_s": wall, "a_cell_s": wall / count, "extrapolated_suite_s": 15 * share * of_cell})
     return found
 

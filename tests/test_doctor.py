@@ -181,4 +181,5 @@ def test_the_memory_is_that_of_the_container(here):
 
 def test_the_memory_of_a_training_is_what_the_rule_asks_for():
     rule = (ROOT / "workflow/rules/train.smk").read_text()
-    assert re.findall(r"mem_mb=lambda wildcards, attempt: \(?(\d+)", rule) == [str(TRAINING_MB)]
+    asked = r"mem_mb=lambda wildcards, attempt: \((\d+) \+ 600 \* workers_of\(wildcards\)\) \* attempt"
+    assert re.findall(asked, rule) == [str(TRAINING_MB)]

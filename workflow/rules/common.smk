@@ -229,10 +229,15 @@ def caches_option(wildcards, input):
     return " ".join(f"--{name} {shlex.quote(str(Path(record).parent))}" for name, record in records.items())
 
 
-def cores_of(wildcards):
-    """A cell's threads. On a GPU, a cell with new synthetic images in each pass has workers that make them, too."""
+def workers_of(wildcards):
+    """A cell's processes for synthetic images: on a GPU, if it has new ones in each pass."""
     every_pass = int(wildcards.k) > 0 and recipe_of(wildcards.recipe).anomalies.synthetic == "every_pass"
-    return CONFIG.threads + (CONFIG.workers if GPUS and every_pass else 0)
+    return CONFIG.workers if GPUS and every_pass else 0
+
+
+def cores_of(wildcards):
+    """A cell's threads and workers."""
+    return CONFIG.threads + workers_of(wildcards)
 
 
 def metrics_of(wildcards):

@@ -18,7 +18,7 @@ rule train:
         "../envs/bgad.yaml"
     threads: cores_of
     resources:
-        mem_mb=lambda wildcards, attempt: (4000 + 600 * CONFIG.workers) * attempt,
+        mem_mb=lambda wildcards, attempt: (4000 + 600 * workers_of(wildcards)) * attempt,
         checkpoint_every=CONFIG.checkpoint_every,
         runtime=720,
         gpu=GPUS,
